@@ -1,0 +1,67 @@
+# Two commands matter: `make demo` and `make test`. Each sets up all it needs in .venv first.
+# Needs Python >= 3.11 and make, nothing else.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+# The first interpreter that is new enough; `make PYTHON=... test` names one.
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo $$p; break; fi; done)
+
+.PHONY: demo test check lint types imports fmt bench torture pins schema clean
+
+demo: $(VENV)/demo ## a real job against a real HTTP server, killed once, with the proof
+	$(BIN)/python jobs/demo.py
+
+test: $(VENV)/dev ## the fast tests, on all cores
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
+
+check: lint types imports ## what reviewers should not have to look at
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+imports: $(VENV)/dev
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+torture: $(VENV)/dev ## the long kill campaign (about ten minutes)
+	$(BIN)/python -m tests.e2e.torture
+
+bench: $(VENV)/dev ## memory and throughput, as ratios of one run
+	$(BIN)/python -m tests.bench --keep
+
+schema: $(VENV)/dev ## the JSON Schema that comes with the package
+	$(BIN)/python -m batchrank.operate.init
+
+pins: $(VENV)/dev
+	$(PIP) install uv
+	$(BIN)/python pins/compile.py
+
+# --- environments ---------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "batchrank needs Python 3.11 or newer; none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: pins/demo.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r pins/demo.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: pins/dev.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r pins/dev.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/demo
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache jobs/out jobs/.batchrank

@@ -1,0 +1,407 @@
+"""
+The schema of the job file: its tables, their defaults, and what each setting decides.
+
+Owns which settings decide a score (they make the fingerprint), which only shape the output, and
+which change freely. Knows nothing of TOML, variables or lines: `reading` does that.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from batchrank.domain import Price, RateLimit
+
+RESERVED_COLUMNS = frozenset(
+    ("query_id", "doc_id", "index", "rank", "relevance_score", "model", "provider", "results")
+)
+"""What an output column may not be called when it is carried over."""
+
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+"""A list of names; frozen, as everything here."""
+
+
+class Table(BaseModel):
+    """
+    A table of the job file: frozen, and strict about keys it does not know.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, str_min_length=1, allow_inf_nan=False
+    )
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+
+def _are_free(columns: tuple[str, ...]) -> tuple[str, ...]:
+    names = [column.rpartition(".")[2] for column in columns]
+    if taken := sorted(set(names) & RESERVED_COLUMNS):
+        raise ValueError(f"{', '.join(taken)} would hide a column that the output has anyway")
+    if len(set(names)) < len(names):
+        raise ValueError("a column is named twice")
+    return columns
+
+
+class SourceTable(Table):
+    """
+    Where the groups are, and which columns hold what.
+    """
+
+    path: str = Field(description="a Parquet file, a folder of them, or a glob")
+    query: str = Field("query", description="column with the query's text")
+    query_id: str | None = Field(
+        None, description="column with the query's id, string or integer; without it the position"
+    )
+    documents: str = Field(
+        "documents", description="column with the candidates: a list of strings or of structs"
+    )
+    doc_id: str | None = Field(
+        None, description="field of the structs (or list column beside the strings) with the ids"
+    )
+    text: str | None = Field(None, description="field of the structs with the text")
+    template: str | None = Field(
+        None, description='text made of several fields, as in "{title}\\n{body}"'
+    )
+    yaml: Names | None = Field(
+        None, description="fields that are sent as YAML, as Cohere recommends for structured data"
+    )
+    image: str | None = Field(
+        None, description="field of the structs with an image URL or data URI"
+    )
+    carry: Annotated[Names, AfterValidator(_are_free)] = Field(
+        (), description='columns to carry into the output; "documents.price" for a structs\' field'
+    )
+    require_success: bool = Field(
+        False, description="refuse to start (exit 75) until the folder holds _SUCCESS"
+    )
+
+
+class PriceTable(Table):
+    """
+    What the model costs, where it differs from the price that batchrank knows.
+    """
+
+    usd_per_search_unit: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    usd_per_million_tokens: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    as_of: date = Field(description="the day on which this price was seen")
+
+    def as_price(self) -> Price:
+        """
+        The same as the value that the other rooms know.
+        """
+        return Price(
+            self.usd_per_search_unit,
+            self.usd_per_million_tokens,
+            self.as_of.isoformat(),
+            "the job file",
+        )
+
+
+def _is_environment_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("expected the name of an environment variable, not the key itself")
+    return name
+
+
+class ProviderTable(Table):
+    """
+    Who scores, with which model and key.
+    """
+
+    name: str = Field(description="the provider: openrouter, or lexical for a scorer in process")
+    model: str = Field("", description='the model\'s slug, such as "cohere/rerank-v3.5"')
+    key_env: Annotated[str, AfterValidator(_is_environment_name)] | None = Field(
+        None, description="the environment variable that holds the key"
+    )
+    key_file: str | None = Field(
+        None, description="a file with the key that only its owner can read (0400 or 0600)"
+    )
+    base_url: str | None = Field(None, description="where the API is, if not at its usual place")
+    connect_timeout_s: PositiveFloat = Field(10.0, description="to reach the server, in seconds")
+    timeout_s: PositiveFloat = Field(
+        120.0, description="to the end of the reply, in seconds; a false timeout pays twice"
+    )
+    send_top_n: bool = Field(
+        False, description="send output.top_n to the provider: the others get no score at all"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="the vendor's own request fields, named as it names them"
+    )
+    price: PriceTable | None = None
+
+
+Count = Annotated[float, Field(ge=1e-6, le=1e9)]
+"""How many in a period; fractions are rare, and right: one in two days is 0.5 a day."""
+
+
+class AnyPeriod(Table):
+    """
+    A limit over any period.
+    """
+
+    count: Count
+    per_s: Annotated[float, Field(ge=1e-3, le=1e8)]
+
+
+_PERIODS_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+
+
+class LimitsTable(Table):
+    """
+    What the provider allows. Without a limit of requests only the concurrency holds back.
+    """
+
+    requests_per_second: Count | None = None
+    requests_per_minute: Count | None = None
+    requests_per_hour: Count | None = None
+    requests_per_day: Count | None = None
+    requests: AnyPeriod | None = Field(None, description="any period: { count = 50, per_s = 10 }")
+    documents_per_minute: Count | None = None
+    concurrency_max: Annotated[int, Field(ge=1, le=1024)] = Field(
+        64, description="requests under way at once, at most"
+    )
+
+    @property
+    def request_limit(self) -> RateLimit | None:
+        """
+        The one limit of requests that is set, if any.
+        """
+        if self.requests:
+            return RateLimit(self.requests.count, self.requests.per_s)
+        for period, period_s in _PERIODS_S.items():
+            if (count := getattr(self, f"requests_per_{period}")) is not None:
+                return RateLimit(count, period_s)
+        return None
+
+    @property
+    def document_limit(self) -> RateLimit | None:
+        """
+        The limit of documents, if any.
+        """
+        return RateLimit(self.documents_per_minute, 60.0) if self.documents_per_minute else None
+
+
+class OutputTable(Table):
+    """
+    Where the scores go, and in which form.
+    """
+
+    path: str = Field(description="the folder of the parts; it holds nothing else")
+    layout: Literal["candidates", "groups"] = Field(
+        "candidates", description="one row per candidate, or one per group with nested results"
+    )
+    top_n: PositiveInt | None = Field(None, description="keep the best n of each group")
+    part_groups: PositiveInt = Field(10_000, description="groups in one part file")
+    rejected_max: NonNegativeInt = Field(
+        0, description="more rejected groups than this, and there is no _SUCCESS (exit 1)"
+    )
+    state: str | None = Field(
+        None, description="the folder for ledgers, on a local disk; .batchrank beside the job file"
+    )
+
+
+def _reads_as_deadline(text: str) -> str:
+    if _clock(text) is None and _duration_s(text) is None:
+        raise ValueError('expected a time of day such as "06:00", or a duration such as "7h30m"')
+    return text
+
+
+class RunTable(Table):
+    """
+    When a run ends before it is done.
+    """
+
+    deadline: Annotated[str, AfterValidator(_reads_as_deadline)] | None = Field(
+        None, description='leave in time: "06:00" in time_zone, or after a while: "7h30m"'
+    )
+    drain_s_max: Annotated[float, Field(ge=0)] = Field(
+        25.0, description="after a signal, how long calls under way may take to come home"
+    )
+    outage_s_max: PositiveFloat = Field(
+        1800.0, description="leave (exit 75) when nothing has succeeded for so long"
+    )
+    throttled_s_max: PositiveFloat = Field(
+        21_600.0, description="leave (exit 75) when everything has been throttled for so long"
+    )
+
+
+class BudgetTable(Table):
+    """
+    What may be spent.
+    """
+
+    cost_usd_max: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        None, description="stop (exit 3) before the job has cost more than this, in US dollars"
+    )
+
+
+def _is_time_zone(name: str) -> str:
+    if name not in available_timezones():
+        near = difflib.get_close_matches(name, available_timezones(), 1)
+        raise ValueError(
+            "expected an IANA time zone" + (f"; did you mean {near[0]}?" if near else "")
+        )
+    return name
+
+
+class JobConfig(Table):
+    """
+    A whole job file, valid.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        "job", description="the job's name in messages; the file's name unless told"
+    )
+    time_zone: Annotated[str, AfterValidator(_is_time_zone)] = Field(
+        "UTC", description="for {date} and the deadline"
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="team, project, run: into the manifest and the summary"
+    )
+    variables: dict[str, str] = Field(
+        default_factory=dict, description="defaults of the variables that --set may change"
+    )
+    source: SourceTable
+    provider: ProviderTable
+    limits: LimitsTable = LimitsTable()
+    output: OutputTable
+    run: RunTable = RunTable()
+    budget: BudgetTable = BudgetTable()
+
+
+AT_MOST_ONE: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("source",): ("text", "template", "yaml"),
+    ("provider",): ("key_env", "key_file"),
+    ("provider", "price"): ("usd_per_search_unit", "usd_per_million_tokens"),
+    ("limits",): (*(f"requests_per_{period}" for period in _PERIODS_S), "requests"),
+}
+"""Keys that exclude each other, by their table."""
+
+AT_LEAST_ONE: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("provider", "price"): ("usd_per_search_unit", "usd_per_million_tokens"),
+}
+"""Keys of which a table, when it is there, needs one."""
+
+
+# --- what a setting decides (three kinds) ---------------------------------------------------------
+
+_SCORE_SOURCE = ("query", "query_id", "documents", "doc_id", "text", "template", "yaml", "image")
+
+
+def score_settings(
+    job: JobConfig, options: Mapping[str, object], base_url: str
+) -> dict[str, object]:
+    """
+    Every setting that decides a score, by its name in the job file.
+
+    *options* are the vendor's request fields that matter for a score, *base_url* where it is asked.
+    """
+    settings: dict[str, object] = {
+        "provider.name": job.provider.name,
+        "provider.model": job.provider.model,
+        "provider.base_url": base_url,
+        "provider.send_top_n": job.provider.send_top_n,
+    }
+    if job.provider.send_top_n:
+        settings["output.top_n"] = job.output.top_n
+    settings |= {f"provider.options.{key}": value for key, value in options.items()}
+    settings |= {f"source.{key}": getattr(job.source, key) for key in _SCORE_SOURCE}
+    return json.loads(json.dumps(settings, sort_keys=True))  # type: ignore[no-any-return] # JSON of a dict
+
+
+def output_settings(job: JobConfig) -> dict[str, object]:
+    """
+    Every setting that shapes the parts and no score: changing one renders them again, for nothing.
+    """
+    return {
+        "output.layout": job.output.layout,
+        "output.top_n": job.output.top_n,
+        "output.part_groups": job.output.part_groups,
+        "source.carry": list(job.source.carry),
+    }
+
+
+def fingerprint(settings: Mapping[str, object]) -> str:
+    """
+    Digest settings: the hex SHA-256 of their canonical JSON.
+    """
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+def _clock(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _duration_s(text: str) -> float | None:
+    number = r"([0-9]{1,6})"
+    pattern = f"(?=.)(?:{number}h)?(?:{number}m)?(?:{number}s)?"
+    match = re.fullmatch(pattern, text.replace(" ", ""))
+    if not match:
+        return None
+    hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
+def deadline_at(job: JobConfig, now: datetime) -> datetime | None:
+    """
+    When the run must have left: the next time the clock shows it, or *now* plus the duration.
+    """
+    if job.run.deadline is None:
+        return None
+    clock = _clock(job.run.deadline)
+    if clock is None:
+        return now.astimezone(UTC) + timedelta(seconds=_duration_s(job.run.deadline) or 0.0)
+    local = now.astimezone(ZoneInfo(job.time_zone))
+    today = local.replace(hour=clock[0], minute=clock[1], second=0, microsecond=0, fold=0)
+    # An hour that comes twice in a night shows the time twice; one that is left out, an hour late.
+    times = (today, today.replace(fold=1), today + timedelta(days=1))
+    return next(at for at in times if at.astimezone(UTC) > now.astimezone(UTC))
+
+
+# --- for editors ----------------------------------------------------------------------------------
+
+
+def json_schema(option_models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """
+    The JSON Schema of a job file, with each vendor's own options behind its name.
+    """
+    schema = JobConfig.model_json_schema()
+    definitions: dict[str, Any] = schema["$defs"]
+    branches = []
+    for name, model in sorted(option_models.items()):
+        options = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= options.pop("$defs", {})
+        definitions[f"options.{name}"] = options
+        branches.append(
+            {
+                "if": {"properties": {"name": {"const": name}}},
+                "then": {"properties": {"options": {"$ref": f"#/$defs/options.{name}"}}},
+            }
+        )
+    provider = definitions["ProviderTable"]
+    provider["allOf"] = branches
+    provider["properties"]["name"]["enum"] = sorted(option_models)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

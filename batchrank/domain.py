@@ -1,0 +1,429 @@
+"""
+The words everyone speaks: groups, requests, replies, failures, outcomes.
+
+Values here are frozen and carry no behaviour beyond questions about themselves. This module imports
+nothing of the package; every room may import it. How a value travels (JSON, SQLite, Parquet) is the
+business of the room that carries it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+UNSCORED = math.nan
+"""Stands in a list of scores for a document that has none (left out of the request, or cut)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RichDocument:
+    """
+    A document with an image, or one whose text and image are sent as a structure.
+
+    At least one of *text* and *image* is there; *image* is an http(s) URL or a `data:image/` URI.
+    """
+
+    text: str | None = None
+    image: str | None = None
+
+
+Document = str | RichDocument
+"""A text that may be ranked: plain, or with an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """
+    One query and all its candidates: unit of work, of commit, of failure.
+
+    *position* is the group's 0-based place in the source and its identity in a run. A document that
+    is None was empty or null: it is never sent and gets a null score. *flaw* says why the group
+    cannot be asked at all (text that is not UTF-8, ids that do not match); such a group is rejected
+    without a call.
+    """
+
+    position: int
+    query_id: str | int
+    query: str
+    documents: tuple[Document | None, ...]
+    flaw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """
+    The candidates `start <= index < stop` of the group at *position*: what one request asks about.
+    """
+
+    position: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """
+    What one provider call asks.
+
+    *indices* are the candidates' places in their group, one for each document: a reply speaks of
+    places in *documents*, the group of places in itself.
+    """
+
+    slice: Slice
+    query: str
+    documents: tuple[Document, ...]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """
+    Who scored: the *model* slug and the upstream *provider* as the reply names them.
+    """
+
+    model: str
+    provider: str | None = None
+
+
+class CostSource(StrEnum):
+    """
+    How we know what a call cost, from the best knowledge to the worst.
+    """
+
+    REPORTED = "reported"  # the reply said so
+    PRICED = "priced"  # units from the reply, times the configured price
+    ESTIMATED = "estimated"  # units by the provider's billing rule, times the price
+    UNKNOWN = "unknown"  # no price is known: booked as 0 and counted apart
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """
+    What a reply says about its own bill; None is "did not say". *cost_usd* is US dollars.
+    """
+
+    search_units: float | None = None
+    total_tokens: int | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RerankReply:
+    """
+    A reply that was understood and whose results are bound to their documents.
+
+    *scores* has one number for each document of the request, in the request's order, UNSCORED where
+    a `top_n` that was sent cut the document off.
+    """
+
+    scores: tuple[float, ...]
+    served: Served
+    usage: Usage = Usage()
+    request_id: str | None = None
+
+
+class FailureKind(StrEnum):
+    """
+    The class of a failed attempt: it decides what is retried, and what is booked as spent.
+    """
+
+    NEVER_SENT = "never_sent"
+    THROTTLED = "throttled"
+    UNKNOWN = "unknown"
+    BAD_REPLY = "bad_reply"
+    BAD_GROUP = "bad_group"
+    FATAL = "fatal"
+
+
+PERHAPS_BILLED = frozenset({FailureKind.UNKNOWN, FailureKind.BAD_REPLY})
+"""Failures whose cost is booked as spent: nobody can say that they were free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """
+    A failed attempt, in the provider's words and our class.
+
+    Attributes:
+        kind: what decides the next step.
+        message: for a person; trimmed, without a key or a document's text.
+        status: the HTTP status, or None where no reply was read.
+        code: the provider's typed code, or our own word for a failure of the wire.
+        retry_after_s: how long the other side asked us to stay away.
+        too_large: the request would do if it were smaller.
+        usage, served: as far as the reply told.
+        reply_bytes, reply_sha256: what is kept of a reply that was refused.
+    """
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    code: str | None = None
+    retry_after_s: float | None = None
+    too_large: bool = False
+    usage: Usage = Usage()
+    served: Served | None = None
+    request_id: str | None = None
+    reply_bytes: int | None = None
+    reply_sha256: str | None = None
+
+
+Answer = RerankReply | Failure
+"""What a scorer returns for one attempt: it never raises for what the world does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """
+    Who scored the candidates up to `index < stop`, from where the share before ends.
+    """
+
+    stop: int
+    served: Served
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """
+    A group's scores in source order, UNSCORED for documents that were not sent.
+
+    *shares* says who scored which candidates: one share, several where slices were served by
+    different upstream providers, none where no document could be sent.
+    """
+
+    position: int
+    scores: tuple[float, ...]
+    shares: tuple[Share, ...]
+
+
+class RejectKind(StrEnum):
+    """
+    Why a group has no scores.
+    """
+
+    EMPTY_QUERY = "empty_query"
+    FLAWED = "flawed"
+    BAD_GROUP = "bad_group"
+    BAD_REPLY = "bad_reply"
+    UNKNOWN = "unknown"
+    THROTTLED = "throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """
+    The final word on a group that could not be scored, until `--retry-rejects` asks again.
+    """
+
+    position: int
+    query_id: str | int
+    kind: RejectKind
+    message: str
+    status: int | None = None
+    code: str | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """
+    The final word on a group without candidates: nothing to rank, nothing to pay.
+    """
+
+    position: int
+
+
+Outcome = Ranked | Rejected | Empty
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """
+    The scores of one slice of a group that needs several requests; durable by itself.
+
+    *scores* covers `slice.start <= index < slice.stop` in source order.
+    """
+
+    slice: Slice
+    scores: tuple[float, ...]
+    served: Served
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    One attempt, as the calls table keeps it.
+
+    *attempt* counts the sendings of this slice from 1, over all runs. *sent_at* is seconds since
+    the epoch, UTC. *cost_nano_usd* is what is booked: 10^-9 US dollars.
+    """
+
+    slice: Slice
+    attempt: int
+    sent_at: float
+    latency_s: float
+    failure: Failure | None
+    served: Served | None
+    usage: Usage
+    request_id: str | None
+    cost_nano_usd: int
+    cost_source: CostSource
+    probe: bool = False
+
+
+class Positions:
+    """
+    A set of positions `0 <= p < total`, one bit each: 1.25 MB for ten million.
+    """
+
+    def __init__(self, total: int, members: Iterable[int] = ()) -> None:
+        self.total = total
+        self._bits = bytearray((total + 7) // 8)
+        self._count = 0
+        for position in members:
+            self.add(position)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, position: int) -> bool:
+        return bool(self._bits[position >> 3] & (1 << (position & 7)))
+
+    def __repr__(self) -> str:
+        return f"<Positions {self._count} of {self.total}>"
+
+    def add(self, position: int) -> None:
+        """
+        Put *position* in; nothing happens if it is there already.
+        """
+        bit = 1 << (position & 7)
+        if not self._bits[position >> 3] & bit:
+            self._bits[position >> 3] |= bit
+            self._count += 1
+
+    def discard(self, position: int) -> None:
+        """
+        Take *position* out; nothing happens if it is not there.
+        """
+        bit = 1 << (position & 7)
+        if self._bits[position >> 3] & bit:
+            self._bits[position >> 3] &= ~bit
+            self._count -= 1
+
+    def add_range(self, start: int, stop: int) -> None:
+        """
+        Put in every position `start <= p < stop`, whole bytes at a time where it can.
+        """
+        first, last = (start + 7) // 8, stop // 8
+        if first >= last:
+            for position in range(start, stop):
+                self.add(position)
+            return
+        for position in (*range(start, first * 8), *range(last * 8, stop)):
+            self.add(position)
+        held = int.from_bytes(self._bits[first:last]).bit_count()
+        self._bits[first:last] = b"\xff" * (last - first)
+        self._count += (last - first) * 8 - held
+
+    def count(self, start: int, stop: int) -> int:
+        """
+        How many positions of `start <= p < stop` are in the set.
+        """
+        bits = int.from_bytes(self._bits[start >> 3 : (stop + 7) >> 3], "little")
+        return (bits >> (start & 7) & (1 << max(0, stop - start)) - 1).bit_count()
+
+    def missing(self, start: int, stop: int) -> Iterator[int]:
+        """
+        Yield the positions of `start <= p < stop` that are not in the set, in order.
+        """
+        position = start
+        while position < stop:
+            byte = self._bits[position >> 3]
+            if byte == 0xFF:
+                position = (position >> 3) + 1 << 3
+                continue
+            if not byte & (1 << (position & 7)):
+                yield position
+            position += 1
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """
+    The identity of one source file: where it is, its length, what its footer says. Never a time.
+
+    *path* is relative to the job file. *row_groups* holds the rows of each row group.
+    """
+
+    path: str
+    size_bytes: int
+    footer_sha256: str
+    row_groups: tuple[int, ...] = field(repr=False)
+
+    @property
+    def rows(self) -> int:
+        """
+        Groups in this file.
+        """
+        return sum(self.row_groups)
+
+
+class SourceBatch(Protocol):
+    """
+    Some consecutive groups, as the source read them at once.
+    """
+
+    @property
+    def position(self) -> int:
+        """
+        The position of the first group.
+        """
+
+    @property
+    def rows(self) -> int:
+        """
+        How many groups there are.
+        """
+
+    @property
+    def carried(self) -> bytes:
+        """
+        Ids and carried columns of all its groups, packed: what a part needs besides scores.
+        """
+
+    def group(self, position: int) -> Group:
+        """
+        Build the group at *position*; texts become Python strings only here.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """
+    At most *count* (requests, documents) in any *period_s* seconds.
+    """
+
+    count: float
+    period_s: float
+
+    @property
+    def per_s(self) -> float:
+        """
+        The same as a mean rate in 1/s.
+        """
+        return self.count / self.period_s
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """
+    What a model costs, in US dollars, as seen on *as_of* (ISO date) at *source*.
+    """
+
+    usd_per_search_unit: float | None = None
+    usd_per_million_tokens: float | None = None
+    as_of: str = ""
+    source: str = ""

@@ -1,0 +1,144 @@
+"""
+What is to be asked: slices that are due now or later, and groups that have slices left.
+
+Owns the heap of things to try again (they wait without a slot), those that are out of tries until
+the gate knows whose fault it was, and the assembly of a group from its slices. No clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from batchrank.domain import Failure, Group, Ranked, RerankRequest, Scored, Slice
+from batchrank.policy.retry import FRESH, History
+from batchrank.policy.slicing import assembled
+
+
+@dataclass(slots=True)
+class OpenGroup:
+    """
+    A group that somebody was asked about. *waiting* counts its slices without scores; *closed*: it
+    has an outcome, and whatever still comes for it is only booked.
+    """
+
+    group: Group
+    waiting: int
+    scored: list[Scored] = field(default_factory=list)
+    closed: bool = False
+    attempts: int = 0
+
+    def take(self, part: Scored) -> Ranked | None:
+        """
+        Add a slice's scores; returns the outcome if it was the last.
+        """
+        self.scored.append(part)
+        self.waiting -= 1
+        if self.waiting:
+            return None
+        self.closed = True
+        return assembled(self.group, self.scored)
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """
+    One slice that is to be asked about.
+
+    *attempt* counts its sendings over all runs; *most* is the money set aside for the one under
+    way; *last* is how the last one failed.
+    """
+
+    of: OpenGroup
+    request: RerankRequest
+    history: History = FRESH
+    attempt: int = 0
+    most: int = 0
+    suspended_at: float = 0.0
+    last: Failure | None = None
+
+    @property
+    def slice(self) -> Slice:
+        """
+        What it asks about.
+        """
+        return self.request.slice
+
+
+class Backlog:
+    """
+    Everything that waits without a slot.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Work]] = []
+        self._order = count()
+        self._suspended: list[Work] = []
+
+    def __len__(self) -> int:
+        return len(self._heap) + len(self._suspended)
+
+    @property
+    def only_suspended(self) -> bool:
+        """
+        Tell whether all that is left is out of tries.
+        """
+        return bool(self._suspended) and not self._heap
+
+    def put(self, work: Work, due_at: float) -> None:
+        """
+        Let *work* wait until *due_at*.
+        """
+        heapq.heappush(self._heap, (due_at, next(self._order), work))
+
+    def take(self, now: float) -> Work | None:
+        """
+        The work that has been due longest, if any is.
+        """
+        while self._heap and self._heap[0][0] <= now:
+            work = heapq.heappop(self._heap)[2]
+            if not work.of.closed:
+                return work
+        return None
+
+    def next_due_at(self) -> float:
+        """
+        When the next work is due; infinity for never.
+        """
+        return self._heap[0][0] if self._heap else float("inf")
+
+    def suspend(self, work: Work, now: float) -> None:
+        """
+        Set aside what is out of tries until it is known whose fault that was.
+        """
+        work.suspended_at = now
+        self._suspended.append(work)
+
+    def forgive(self, strikes: Mapping[object, int], works: Iterable[Work], now: float) -> None:
+        """
+        An outage was to blame: take strikes back from *works* and from all that waits.
+        """
+        waiting = [work for _, _, work in self._heap]
+        for work in {*works, *waiting, *self._suspended}:
+            if forgiven := strikes.get(work.slice):
+                work.history = work.history.forgiven(forgiven)
+        freed, self._suspended = self._suspended, []
+        for work in freed:
+            self.put(work, now)
+
+    def convicted(self, answered_since: float) -> list[Work]:
+        """
+        Take out what is out of tries since before *answered_since*: others are answered, it is not.
+
+        Of several slices of one group the first is returned: a group is rejected once.
+        """
+        guilty = [work for work in self._suspended if work.suspended_at < answered_since]
+        if guilty:
+            self._suspended = [work for work in self._suspended if work not in guilty]
+        first: dict[int, Work] = {}
+        for work in guilty:
+            if not work.of.closed:
+                first.setdefault(work.slice.position, work)
+        return list(first.values())

@@ -1,0 +1,220 @@
+"""
+What leaves next, and when: the task that feeds, waits for slot, gate, money and pace, and sends.
+
+Owns the order of these waits, and the bound on what is read ahead: slots in use plus what waits is
+at most 4 x concurrency, beyond that the source is not read. It never awaits a call, so that it can
+be stopped at any moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from batchrank.domain import Price
+from batchrank.engine.backlog import Backlog, Work
+from batchrank.engine.caller import Caller
+from batchrank.engine.committer import Committer
+from batchrank.engine.feed import Fed, Feed
+from batchrank.engine.waiting import Bell, Brake, Pacer, Slots, Stop
+from batchrank.errors import BatchrankError, Exit
+from batchrank.policy.billing import most, sizes_of
+from batchrank.policy.budget import Authorise, Budget, Refusal
+from batchrank.policy.gate import Gate, Leave
+from batchrank.policy.pace import Controller
+
+AHEAD = 4
+"""Slots in use and waiting slices together are at most so many times the concurrency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """
+    For how long nothing may succeed before the run leaves, by what is in the way.
+    """
+
+    outage_s_max: float
+    throttled_s_max: float
+
+    def left_s(self, gate: Gate, now: float) -> float:
+        """
+        For how much longer nothing may succeed.
+        """
+        return min(
+            self.throttled_s_max - gate.throttled_s(now), self.outage_s_max - gate.unheard_s(now)
+        )
+
+
+class Dispatcher:
+    """
+    Sends, one after the other, until nothing is left or somebody pulls the brake.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        caller: Caller,
+        *,
+        committer: Committer,
+        backlog: Backlog,
+        slots: Slots,
+        bell: Bell,
+        gate: Gate,
+        budget: Budget,
+        controller: Controller,
+        pacer: Pacer,
+        brake: Brake,
+        patience: Patience,
+        price: Price | None,
+    ) -> None:
+        self._feed = feed
+        self._caller = caller
+        self._committer = committer
+        self._backlog = backlog
+        self._slots = slots
+        self._bell = bell
+        self._gate = gate
+        self._budget = budget
+        self._controller = controller
+        self._pacer = pacer
+        self._brake = brake
+        self._patience = patience
+        self._price = price
+
+    async def run(self, attempts: TaskGroup) -> None:
+        """
+        Start attempts in the task group *attempts*.
+        """
+        while (work := await self._next()) is not None:
+            await self._slot()
+            await self._money(work)
+            probe = await self._leave(work)
+            if work.of.closed:
+                self._put_back(work)
+                continue
+            self._slots.take()
+            if probe:
+                self._gate.probe_sent()
+            attempts.start_soon(self._caller.attempt, work, probe)
+
+    # --- what is next -----------------------------------------------------------------------------
+
+    async def _next(self) -> Work | None:
+        """
+        What has been due longest, else the source's next; None when nothing is left at all.
+        """
+        while True:
+            if work := self._backlog.take(anyio.current_time()):
+                return work
+            if self._may_read_on():
+                await self._read_on()
+            elif await self._is_over():
+                return None
+
+    def _may_read_on(self) -> bool:
+        ahead = self._slots.in_use + len(self._backlog)
+        return not self._feed.exhausted and ahead < AHEAD * self._controller.concurrency
+
+    async def _read_on(self) -> None:
+        fed = self._feed.next_group()
+        if fed is not None:
+            await self._take(fed)
+            return
+        try:
+            batch = await self._feed.next_batch()
+        except BatchrankError as error:
+            # What was read before is good, and paid for: stop feeding, keep everything.
+            await self._halt(Stop(error.message, error.exit_code, error=error))
+        if batch is not None:
+            self._committer.put_carried(batch.position, batch.rows, batch.carried)
+
+    async def _take(self, fed: Fed) -> None:
+        now = anyio.current_time()
+        for work in fed.works:
+            self._backlog.put(work, now)
+        if fed.outcome is not None:
+            self._committer.put_outcome(fed.outcome)
+            await self._committer.room()
+
+    async def _is_over(self) -> bool:
+        """
+        Wait for something to become due; tell whether nothing ever will.
+        """
+        if self._slots.in_use == 0:
+            if not self._backlog and self._feed.exhausted:
+                return True
+            if self._backlog.only_suspended:
+                self._caller.doubt()
+                return False
+        await self._bell.wait(self._backlog.next_due_at())
+        return False
+
+    # --- what must be true before it leaves -------------------------------------------------------
+
+    async def _slot(self) -> None:
+        while self._slots.in_use >= self._controller.concurrency:
+            await self._bell.wait()
+
+    async def _money(self, work: Work) -> None:
+        """
+        Set aside the most that the call can cost.
+        """
+        work.most = most(sizes_of(work.request), self._price)
+        while (answer := self._budget.reserve(work.most)) is not None:
+            match answer:
+                case Authorise(nano_usd):
+                    await self._committer.authorise(nano_usd)
+                    if self._committer.failed:
+                        await anyio.sleep_forever()  # the brake is pulled
+                    self._budget.authorised = nano_usd
+                case Refusal.WAIT:
+                    await self._bell.wait()
+                case Refusal.EXHAUSTED:
+                    reason = "budget.cost_usd_max does not cover another call"
+                    await self._halt(Stop(reason, Exit.PERSON))
+
+    async def _leave(self, work: Work) -> bool:
+        """
+        Return when the gate lets it through and its turn has come; tell whether it is a probe.
+        """
+        while True:
+            await self._gate_open()
+            await self._pacer.admit(len(work.request.documents))
+            # It may have shut while we waited for our turn.
+            leave = self._gate.leave(anyio.current_time())
+            if leave is not Leave.WAIT:
+                return leave is Leave.PROBE
+
+    async def _gate_open(self) -> None:
+        while True:
+            now = anyio.current_time()
+            await self._give_up_if_late(now)
+            if self._gate.opens_itself(now):
+                self._caller.gate_opened()
+            if self._gate.leave(now) is not Leave.WAIT:
+                return
+            await self._bell.wait(
+                min(self._gate.wake_at(), now + self._patience.left_s(self._gate, now))
+            )
+
+    async def _give_up_if_late(self, now: float) -> None:
+        if self._patience.left_s(self._gate, now) <= 0:
+            trouble_s = max(self._gate.throttled_s(now), self._gate.unheard_s(now))
+            why = f": {self._gate.reason}" if self._gate.reason else ""
+            reason = f"nothing has succeeded for {trouble_s:.0f} s{why}"
+            await self._halt(Stop(reason, Exit.LATER))
+
+    async def _halt(self, stop: Stop) -> None:
+        """
+        Stop the job and never go on: pulling the brake ends the wait.
+        """
+        self._brake.pull(stop)
+        await anyio.sleep_forever()
+
+    def _put_back(self, work: Work) -> None:
+        """
+        Its group was rejected while it waited here: give the money back.
+        """
+        self._budget.settle(work.most, 0)

@@ -1,0 +1,295 @@
+"""
+One run, from the first undone group to its ending.
+
+Owns the order in which things start and end: the writer first and last, the sender in between, so
+that whatever was paid for has somewhere to go. Owns the reactions to signals and to the clock. What
+the run is made of comes from `job`, which wires it.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from batchrank.domain import Positions, Price, RateLimit
+from batchrank.engine.backlog import Backlog
+from batchrank.engine.caller import Caller, Clocks
+from batchrank.engine.committer import Committer
+from batchrank.engine.dispatcher import Dispatcher, Patience
+from batchrank.engine.feed import Feed, Past, Source
+from batchrank.engine.publisher import Publish, Publisher, Ranges
+from batchrank.engine.scorer import Scorer
+from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Slots, Stop
+from batchrank.errors import Exit
+from batchrank.events import Reporter, Stopping, Tick
+from batchrank.policy.budget import Budget
+from batchrank.policy.gate import Gate
+from batchrank.policy.pace import Controller
+from batchrank.policy.retry import Rules
+from batchrank.store.disk import Reserve
+from batchrank.store.ledger import Ledger
+from batchrank.store.reading import PartRow
+
+TICK_S = 1.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """
+    Where blocking work is done: one thread each for the ledger, the source and the parts.
+    """
+
+    ledger: Lane
+    source: Lane
+    parts: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    What this run is to do.
+
+    *target*: groups at or beyond this position are left for another run. *model*: the one that has
+    served this job so far. *deadline_s*: seconds from now until the process must have left.
+    """
+
+    target: int
+    past: Past
+    documents: RateLimit | None
+    documents_max: int | None
+    price: Price | None
+    rules: Rules
+    patience: Patience
+    drain_s_max: float
+    model: str | None = None
+    deadline_s: float | None = None
+    signals: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """
+    What the run works with.
+    """
+
+    source: Source
+    scorer: Scorer
+    ledger: Ledger
+    publish: Publish
+    reporter: Reporter
+    clocks: Clocks
+    lanes: Lanes
+    controller: Controller
+    budget: Budget
+    reserve: Reserve | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """
+    How the run ended. *stop* is None if it came to its target; *outcomes* became durable in it.
+    """
+
+    stop: Stop | None
+    parts: list[PartRow]
+    outcomes: int
+    in_flight_max: int
+
+
+async def run(
+    plan: Plan, ports: Ports, done: Positions, ranges: Ranges, published: dict[int, PartRow]
+) -> Ending:
+    """
+    Do what *plan* says and return how it ended; only a bug of this room raises.
+    """
+    return await _Run(plan, ports, done, ranges, published).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: Plan,
+        ports: Ports,
+        done: Positions,
+        ranges: Ranges,
+        published: dict[int, PartRow],
+    ) -> None:
+        self._plan = plan
+        self._ports = ports
+        self._ranges = ranges
+        self._brake = Brake()
+        self._drain = anyio.CancelScope()
+        self._backlog = Backlog()
+        self._bell = Bell()
+        self._slots = Slots(self._bell)
+        self._publisher = Publisher(
+            ports.publish,
+            ranges,
+            done,
+            published,
+            lane=ports.lanes.parts,
+            brake=self._brake,
+            reporter=ports.reporter,
+        )
+        self._committer = Committer(
+            ports.ledger,
+            lane=ports.lanes.ledger,
+            slots=self._slots,
+            brake=self._brake,
+            reporter=ports.reporter,
+            clock=ports.clocks.wall,
+            reserve=ports.reserve,
+            durable=self._publisher.durable,
+        )
+        self._feed = Feed(
+            ports.source,
+            done,
+            plan.target,
+            past=plan.past,
+            documents_max=plan.documents_max,
+            lane=ports.lanes.source,
+        )
+        self._dispatcher = self._sender()
+
+    def _sender(self) -> Dispatcher:
+        plan, ports = self._plan, self._ports
+        pace = ports.controller.pace
+        gate = Gate(throttles_max=pace.rate / 2 if pace else 0.0)
+        caller = Caller(
+            ports.scorer,
+            committer=self._committer,
+            backlog=self._backlog,
+            gate=gate,
+            budget=ports.budget,
+            controller=ports.controller,
+            brake=self._brake,
+            reporter=ports.reporter,
+            clocks=ports.clocks,
+            rules=plan.rules,
+            price=plan.price,
+            model=plan.model,
+        )
+        return Dispatcher(
+            self._feed,
+            caller,
+            committer=self._committer,
+            backlog=self._backlog,
+            slots=self._slots,
+            bell=self._bell,
+            gate=gate,
+            budget=ports.budget,
+            controller=ports.controller,
+            pacer=Pacer(ports.controller, plan.documents),
+            brake=self._brake,
+            patience=plan.patience,
+            price=plan.price,
+        )
+
+    async def run(self) -> Ending:
+        async with anyio.create_task_group() as watching:
+            if self._plan.signals:
+                watching.start_soon(self._watch_signals)
+            watching.start_soon(self._watch_deadline)
+            watching.start_soon(self._tick)
+            watching.start_soon(self._watch_stop)
+            await self._writing()
+            watching.cancel_scope.cancel()
+        publisher = self._publisher
+        return Ending(self._brake.stop, publisher.parts, publisher.outcomes, self._slots.in_use_max)
+
+    async def _writing(self) -> None:
+        async with anyio.create_task_group() as writing:
+            writing.start_soon(self._committer.run)
+            try:
+                await self._publishing()
+            finally:
+                self._committer.close()
+
+    async def _publishing(self) -> None:
+        """
+        Send; then let everything come home, be written, and be published.
+        """
+        async with anyio.create_task_group() as publishing:
+            publishing.start_soon(self._publisher.run, self._committer)
+            try:
+                await self._sending()
+                self._feed.close()
+                await self._committer.settled()
+                if self._brake.stop and self._brake.stop.hurry:
+                    self._publisher.drop()
+                await self._publish_the_rest()
+            finally:
+                self._publisher.close()
+
+    async def _publish_the_rest(self) -> None:
+        """
+        After `--limit N`, publish the part that N lies in as far as it goes.
+        """
+        target = self._plan.target
+        if self._brake.stop is None and 0 < target < self._ranges.total:
+            number = self._ranges.holding(target)
+            if self._ranges.of(number)[0] < target:
+                await self._publisher.publish_so_far(self._committer, number, target)
+
+    async def _sending(self) -> None:
+        with self._drain:
+            async with anyio.create_task_group() as attempts:
+                with self._brake.scope:
+                    await self._dispatch(attempts)
+
+    async def _dispatch(self, attempts: TaskGroup) -> None:
+        try:
+            await self._dispatcher.run(attempts)
+        # A bug: raised here it would cancel every paid call that is under way.
+        except Exception as bug:  # noqa: BLE001
+            self._brake.pull(Stop(f"a bug: {bug!r}", Exit.BUG, error=bug))
+
+    # --- watching ---------------------------------------------------------------------------------
+
+    async def _watch_stop(self) -> None:
+        stop = await self._brake.pulled()
+        self._ports.reporter.report(Stopping(stop.reason, self._slots.in_use))
+        if stop.hurry:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """
+        From now on calls under way have the drain time; then the process ends without them.
+        """
+        self._drain.deadline = anyio.current_time() + self._plan.drain_s_max
+        self._publisher.drop()
+
+    async def _watch_signals(self) -> None:
+        # What whoever started us wants ignored (nohup, a shell's background) stays ignored.
+        before = {n: h for n in SIGNALS if (h := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+        try:
+            with anyio.open_signal_receiver(*before) as signals:
+                async for number in signals:
+                    self._signalled(signal.Signals(number).name)
+        finally:
+            # The loop leaves the system's defaults behind, which end the process without a word.
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _signalled(self, name: str) -> None:
+        if self._brake.stop is None:
+            self._brake.pull(Stop(f"stopped by {name}", Exit.LATER, hurry=True))
+        elif not self._brake.stop.hurry and self._drain.deadline == math.inf:
+            self._hurry()
+        else:
+            self._drain.cancel()
+
+    async def _watch_deadline(self) -> None:
+        if self._plan.deadline_s is not None:
+            await anyio.sleep(max(0.0, self._plan.deadline_s - self._plan.drain_s_max))
+            self._brake.pull(Stop("the deadline is near", Exit.LATER, hurry=True))
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(TICK_S)
+            self._ports.reporter.report(Tick(self._slots.in_use, len(self._backlog)))

@@ -1,0 +1,136 @@
+"""
+The port through which the engine asks for scores, and its implementation for vendors on the wire.
+
+Owns the last look at everything a vendor said before the engine sees it: no key and no document's
+text leaves this module. Never retries, waits or judges.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Protocol
+
+from batchrank.domain import (
+    Answer,
+    Document,
+    Failure,
+    RerankReply,
+    RerankRequest,
+    Served,
+)
+from batchrank.providers.base import Provider
+from batchrank.wire.auth import Secret
+from batchrank.wire.exchange import Wire
+
+
+class Scorer(Protocol):
+    """
+    Scores one request. Returns what happened; raises only for bugs.
+    """
+
+    async def score(self, request: RerankRequest, /) -> Answer:
+        """
+        Ask once.
+        """
+
+
+class HttpScorer:
+    """
+    A vendor's translation, and the wire.
+    """
+
+    def __init__(self, provider: Provider, wire: Wire, secret: Secret) -> None:
+        self._provider = provider
+        self._wire = wire
+        self._secret = secret
+
+    async def score(self, request: RerankRequest, /) -> Answer:
+        """
+        Ask once over the wire.
+        """
+        reply = await self._wire.exchange(self._provider.call(request))
+        if isinstance(reply, Failure):
+            return reply  # in the wire's own words, which it has cleaned
+        return cleaned(self._provider.read(request, reply), request, self._secret)
+
+
+def cleaned(answer: Answer, request: RerankRequest, secret: Secret) -> Answer:
+    """
+    The answer without the key, wherever it was repeated, without passages of the texts sent, and
+    without characters that a terminal obeys. Redacted first and cut after: half a key is a leak.
+
+    The model of a reply stays as it is: it is the one that was asked for, which no key is part of.
+    """
+    if isinstance(answer, RerankReply):
+        provider = _name(answer.served.provider, secret)
+        request_id = _name(answer.request_id, secret)
+        if (provider, request_id) == (answer.served.provider, answer.request_id):
+            return answer
+        return replace(
+            answer, served=replace(answer.served, provider=provider), request_id=request_id
+        )
+    message = secret.redact(answer.message)[:MESSAGE_CHARS_MAX]
+    served = answer.served
+    return replace(
+        answer,
+        message=_printable(without_texts(message, request)),
+        code=answer.code and without_texts(_name(answer.code, secret) or "", request),
+        request_id=_name(answer.request_id, secret),
+        served=served and Served(_name(served.model, secret) or "", _name(served.provider, secret)),
+    )
+
+
+MESSAGE_CHARS_MAX = 400
+NAME_CHARS_MAX = 200
+
+
+def _name(text: str | None, secret: Secret) -> str | None:
+    return text and _printable(secret.redact(text)[:NAME_CHARS_MAX])
+
+
+def _printable(text: str) -> str:
+    """
+    *text* with spaces for line breaks, escape sequences and their like.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+WINDOW = 12
+"""So many characters that also stand in a text that was sent are taken for a quotation of it."""
+
+WORD = 3
+"""A text that is shorter than the window, but not than this, is looked for as a whole."""
+
+
+def without_texts(message: str, request: RerankRequest) -> str:
+    """
+    *message* without passages of the query or the documents (vendors quote what they reject).
+    """
+    texts = [request.query, *(_text(document) for document in request.documents)]
+    if "\\" in message:
+        # An upstream's body as a string in the body: its quotations are escaped once more.
+        texts += [json.dumps(text)[1:-1] for text in texts]
+    quoted = [False] * len(message)
+    for at in range(len(message) - WINDOW + 1):
+        window = message[at : at + WINDOW]
+        if any(window in text for text in texts):
+            quoted[at : at + WINDOW] = [True] * WINDOW
+    for text in {text.strip() for text in texts if len(text) < WINDOW}:
+        if len(text) >= WORD and text in message:
+            for found in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", message):
+                quoted[slice(*found.span())] = [True] * len(text)
+    kept = []
+    for at, character in enumerate(message):
+        if not quoted[at]:
+            kept.append(character)
+        elif not kept or kept[-1] != "…":
+            kept.append("…")
+    return "".join(kept)
+
+
+def _text(document: Document) -> str:
+    if isinstance(document, str):
+        return document
+    return f"{document.text or ''}\n{document.image or ''}"

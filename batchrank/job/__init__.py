@@ -1,0 +1,12 @@
+"""
+The one place that wires concrete classes: from a job file to a run and its summary.
+
+`loading` turns a file into a `Job` (nothing but the file and the key are looked at), `opening`
+checks the world that the job names (source, output, ledger) before anything is paid, `running`
+carries it out, `ending` says what came of it. This module owns the public entry `run`.
+"""
+
+from batchrank.job.loading import Job, load
+from batchrank.job.running import run
+
+__all__ = ["Job", "load", "run"]

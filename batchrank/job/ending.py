@@ -1,0 +1,229 @@
+"""
+What a run came to: the manifest, `_SUCCESS`, the exports, the summary and its exit code.
+
+Owns when an output is finished (every position has an outcome, few enough are rejected, every part
+has its final name) and the words for how a run ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from batchrank.engine.runner import Ending
+from batchrank.errors import BatchrankError, Exit, StorageError
+from batchrank.job.opening import World
+from batchrank.observe.report import Summary
+from batchrank.store.disk import write_durably
+from batchrank.store.exports import export_calls, export_rejects
+from batchrank.store.reading import LedgerReader
+
+ENDED = {
+    Exit.DONE: "done",
+    Exit.REJECTS: "finished, with too many rejects",
+    Exit.USAGE: "stopped",
+    Exit.PERSON: "stopped, needs a person",
+    Exit.STORAGE: "stopped, the disk failed",
+    Exit.LATER: "stopped early, run it again",
+    Exit.BUG: "stopped by a bug",
+}
+"""How a run ended, by its exit code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """
+    The ledger's running totals at one moment.
+    """
+
+    tally: Mapping[str, float]
+    lost_nano_usd: int
+
+    @classmethod
+    def of(cls, ledger: LedgerReader) -> Account:
+        """
+        Take them down.
+        """
+        return cls(ledger.tally(), int(ledger.meta().get("lost_nano_usd", 0)))
+
+    def count(self, name: str) -> int:
+        """
+        One total as a whole number.
+        """
+        return int(self.tally.get(name, 0))
+
+    @property
+    def rejected(self) -> int:
+        """
+        Groups that are rejected.
+        """
+        return self.count("rejected")
+
+    @property
+    def done(self) -> int:
+        """
+        Groups that have an outcome.
+        """
+        return self.count("ranked") + self.rejected + self.count("empty")
+
+    @property
+    def calls(self) -> int:
+        """
+        Calls, however they ended.
+        """
+        return sum(int(v) for k, v in self.tally.items() if k in _CALLS)
+
+    @property
+    def calls_failed(self) -> dict[str, int]:
+        """
+        Failed calls by class.
+        """
+        return {kind: n for kind in _FAILED if (n := self.count(f"calls.{kind}"))}
+
+    @property
+    def cost_nano_usd(self) -> int:
+        """
+        All that is booked, in 10^-9 US dollars.
+        """
+        return sum(self.count(f"cost_nano_usd.{source}") for source in _SOURCES)
+
+    @property
+    def cost_usd_by_source(self) -> dict[str, float]:
+        """
+        The same by how it is known.
+        """
+        return {source: self.count(f"cost_nano_usd.{source}") / 1e9 for source in _SOURCES}
+
+
+_FAILED = ("never_sent", "throttled", "unknown", "bad_reply", "bad_group", "fatal")
+_CALLS = frozenset({"calls.ok", *(f"calls.{kind}" for kind in _FAILED)})
+_SOURCES = ("reported", "priced", "estimated", "unknown")
+
+
+def finish(world: World, ending: Ending, before: Account, elapsed_s: float) -> Summary:
+    """
+    Finish the output as far as it goes, and say what came of the run.
+    """
+    stop = ending.stop
+    exit_code = stop.exit_code if stop else _finished(world, ending)
+    notes = list(world.notes)
+    if stop and isinstance(stop.error, BatchrankError) and stop.error.hint:
+        notes.append(stop.error.hint)
+    try:
+        _export(world)
+    except StorageError as error:
+        # The ledger has it all; files beside it can be written by any later run.
+        exit_code = exit_code if stop else Exit.STORAGE
+        notes.append(error.message)
+    summary = replace(
+        _summary(world, exit_code, stop.reason if stop else "", before, elapsed_s, notes),
+        in_flight_max=ending.in_flight_max,
+        done_now=ending.outcomes,
+        groups_per_s=round(ending.outcomes / elapsed_s, 2) if elapsed_s > 0 else 0.0,
+    )
+    _write_report(world, summary)
+    return summary
+
+
+def _finished(world: World, ending: Ending) -> Exit:
+    """
+    Write manifest and `_SUCCESS` if the whole output is there.
+    """
+    account = Account.of(world.ledger)
+    if account.done < world.source.total:
+        return Exit.DONE  # `--limit`: what was asked for is done
+    meta = world.ledger.meta()
+    about = {
+        "job": world.job.config.name,
+        "labels": world.job.config.labels,
+        "fingerprint": meta["fingerprint"],
+        "model": meta.get("served_model", world.job.model),
+        "pyarrow": meta["pyarrow"],
+        "source": [[f.path, f.size_bytes, f.footer_sha256] for f in world.source.files],
+        "groups": world.source.total,
+        "ranked": account.count("ranked"),
+        "rejected": account.rejected,
+        "empty": account.count("empty"),
+        "accepted": meta.get("accepted", []),
+    }
+    world.output.remove_parts(keep=[part.file for part in ending.parts])
+    world.output.write_manifest(about, ending.parts)
+    if account.rejected > world.job.config.output.rejected_max:
+        return Exit.REJECTS
+    world.output.write_success()
+    return Exit.DONE
+
+
+def _export(world: World) -> None:
+    export_rejects(world.ledger, world.state.rejects)
+    export_calls(world.ledger, world.state.calls)
+
+
+def nothing_to_do(world: World, before: Account, elapsed_s: float) -> Summary:
+    """
+    Say that a finished output is finished; nobody was called and nothing was written.
+    """
+    few = world.output.has_success()
+    exit_code = Exit.DONE if few else Exit.REJECTS
+    reason = "it was finished before; nothing to do"
+    return _summary(world, exit_code, reason, before, elapsed_s, world.notes)
+
+
+def _summary(
+    world: World,
+    exit_code: Exit,
+    reason: str,
+    before: Account,
+    elapsed_s: float,
+    notes: list[str],
+) -> Summary:
+    ledger, job = world.ledger, world.job
+    now = Account.of(ledger)
+    meta = ledger.meta()
+    model = meta.get("served_model")
+    providers = {who.provider for who in ledger.served().values() if who.model == model}
+    parts = ledger.parts()
+    return Summary(
+        job=job.config.name,
+        exit_code=int(exit_code),
+        ended=ENDED[exit_code],
+        reason=reason,
+        output=str(job.output),
+        state=str(job.state.path),
+        labels=job.config.labels,
+        groups=world.source.total,
+        done=now.done,
+        ranked=now.count("ranked"),
+        rejected=now.rejected,
+        empty=now.count("empty"),
+        candidates=now.count("candidates"),
+        rejects_by_kind={kind: count for kind, count, _, _ in ledger.reject_counts()},
+        models=(model,) if model else (),
+        providers=tuple(sorted(filter(None, providers))),
+        calls=now.calls,
+        calls_now=now.calls - before.calls,
+        calls_repeated=now.count("calls.repeated"),
+        calls_failed=now.calls_failed,
+        search_units=now.tally.get("search_units", 0.0),
+        total_tokens=now.count("total_tokens"),
+        cost_usd=now.cost_nano_usd / 1e9,
+        cost_usd_now=(now.cost_nano_usd - before.cost_nano_usd) / 1e9,
+        cost_usd_by_source=now.cost_usd_by_source,
+        cost_usd_lost=now.lost_nano_usd / 1e9,
+        parts=len(parts),
+        rows=sum(part.rows for part in parts),
+        success=world.output.has_success(),
+        elapsed_s=round(elapsed_s, 3),
+        accepted=tuple(meta.get("accepted", [])),
+        notes=tuple(notes),
+    )
+
+
+def _write_report(world: World, summary: Summary) -> None:
+    content = json.dumps(summary.as_data(), indent=1, ensure_ascii=False)
+    try:
+        write_durably(world.state.report, content.encode())
+    except StorageError:
+        if summary.exit_code != Exit.STORAGE:
+            raise

@@ -1,0 +1,252 @@
+"""
+From a job file to a `Job`: valid, with its vendor, its key and its folders.
+
+Owns the order: the whole file is right before the key is looked at, and nothing is contacted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from batchrank.config import JobConfig, deadline_at, output_settings, parse, score_settings
+from batchrank.config.lines import Lines
+from batchrank.domain import Price
+from batchrank.errors import JobError, Problem
+from batchrank.providers import VENDORS, Vendor
+from batchrank.providers.base import Options, Settings
+from batchrank.store.output import StateFolder
+from batchrank.store.parts import Layout
+from batchrank.wire.auth import Secret, check_base_url, key_from_environment, key_from_file
+
+LEXICAL = "lexical"
+LEXICAL_MODEL = "lexical-bm25"
+
+OPTION_MODELS: dict[str, type[Options]] = {
+    LEXICAL: Options,
+    **{name: vendor.options for name, vendor in VENDORS.items()},
+}
+"""Who may be named as provider, with the model of its own settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    A job that could be run, as far as its file and its key tell.
+
+    *base* is the folder that relative paths start from; *vendor* is None for a scorer in process;
+    *key* is None where none is needed, or none was asked for (`plan` does without).
+    """
+
+    config: JobConfig
+    file: Path
+    base: Path
+    vendor: Vendor | None
+    key: Secret | None
+    now: datetime
+
+    # --- provider ---------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> str:
+        """
+        The model that is asked for.
+        """
+        return self.config.provider.model if self.vendor else LEXICAL_MODEL
+
+    @property
+    def base_url(self) -> str:
+        """
+        Where the API is; "" for a scorer in process.
+        """
+        if self.vendor is None:
+            return ""
+        return self.config.provider.base_url or self.vendor.base_url
+
+    @property
+    def options(self) -> Options:
+        """
+        The vendor's own request fields.
+        """
+        model = OPTION_MODELS[self.config.provider.name]
+        return model.model_validate(self.config.provider.options)
+
+    @property
+    def sent_top_n(self) -> int | None:
+        """
+        The `top_n` that is sent, if it is.
+        """
+        return self.config.output.top_n if self.config.provider.send_top_n else None
+
+    @property
+    def price(self) -> Price | None:
+        """
+        The price that the job states, else the one that is known of its model.
+        """
+        if self.config.provider.price:
+            return self.config.provider.price.as_price()
+        if self.vendor is None:
+            return Price(usd_per_search_unit=0.0)
+        return self.vendor.prices.get(self.model)
+
+    def settings(self) -> Settings:
+        """
+        What the vendor's translation needs to know.
+        """
+        return Settings(self.model, self.base_url, self.sent_top_n, self.options)
+
+    # --- what decides scores and parts ------------------------------------------------------------
+
+    def score_settings(self) -> dict[str, Any]:
+        """
+        Every setting that decides a score.
+        """
+        decisive = self.vendor.score_options if self.vendor else frozenset()
+        options = self.options.model_dump(mode="json", exclude_none=True)
+        chosen = {key: value for key, value in options.items() if key in decisive}
+        return score_settings(self.config, chosen, self.base_url)
+
+    def output_settings(self) -> dict[str, Any]:
+        """
+        Every setting that shapes parts and no score.
+        """
+        return output_settings(self.config)
+
+    @property
+    def layout(self) -> Layout:
+        """
+        The shape of the parts.
+        """
+        output = self.config.output
+        return Layout(output.layout, output.top_n, output.part_groups)
+
+    # --- folders ----------------------------------------------------------------------------------
+
+    @property
+    def output(self) -> Path:
+        """
+        The folder of the parts, absolute.
+        """
+        return _absolute(self.base, self.config.output.path)
+
+    @property
+    def state(self) -> StateFolder:
+        """
+        This output's own folder among those of the job's other outputs.
+        """
+        root = _absolute(self.base, self.config.output.state or ".batchrank")
+        return StateFolder(root / _folder_name(self.output, root.parent))
+
+    @property
+    def deadline(self) -> datetime | None:
+        """
+        When the process must have left.
+        """
+        return deadline_at(self.config, self.now)
+
+
+def _absolute(base: Path, path: str) -> Path:
+    return (base / Path(path).expanduser()).resolve()
+
+
+def _folder_name(output: Path, near: Path) -> str:
+    """
+    A name for one output that a person recognises and no two outputs share.
+
+    It depends on where the output lies from *near*, so that a folder may be moved with its state.
+    """
+    shown = os.path.relpath(output, near)
+    plain = re.sub(r"[^A-Za-z0-9=]+", "-", shown).strip("-")[-60:].strip("-")
+    return f"{plain or 'output'}-{sha256(shown.encode()).hexdigest()[:8]}"
+
+
+def load(
+    file: str | os.PathLike[str],
+    overrides: Mapping[str, str] | None = None,
+    *,
+    now: datetime | None = None,
+    with_key: bool = True,
+) -> Job:
+    """
+    Read the job file *file*; *overrides* set its variables.
+
+    *with_key* False leaves the key alone: whoever calls nobody needs none.
+
+    Raises:
+        JobError: with every problem, if there is any.
+    """
+    path = Path(file)
+    now = now or datetime.now(UTC)
+    text = _read(path)
+    config = parse(text, where=str(path), now=now, option_models=OPTION_MODELS, overrides=overrides)
+    vendor = VENDORS.get(config.provider.name)
+    if problems := list(_provider_problems(config, vendor, Lines(text))):
+        raise JobError(str(path), problems)
+    base = path.resolve().parent
+    if problems := list(_path_problems(config, base, Lines(text))):
+        raise JobError(str(path), problems)
+    key = _key(config, vendor, base) if with_key and vendor else None
+    return Job(config, path, base, vendor, key, now)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        words = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        remedy = "`batchrank init` writes one" if isinstance(error, FileNotFoundError) else ""
+        raise JobError(str(path), [Problem(0, "", f"cannot be read: {words}", remedy)]) from error
+
+
+def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -> list[Problem]:
+    """
+    What only becomes wrong together with the vendor's facts.
+    """
+
+    def problem(table: str, key: str, message: str, remedy: str) -> Problem:
+        return Problem(lines.of((table, key)), f"{table}.{key}", message, remedy)
+
+    found: list[Problem] = []
+    provider = config.provider
+    if vendor is None:
+        return found
+    if not provider.model:
+        known = ", ".join(sorted(vendor.prices)) or "see the provider's documents"
+        found.append(problem("provider", "model", "is missing", f"such as {known}"))
+    if provider.base_url and (wrong := check_base_url(provider.base_url)):
+        found.append(problem("provider", "base_url", wrong, ""))
+    if provider.send_top_n and not config.output.top_n:
+        found.append(problem("provider", "send_top_n", "needs output.top_n", "set it, or neither"))
+    known_price = provider.price or provider.model in vendor.prices
+    if config.budget.cost_usd_max and not known_price and provider.model:
+        message = f"cannot be kept: no price of {provider.model} is known"
+        found.append(problem("budget", "cost_usd_max", message, "state it in [provider.price]"))
+    return found
+
+
+def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Problem]:
+    """
+    Find paths that nothing can lie at.
+    """
+    for key, path in (("path", config.output.path), ("state", config.output.state)):
+        try:
+            _absolute(base, path or "").exists()
+        except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            problem = f"nothing can lie at {str(path)[:60]!r}: {why}"
+            yield Problem(
+                lines.of(("output", key)), f"output.{key}", problem, "name another folder"
+            )
+
+
+def _key(config: JobConfig, vendor: Vendor, base: Path) -> Secret:
+    if config.provider.key_file:
+        # As it is written, if there is no such home: then it cannot be opened, and that is told.
+        return key_from_file(os.path.join(base, os.path.expanduser(config.provider.key_file)))  # noqa: PTH111, PTH118 - see above
+    return key_from_environment(config.provider.key_env or vendor.key_env, os.environ)

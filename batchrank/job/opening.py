@@ -1,0 +1,318 @@
+"""
+The world that a job names, checked and held: source, folders, lock, ledger.
+
+Owns the order of the checks: all of them come before anything is paid, and what is refused is left
+as it was. Owns what may change on a started output: a score setting may not, an output setting
+renders parts again, everything else is free.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from batchrank import __version__
+from batchrank.config import fingerprint
+from batchrank.domain import Positions
+from batchrank.errors import ChangedError, OutputError
+from batchrank.events import Event, Noticed, Reporter
+from batchrank.job.loading import Job
+from batchrank.source.files import differences, look
+from batchrank.source.parquet import ParquetSource, open_source
+from batchrank.store.disk import Lock, make_folder
+from batchrank.store.ledger import Ledger
+from batchrank.store.output import OutputFolder, StateFolder, some, unfit
+from batchrank.store.parts import PYARROW
+from batchrank.store.reading import LedgerReader
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """
+    What the person who runs a job asks for, beside the job file.
+
+    *limit*: only the first so many groups. *accept*: source files, as the job finds them, that may
+    have changed. *restart*: set the old output and its state aside.
+    """
+
+    limit: int | None = None
+    retry_rejects: bool = False
+    accept: Sequence[str] = ()
+    restart: bool = False
+
+
+@dataclass(slots=True)
+class World:
+    """
+    Everything a run works on, held by nobody else.
+    """
+
+    job: Job
+    wishes: Wishes
+    source: ParquetSource
+    state: StateFolder
+    output: OutputFolder
+    ledger: Ledger
+    notes: list[str] = field(default_factory=list)
+
+    def done(self) -> Positions:
+        """
+        The positions that need not be asked about.
+        """
+        done = self.ledger.done(self.source.total)
+        if self.wishes.retry_rejects:
+            for position in self.ledger.rejected_positions():
+                done.discard(position)
+        return done
+
+    @property
+    def target(self) -> int:
+        """
+        Groups at or beyond this position are left alone.
+        """
+        limit = self.wishes.limit
+        return self.source.total if limit is None else min(limit, self.source.total)
+
+
+@contextmanager
+def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
+    """
+    Check everything, and hold the output until the context ends.
+
+    Raises:
+        NotReady, SourceError: the source.
+        OutputError, ChangedError, AlreadyRunning, StorageError: the output and its state.
+    """
+    source = open_source(job.config.source, job.base)
+    _check_apart(job, source)
+    state = job.state
+    state.prepare()
+    make_folder(job.output)
+    since = job.now.isoformat(timespec="seconds")
+    if wishes.restart:
+        with Lock(state.lock, job.output, since):
+            _set_aside(job)
+        state.prepare()
+        make_folder(job.output)
+    with Lock(state.lock, job.output, since):
+        yield from _world(job, wishes, source, state, reporter)
+
+
+def _world(
+    job: Job, wishes: Wishes, source: ParquetSource, state: StateFolder, reporter: Reporter
+) -> Iterator[World]:
+    def tell(event: Event) -> None:
+        reporter.report(event)
+
+    output = OutputFolder(job.output, state, tell)
+    begun = _is_begun(state.ledger)
+    output.prepare(begun=begun)
+    ledger = Ledger.create_or_open(state.ledger)
+    try:
+        world = World(job, wishes, source, state, output, ledger)
+        if begun:
+            _carry_on(world)
+            if strange := unfit(output.visible()):
+                world.notes.append(
+                    f"readers take what else lies in {job.output} for scores: {some(strange)}"
+                )
+        else:
+            ledger.begin(_meta(job, source), source.files)
+        for note in world.notes:
+            tell(Noticed(note))
+        yield world
+    finally:
+        ledger.close()
+
+
+def _is_begun(ledger: Path) -> bool:
+    if not ledger.exists() or ledger.stat().st_size == 0:
+        return False
+    with LedgerReader.open(ledger) as reader:
+        return "fingerprint" in reader.meta()
+
+
+def _check_apart(job: Job, source: ParquetSource) -> None:
+    """
+    Refuse folders that lie in each other: what is written would be read, or told as output.
+    """
+    output, state = job.output, job.state.path
+    if output == state or output in state.parents or state in output.parents:
+        raise OutputError(
+            f"output.path ({output}) and the state folder ({state}) lie in each other",
+            "set output.state to a folder elsewhere",
+        )
+    found = look(job.config.source.path, job.base)
+    searched = found.kind == "folder" or "**" in job.config.source.path
+    inside = searched and output.is_relative_to(found.root.resolve())
+    files = ((job.base / file.path).resolve() for file in source.files)
+    if inside or any(file.is_relative_to(output) for file in files):
+        raise OutputError(
+            f"output.path ({output}) and the source lie in each other:"
+            " the next run would read what this one writes",
+            "name a folder elsewhere as output.path",
+        )
+
+
+def _set_aside(job: Job) -> None:
+    """
+    Give the old output and its state other names: nothing that was paid for is deleted.
+    """
+    stamp = job.now.strftime("%Y%m%dT%H%M%SZ")
+    folders = [folder for folder in (job.output, job.state.path) if any(folder.iterdir())]
+    for number in count(1):
+        end = f".aside-{stamp}" if number == 1 else f".aside-{stamp}-{number}"
+        names = [folder.with_name(folder.name + end) for folder in folders]
+        if not any(name.exists() for name in names):
+            break
+    for folder, name in zip(folders, names, strict=True):
+        try:
+            folder.rename(name)
+        except OSError as error:
+            why = f"{folder} cannot be set aside: {error.strerror or error}"
+            raise OutputError(why, "give it another name yourself, or name another one") from error
+
+
+# --- begun anew, or carried on -------------------------------------------------------------------
+
+
+def _meta(job: Job, source: ParquetSource) -> dict[str, Any]:
+    settings = job.score_settings()
+    return {
+        "fingerprint": fingerprint({**settings, "source.files": _identities(source)}),
+        "score_settings": settings,
+        "output_settings": job.output_settings(),
+        "part_groups": job.config.output.part_groups,
+        "job": job.config.name,
+        "labels": job.config.labels,
+        "batchrank": __version__,
+        "pyarrow": PYARROW,
+        "total": source.total,
+    }
+
+
+def _identities(source: ParquetSource) -> list[list[object]]:
+    return [[file.path, file.size_bytes, file.footer_sha256] for file in source.files]
+
+
+def _carry_on(world: World) -> None:
+    """
+    Compare with what the output began with; refuse, render again, or go on.
+    """
+    before = world.ledger.meta()
+    _refuse_other_scores(world, before)
+    if world.wishes.retry_rejects and before.get("pruned"):
+        raise ChangedError(
+            "--retry-rejects: not possible any more, because the ledger was pruned: the parts that"
+            " the rejects belong to cannot be rendered again",
+            "run without it, or set the old output aside with --restart",
+        )
+    if before["pyarrow"] != PYARROW:
+        world.notes.append(
+            f"parts were written by pyarrow {before['pyarrow']}, now it is {PYARROW}:"
+            " bytes may differ where rows do not"
+        )
+    if before["output_settings"] != world.job.output_settings():
+        _relayout(world, before["output_settings"])
+    now = _meta(world.job, world.source)
+    if any(before.get(key) != value for key, value in now.items()):
+        world.ledger.begin(now, world.source.files)
+    if world.ledger.meta().get("accepted"):
+        # Ids that were read from the file as it was must not come to stand beside new scores.
+        world.ledger.forget_carried(world.done())
+
+
+def _refuse_other_scores(world: World, before: dict[str, Any]) -> None:
+    was, is_now = before["score_settings"], world.job.score_settings()
+    changes = [
+        f"{key} was {was.get(key)!r}, now it is {is_now.get(key)!r}"
+        for key in sorted(was.keys() | is_now.keys())
+        if was.get(key) != is_now.get(key)
+    ]
+    accepted = _accepted(world)
+    files = world.ledger.source_files()
+    changes += differences(files, world.source.files, accepted)
+    if changes:
+        raise ChangedError(
+            f"{world.job.output} was begun with other settings or another source:\n  "
+            + "\n  ".join(changes),
+            "undo the change, name another output.path, or set the old output aside with --restart"
+            + (
+                "; a mended source file is taken with --accept FILE" if _only_files(changes) else ""
+            ),
+        )
+    changed = {file.path for file in world.source.files} & accepted
+    mended = sorted(changed - {file.path for file in files if file in world.source.files})
+    if mended:
+        earlier = world.ledger.meta().get("accepted", [])
+        world.ledger.set_meta({"accepted": sorted({*earlier, *mended})})
+        _forget_slices(world, mended)
+    for path in world.ledger.meta().get("accepted", []):
+        world.notes.append(f"{path} was mended in mid-run: outcomes from before stay as they are")
+
+
+def _forget_slices(world: World, mended: Sequence[str]) -> None:
+    """
+    Half a group's scores from the old file and half from the new one would be no scores.
+    """
+    start = 0
+    for file in world.source.files:
+        if file.path in mended:
+            world.ledger.forget_slices(start, start + file.rows)
+        start += file.rows
+
+
+def _only_files(changes: Sequence[str]) -> bool:
+    return all(" changed: " in change and "--accept" not in change for change in changes)
+
+
+def _accepted(world: World) -> set[str]:
+    """
+    The files that `--accept` names, as the source calls them.
+    """
+    known = {file.path for file in world.source.files}
+    names = set()
+    for given in world.wishes.accept:
+        options = (given, os.path.relpath(Path(given).resolve(), world.job.base))
+        name = next((option for option in options if option in known), None)
+        if name is None:
+            raise OutputError(
+                f"--accept {given}: the source has no such file",
+                f"its files are {', '.join(sorted(known)[:5])}",
+            )
+        names.add(name)
+    return names
+
+
+def _relayout(world: World, before: dict[str, Any]) -> None:
+    """
+    Have every part rendered again in the layout that the job asks for now.
+    """
+    now = world.job.output_settings()
+    if world.ledger.meta().get("pruned"):
+        raise ChangedError(
+            f"{', '.join(k for k in now if before.get(k) != now[k])}: cannot change any more,"
+            " because the ledger was pruned",
+            "undo the change, or set the old output aside with --restart",
+        )
+    recarried = before.get("source.carry") != now["source.carry"]
+    if recarried and (mended := world.ledger.meta().get("accepted")):
+        raise ChangedError(
+            f"source.carry: cannot change any more, because {', '.join(mended)} was mended in"
+            " mid-run: what it held for the groups before is not known",
+            "undo the change, or set the old output aside with --restart",
+        )
+    world.output.withdraw_success()
+    if before.get("output.part_groups") != now["output.part_groups"]:
+        world.output.remove_parts()
+    carried = None
+    if recarried:
+        carried = world.source.carried_batches(world.source.total)
+    meta = {"output_settings": now, "part_groups": world.job.config.output.part_groups}
+    world.ledger.relayout(meta, carried)
+    world.notes.append("output settings changed: all parts are rendered again, nobody is called")

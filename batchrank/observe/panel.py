@@ -1,0 +1,172 @@
+"""
+A run as a live panel on a terminal.
+
+Owns the picture. Whatever comes from outside is shown as text, never as markup, so that no
+candidate or provider can paint on the terminal. Below the panel stand rejects and notices as lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from batchrank.events import Event, GroupRejected, Noticed, ReporterFailed
+from batchrank.observe.pulse import Pulse
+from batchrank.observe.report import as_shown
+
+REFRESHES_PER_S = 4
+REJECTS_SHOWN = 20
+
+
+class LivePanel:
+    """
+    Draws while it is entered. *now* is the wall clock, for "paused until".
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._pulse = Pulse(clock)
+        self._lock = Lock()  # the picture is drawn by a thread of the library's
+        self._console = console
+        self._now = now
+        self._rejects = 0
+        self._live = Live(
+            console=console,
+            get_renderable=self._picture,
+            refresh_per_second=REFRESHES_PER_S,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def report(self, event: Event, /) -> None:
+        """
+        Take in *event*; what scrolls away is printed above the panel.
+        """
+        with self._lock:
+            self._pulse.report(event)
+        # Printing takes the library's lock, which the drawing thread holds while it waits for ours.
+        match event:
+            case Noticed(message=message):
+                self._console.print(Text(as_shown(f"note: {message}"), "yellow"))
+            case ReporterFailed(reporter=reporter, error=error):
+                words = f"{reporter} failed and is left out: {error}"
+                self._console.print(Text(as_shown(words), "red"))
+            case GroupRejected():
+                self._rejected(event)
+
+    def _rejected(self, event: GroupRejected) -> None:
+        self._rejects += 1
+        it = event.rejected
+        if self._rejects <= REJECTS_SHOWN:
+            line = f"rejected: query {it.query_id} ({it.kind.value}) {it.message}"
+            self._console.print(Text(as_shown(line), "red", no_wrap=True, overflow="ellipsis"))
+        if self._rejects == REJECTS_SHOWN:
+            self._console.print(Text("more rejects are counted, not shown", "red"))
+
+    # --- the picture ------------------------------------------------------------------------------
+
+    def _picture(self) -> Panel | Text:
+        with self._lock:
+            return self._drawn(self._pulse)
+
+    def _drawn(self, pulse: Pulse) -> Panel | Text:
+        if pulse.started is None:
+            return Text("reading the source …")
+        rows = Table.grid(padding=(0, 2))
+        for name, value in lines(pulse, self._now()):
+            rows.add_row(Text(name, "dim"), Text(as_shown(value)))
+        # Padded by nothing, for the end of its line: bars have none of their own.
+        bar = Padding(ProgressBar(total=max(1, pulse.target), completed=pulse.done), 0)
+        title = Text(as_shown(f" {pulse.started.job} · {pulse.started.model} "), "bold")
+        return Panel(Group(bar, rows), title=title, title_align="left", border_style=_mood(pulse))
+
+
+def _mood(pulse: Pulse) -> str:
+    if pulse.stopping:
+        return "red"
+    return "yellow" if pulse.paused else "green"
+
+
+def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
+    """
+    The panel's lines: name and value.
+    """
+    rate = pulse.started.rate_per_s if pulse.started else None
+    limit = f" of {rate:,.1f} allowed" if rate else ""
+    failures = ", ".join(f"{n:,} {name}" for name, n in pulse.failures.most_common()) or "none"
+    shown = [
+        ("groups", f"{pulse.done:,} of {pulse.target:,}{_rejects(pulse)}"),
+        ("speed", f"{pulse.groups_per_s:,.1f} groups/s{limit}, {pulse.in_flight} in flight"),
+        ("calls", f"{pulse.calls:,}, repeated {pulse.repeated:,}; failed: {failures}"),
+        ("cost", f"${pulse.cost_usd_now:,.4f} so far, ${pulse.cost_usd_at_end:,.2f} at the end"),
+        ("left", _left(pulse, now)),
+    ]
+    if pulse.paused:
+        reason, until_s = pulse.paused
+        shown.append(("paused", f"until {_time(now, until_s)}, because: {reason}"))
+    if pulse.stopping:
+        shown.append(("stopping", f"{pulse.stopping}; {pulse.in_flight} calls come home"))
+    return shown
+
+
+def _rejects(pulse: Pulse) -> str:
+    parts = [f"{n:,} {name}" for name in ("rejected", "empty") if (n := pulse.outcomes[name])]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _left(pulse: Pulse, now: datetime) -> str:
+    left_s = pulse.left_s
+    if math.isinf(left_s):
+        return "not known yet"
+    return f"{duration(left_s)} (until {_time(now, left_s)})"
+
+
+WEEK_S = 7 * 86_400.0
+
+
+def _time(now: datetime, in_s: float) -> str:
+    """
+    What the clock shows then, with the weekday where that helps.
+    """
+    if in_s > WEEK_S:
+        return "some week to come"
+    return (now + timedelta(seconds=in_s)).strftime("%a %H:%M" if in_s > 3600 else "%H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """
+    A length of time as people say it: `42 s`, `3 m 20 s`, `5 h 02 m`.
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} m"

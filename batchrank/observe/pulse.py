@@ -1,0 +1,158 @@
+"""
+A run in numbers, from its events: how far, how fast, what it costs, what is in the way.
+
+Owns the estimates: time left and final cost come from this run's own speed, never from groups that
+were done before. Draws and writes nothing: `panel` and `logs` do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+
+from batchrank.domain import Empty, Ranked, Rejected
+from batchrank.events import (
+    Committed,
+    Event,
+    GateOpened,
+    GateShut,
+    JobStarted,
+    Stopping,
+    Tick,
+)
+
+SPEED_S = 60.0
+"""Speed is that of the last minute."""
+
+
+class Pulse:
+    """
+    Adds events up. *clock* is any clock in seconds that does not go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._steps: deque[tuple[float, int]] = deque()
+        self.started: JobStarted | None = None
+        self.outcomes: Counter[str] = Counter()
+        self.calls = 0
+        self.repeated = 0
+        self.failures: Counter[str] = Counter()
+        self.cost_usd = 0.0
+        self.in_flight = 0
+        self.waiting = 0
+        self.stopping: str | None = None
+        self._paused: tuple[str, float] | None = None
+
+    def report(self, event: Event, /) -> None:
+        """
+        Take in *event*.
+        """
+        match event:
+            case JobStarted():
+                self.started = event
+                self._began = self._clock()
+            case Committed():
+                self._committed(event)
+            case Tick(in_flight, waiting):
+                self.in_flight, self.waiting = in_flight, waiting
+            case GateShut(reason=reason, until_s=until_s):
+                self._paused = reason, self._clock() + until_s
+            case GateOpened():
+                self._paused = None
+            case Stopping(reason=reason):
+                self.stopping = reason
+
+    def _committed(self, event: Committed) -> None:
+        for outcome in event.outcomes:
+            self.outcomes[_NAMES[type(outcome)]] += 1
+        for call in event.calls:
+            self.calls += 1
+            self.repeated += call.attempt > 1
+            self.cost_usd += call.cost_nano_usd / 1e9
+            if call.failure:
+                self.failures[call.failure.kind.value] += 1
+        if event.outcomes:
+            self._steps.append((self._clock(), len(event.outcomes)))
+
+    # --- numbers ----------------------------------------------------------------------------------
+
+    @property
+    def elapsed_s(self) -> float:
+        """
+        Since the job started.
+        """
+        return self._clock() - self._began
+
+    @property
+    def done_now(self) -> int:
+        """
+        Groups that this run has brought to an outcome.
+        """
+        return self.outcomes.total()
+
+    @property
+    def done(self) -> int:
+        """
+        Groups with an outcome, those of earlier runs included.
+        """
+        return self.done_now + (self.started.done if self.started else 0)
+
+    @property
+    def target(self) -> int:
+        """
+        Groups that this run wants to see done.
+        """
+        return self.started.target if self.started else 0
+
+    @property
+    def groups_per_s(self) -> float:
+        """
+        The speed of the last minute, or of the whole run while it is shorter.
+        """
+        now = self._clock()
+        while self._steps and self._steps[0][0] < now - SPEED_S:
+            self._steps.popleft()
+        passed = min(SPEED_S, now - self._began)
+        return sum(n for _, n in self._steps) / passed if passed > 0 else 0.0
+
+    @property
+    def left_s(self) -> float:
+        """
+        Time left at this run's mean speed; infinity while nothing is known.
+        """
+        if not self.done_now or self.elapsed_s <= 0:
+            return math.inf
+        return max(0, self.target - self.done) * self.elapsed_s / self.done_now
+
+    @property
+    def cost_usd_now(self) -> float:
+        """
+        What the output has cost so far, over all runs.
+        """
+        return self.cost_usd + (self.started.cost_usd if self.started else 0.0)
+
+    @property
+    def cost_usd_at_end(self) -> float:
+        """
+        What it will have cost at the end, if the rest costs what this run's groups did.
+        """
+        if not self.done_now:
+            return self.cost_usd_now
+        left = max(0, self.target - self.done)
+        return self.cost_usd_now + left * self.cost_usd / self.done_now
+
+    @property
+    def paused(self) -> tuple[str, float] | None:
+        """
+        Why nobody sends, and for how many more seconds at least; None while all is well.
+        """
+        if self._paused is None:
+            return None
+        reason, until = self._paused
+        return reason, max(0.0, until - self._clock())
+
+
+_NAMES = {Ranked: "ranked", Rejected: "rejected", Empty: "empty"}

@@ -1,0 +1,89 @@
+"""
+The whole job against the embedded server: no key, no cost, the job's own limits.
+
+Owns the folders of a rehearsal, which are made anew each time and have nothing to do with the real
+output or its state, and the comparison of our account with the server's.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from batchrank.errors import JobError, Problem
+from batchrank.events import Reporter
+from batchrank.job import Job
+from batchrank.job import run as run_job
+from batchrank.observe.report import Summary
+from batchrank.operate.serve import server
+from batchrank.wire.auth import Secret
+
+LATENCY = "lognormal:0.15,0.4"
+"""Seconds, median and 95th percentile: what hosted rerankers take for some dozens of documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """
+    How the rehearsal went: our summary, and what the server saw and would have charged.
+    """
+
+    summary: Summary
+    server: dict[str, Any]
+
+    def as_text(self) -> str:
+        """
+        Some lines for people.
+        """
+        seen = self.server
+        bill = sum(account["nano_usd"] for account in seen["bill"].values()) / 1e9
+        refused = seen["limit_refusals"]
+        calls = f"saw {seen['calls']:,} calls, billed {seen['billed_calls']:,} (${bill:,.4f})"
+        limits = f"refused {refused:,} for its limit, {seen['in_flight_max']} at once at most"
+        return f"{self.summary.as_text()}\nserver   {calls}, {limits}"
+
+
+def rehearse(
+    job: Job,
+    options: Sequence[str],
+    *,
+    limit: int | None = None,
+    listeners: Sequence[Reporter] = (),
+) -> Rehearsal:
+    """
+    Run *job* (loaded without its key) against a server started with *options* of `serve`.
+
+    Raises:
+        JobError: the job's scorer is in process, so there is nothing to rehearse.
+        BatchrankError: as a run of the job would.
+    """
+    if job.vendor is None:
+        problem = Problem(0, "provider.name", "needs no server: there is nothing to rehearse")
+        raise JobError(str(job.file), [problem], "run it: it costs nothing")
+    folder = job.state.path.parent / f"rehearsal-{job.state.path.name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    with server([*_as_the_job_says(job), *options]) as running:
+        rehearsed = _redirected(job, running.base_url, str(folder))
+        summary = run_job(rehearsed, limit=limit, listeners=listeners)
+        return Rehearsal(summary, running.account())
+
+
+def _as_the_job_says(job: Job) -> list[str]:
+    options = ["--latency", LATENCY]
+    limits = job.config.limits
+    for name, rate in (("limit", limits.request_limit), ("document-limit", limits.document_limit)):
+        if rate is not None:
+            options += [f"--{name}", f"sliding:{rate.count!r}/{rate.period_s!r}s"]
+    return options
+
+
+def _redirected(job: Job, base_url: str, folder: str) -> Job:
+    provider = job.config.provider.model_copy(update={"base_url": base_url})
+    output = job.config.output.model_copy(
+        update={"path": f"{folder}/scores", "state": f"{folder}/state"}
+    )
+    config = job.config.model_copy(update={"provider": provider, "output": output})
+    return replace(job, config=config, key=Secret(f"rehearsal-{secrets.token_hex(8)}"))

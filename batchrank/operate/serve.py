@@ -1,0 +1,99 @@
+"""
+Run the embedded server, in this process or in another one.
+
+Owns the wiring of the server with its scorer, and the life of a server that serves one rehearsal.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+from batchrank.errors import StorageError
+from batchrank.local import lexical
+from batchrank.rehearsal import Dials, hashed_scores, turned
+from batchrank.rehearsal import run as run_server
+
+SCORERS: Mapping[str, Callable[[str, Sequence[str]], list[float]]] = {
+    "lexical": lexical.scores,
+    "hashed": hashed_scores,
+}
+
+START_S_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """
+    Where an embedded server listens: its API, and its word about what it saw.
+    """
+
+    base_url: str
+    admin: str
+
+    def account(self) -> dict[str, Any]:
+        """
+        What the server saw and would have charged.
+        """
+        directly = build_opener(ProxyHandler({}))
+        with directly.open(self.admin, timeout=START_S_MAX) as reply:
+            return json.load(reply)  # type: ignore[no-any-return] # our own server's word
+
+
+def serve(
+    dials: Mapping[str, object],
+    scorer: str,
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[Server], object],
+    until_stdin_closes: bool = False,
+) -> None:
+    """
+    Serve until a signal, or until standard input ends; *ready* hears when it listens, and where.
+
+    Raises:
+        JobError: a dial cannot be read.
+        PortInUse: somebody listens there already.
+    """
+
+    def listening(bound: int) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        ready(Server(f"http://{shown}:{bound}/api/v1", f"http://{shown}:{bound}/admin"))
+
+    run_server(
+        turned(Dials(), dials),
+        SCORERS[scorer],
+        host=host,
+        port=port,
+        ready=listening,
+        until_stdin_closes=until_stdin_closes,
+    )
+
+
+@contextmanager
+def server(options: Sequence[str]) -> Iterator[Server]:
+    """
+    Start a server with the options of `batchrank serve`, and stop it at the end.
+    """
+    command = [sys.executable, "-m", "batchrank", "serve", "--port", "0", "--until-stdin-closes"]
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line:
+                raise StorageError("the embedded server did not start; it said why above")
+            said = json.loads(line)
+            yield Server(said["base_url"], said["admin"])
+        finally:
+            process.stdin.close()
+            process.wait(START_S_MAX)

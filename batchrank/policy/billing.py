@@ -1,0 +1,179 @@
+"""
+What a request may cost: search units and tokens from texts' lengths, money from a price.
+
+Owns the arithmetic of bills, in integers of 10^-9 US dollars. Estimates here never come out below
+what a provider with the documented rule can charge (`most`) or above what it must (`least`). What
+was really charged comes with the reply.
+
+The rule for search units (Cohere's pricing page as quoted by others, Microsoft's documents): one
+query with up to 100 documents is one unit; a document longer than 500 tokens, the query's tokens
+included, counts as several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from batchrank.domain import CostSource, Document, Price, RerankRequest, Usage
+
+NANO = 1_000_000_000
+DOCUMENTS_PER_UNIT = 100
+TOKENS_PER_CHUNK = 500
+
+BYTES_PER_TOKEN_MOST = 8.0
+"""Hardly any text has longer tokens on the average: `least` counts with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """
+    How long the texts of one request are, in bytes of UTF-8.
+    """
+
+    query_bytes: int
+    document_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """
+    What one call is booked at.
+    """
+
+    nano_usd: int
+    source: CostSource
+
+
+NOT_BILLED = Booking(0, CostSource.REPORTED)
+"""A call that surely cost nothing."""
+
+
+def sizes_of(request: RerankRequest) -> Sizes:
+    """
+    Measure a request's texts. An image counts nothing: its billing is not documented.
+    """
+    return Sizes(_bytes(request.query), tuple(_document_bytes(d) for d in request.documents))
+
+
+def _document_bytes(document: Document) -> int:
+    return _bytes(document if isinstance(document, str) else document.text or "")
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def units_least(sizes: Sizes) -> int:
+    """
+    The search units that a call of these sizes costs at least.
+    """
+    return max(1, ceil(len(sizes.document_bytes) / DOCUMENTS_PER_UNIT))
+
+
+def units_most(sizes: Sizes) -> int:
+    """
+    The search units that it can cost at most: no token is shorter than one byte.
+    """
+    return max(1, ceil(_chunks(sizes.query_bytes, sizes.document_bytes) / DOCUMENTS_PER_UNIT))
+
+
+def _chunks(query_tokens: int, document_tokens: Sequence[int]) -> int:
+    room = max(1, TOKENS_PER_CHUNK - query_tokens)
+    return sum(
+        1 if query_tokens + tokens <= TOKENS_PER_CHUNK else max(1, ceil(tokens / room))
+        for tokens in document_tokens
+    )
+
+
+def tokens_most(sizes: Sizes) -> int:
+    """
+    The tokens that a call can be billed at most: the query once for every document.
+    """
+    return sizes.query_bytes * len(sizes.document_bytes) + sum(sizes.document_bytes)
+
+
+def tokens_least(sizes: Sizes) -> int:
+    """
+    The tokens that a call is billed at least: the query once.
+    """
+    return int((sizes.query_bytes + sum(sizes.document_bytes)) / BYTES_PER_TOKEN_MOST)
+
+
+def chunks_mean(query_bytes: float, documents: Sequence[int], bytes_per_token: float) -> float:
+    """
+    How many documents one document counts as, on the average of a sample of lengths in bytes.
+    """
+    if not documents:
+        return 1.0
+    query = round(query_bytes / bytes_per_token)
+    tokens = [ceil(length / bytes_per_token) for length in documents]
+    return _chunks(query, tokens) / len(tokens)
+
+
+def units_expected(sent: Mapping[int, int], chunks: float) -> int:
+    """
+    The search units of a job: *sent* says how many groups send so many documents, each of which
+    counts as so many *chunks* on the average.
+    """
+    return sum(
+        groups * max(1, ceil(documents * chunks / DOCUMENTS_PER_UNIT))
+        for documents, groups in sent.items()
+        if documents
+    )
+
+
+def usd(price: Price, units: float, tokens: float) -> float:
+    """
+    What so many search units, or tokens, cost at *price*.
+    """
+    return _at(price, units, tokens) / NANO
+
+
+def nano_usd(dollars: float) -> int:
+    """
+    US dollars as the integer that ledgers add up.
+    """
+    return round(dollars * NANO)
+
+
+def most(sizes: Sizes, price: Price | None) -> int:
+    """
+    What a call can cost at most, in 10^-9 USD; 0 without a price.
+    """
+    return _at(price, units_most(sizes), tokens_most(sizes))
+
+
+def least(sizes: Sizes, price: Price | None) -> int:
+    """
+    What a call costs at least, in 10^-9 USD; 0 without a price.
+    """
+    return _at(price, units_least(sizes), tokens_least(sizes))
+
+
+def _at(price: Price | None, units: float, tokens: float) -> int:
+    if price is None:
+        return 0
+    if price.usd_per_search_unit is not None:
+        return ceil(units * price.usd_per_search_unit * NANO)
+    if price.usd_per_million_tokens is not None:
+        return ceil(tokens * price.usd_per_million_tokens * NANO / 1_000_000)
+    return 0
+
+
+def booked(usage: Usage, request: RerankRequest, price: Price | None) -> Booking:
+    """
+    What to book for a call that was billed, or perhaps was: the best knowledge there is.
+
+    The reported cost first, then reported units times the price, then the most it can be.
+    """
+    if usage.cost_usd is not None:
+        return Booking(nano_usd(usage.cost_usd), CostSource.REPORTED)
+    if price is None:
+        return Booking(0, CostSource.UNKNOWN)
+    if price.usd_per_search_unit is not None and usage.search_units is not None:
+        return Booking(_at(price, usage.search_units, 0), CostSource.PRICED)
+    if price.usd_per_million_tokens is not None and usage.total_tokens is not None:
+        return Booking(_at(price, 0, usage.total_tokens), CostSource.PRICED)
+    return Booking(most(sizes_of(request), price), CostSource.ESTIMATED)

@@ -1,0 +1,139 @@
+"""
+What to ask about a group: nothing, one request, or several.
+
+Owns which candidates go into which request and how scores come back to their candidates. Knows no
+provider: what a provider takes at most is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from batchrank.domain import (
+    UNSCORED,
+    Document,
+    Empty,
+    Group,
+    Ranked,
+    Rejected,
+    RejectKind,
+    RerankReply,
+    RerankRequest,
+    Scored,
+    Share,
+    Slice,
+)
+
+BILLED_HUNDRED = 100
+"""Search units are billed by the hundred documents: cuts fall on multiples of it where they can."""
+
+
+def without_call(group: Group) -> Ranked | Rejected | Empty | None:
+    """
+    The outcome of a group that needs no call, or None if somebody must be asked.
+    """
+    if group.flaw is not None:
+        return Rejected(group.position, group.query_id, RejectKind.FLAWED, group.flaw)
+    if not group.documents:
+        return Empty(group.position)
+    if not group.query.strip():
+        message = "the query is empty or only white space"
+        return Rejected(group.position, group.query_id, RejectKind.EMPTY_QUERY, message)
+    if all(document is None for document in group.documents):
+        return Ranked(group.position, (UNSCORED,) * len(group.documents), ())
+    return None
+
+
+def requests(
+    group: Group, documents_max: int | None, scored: Iterable[Slice] = ()
+) -> list[RerankRequest]:
+    """
+    The fewest requests of at most *documents_max* candidates (None: no limit) that are still to be
+    asked about a group of which the slices *scored* have their scores.
+
+    Candidates that cannot be sent are in no request; a slice of nothing else makes none.
+    """
+    gaps = _gaps(len(group.documents), sorted((part.start, part.stop) for part in scored))
+    cuts = (cut for start, stop in gaps for cut in _cuts(start, stop, documents_max))
+    asked = (request_for(group, Slice(group.position, *cut)) for cut in cuts)
+    return [request for request in asked if request is not None]
+
+
+def _gaps(count: int, covered: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    at = 0
+    for start, stop in covered:
+        if at < start:
+            yield at, start
+        at = max(at, stop)
+    if at < count:
+        yield at, count
+
+
+def _cuts(start: int, stop: int, most: int | None) -> Iterator[tuple[int, int]]:
+    step = stop - start if most is None else min(most, stop - start)
+    if step > BILLED_HUNDRED and step < stop - start:
+        step -= step % BILLED_HUNDRED
+    for at in range(start, stop, step):
+        yield at, min(at + step, stop)
+
+
+def request_for(group: Group, part: Slice) -> RerankRequest | None:
+    """
+    The request about the candidates of *part*; None if none of them can be sent.
+    """
+    indices: list[int] = []
+    documents: list[Document] = []
+    for index in range(part.start, part.stop):
+        document = group.documents[index]
+        if document is not None:
+            indices.append(index)
+            documents.append(document)
+    if not documents:
+        return None
+    return RerankRequest(part, group.query, tuple(documents), tuple(indices))
+
+
+def halves(group: Group, part: Slice) -> list[RerankRequest]:
+    """
+    Ask about a slice that was too large in two requests, cut at a multiple of a hundred if one is
+    near. Empty if only one candidate of it can be sent: there is nothing to cut.
+    """
+    count = part.stop - part.start
+    if count < 2:
+        return []
+    half = count // 2
+    if count > BILLED_HUNDRED:
+        half = max(BILLED_HUNDRED, half - half % BILLED_HUNDRED)
+    bounds = ((part.start, part.start + half), (part.start + half, part.stop))
+    asked = [r for bound in bounds if (r := request_for(group, Slice(part.position, *bound)))]
+    # All that can be sent lies in one half: asked as it is, it would be as large as before.
+    return halves(group, asked[0].slice) if len(asked) == 1 else asked
+
+
+def scored(request: RerankRequest, reply: RerankReply) -> Scored:
+    """
+    Bring a reply's scores back to the candidates of its slice; what was not sent is UNSCORED.
+    """
+    part = request.slice
+    whole = [UNSCORED] * (part.stop - part.start)
+    for index, score in zip(request.indices, reply.scores, strict=True):
+        whole[index - part.start] = score
+    return Scored(part, tuple(whole), reply.served)
+
+
+def assembled(group: Group, parts: Iterable[Scored]) -> Ranked:
+    """
+    Put the scored slices of a group together; what no slice covers is UNSCORED.
+    """
+    scores = [UNSCORED] * len(group.documents)
+    shares: list[Share] = []
+    for part in sorted(parts, key=lambda scored: scored.slice.start):
+        if part.slice.position != group.position:
+            raise AssertionError(f"a slice of group {part.slice.position} in {group.position}")
+        scores[part.slice.start : part.slice.stop] = part.scores
+        if shares and shares[-1].served == part.served:
+            shares.pop()
+        shares.append(Share(part.slice.stop, part.served))
+    if shares:
+        shares[-1] = Share(len(scores), shares[-1].served)
+    return Ranked(group.position, tuple(scores), tuple(shares))

@@ -1,0 +1,448 @@
+"""
+OpenRouter: `POST /api/v1/rerank`.
+
+Sources: OpenRouter's OpenAPI document of 2026-08-22 (request, reply, error bodies); its pages
+"Errors and debugging" (typed codes, `availability`, errors inside a 200), "App attribution"
+(headers) and "Limits"; its Python SDK 1.3.84 (`user`, `trace`, `session_id`, provider `options`).
+Not documented, and so not guessed: the most documents, bytes or tokens of one request, and the
+range of scores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import AfterValidator, Field
+
+from batchrank.domain import (
+    Answer,
+    Document,
+    Failure,
+    FailureKind,
+    Price,
+    RerankReply,
+    RerankRequest,
+    RichDocument,
+    Served,
+    Usage,
+)
+from batchrank.providers.base import (
+    RETRY_AFTER_S_MAX,
+    HttpCall,
+    HttpReply,
+    Options,
+    Result,
+    Settings,
+    Vendor,
+    bad_reply,
+    bind,
+    kind_of_status,
+    positive,
+    retry_after_s,
+    same_model,
+)
+
+# --- what a job may set ---------------------------------------------------------------------------
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class SortBy(Options):
+    """
+    A sorting strategy with its partition.
+    """
+
+    by: Literal["price", "throughput", "latency", "exacto"] | None = None
+    partition: Literal["model", "none"] | None = None
+
+
+class MaxPrice(Options):
+    """
+    The most to pay, as strings in USD: per million tokens, per image, per audio unit, per request.
+    """
+
+    prompt: str | None = None
+    completion: str | None = None
+    image: str | None = None
+    audio: str | None = None
+    request: str | None = None
+
+
+class Percentiles(Options):
+    """
+    Cut-offs by percentile.
+    """
+
+    p50: float | None = None
+    p75: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+Quantization = Literal[
+    "int4",
+    "int8",
+    "fp4",
+    "mxfp4",
+    "nvfp4",
+    "fp6",
+    "fp8",
+    "mxfp8",
+    "fp16",
+    "bf16",
+    "fp32",
+    "unknown",
+]
+
+
+class ProviderPreferences(Options):
+    """
+    Which upstream providers may serve, and in which order.
+    """
+
+    allow_fallbacks: bool | None = None
+    data_collection: Literal["allow", "deny"] | None = None
+    enforce_distillable_text: bool | None = None
+    ignore: Names | None = None
+    max_price: MaxPrice | None = None
+    only: Names | None = None
+    order: Names | None = None
+    preferred_max_latency: float | Percentiles | None = None
+    preferred_min_throughput: float | Percentiles | None = None
+    quantizations: Annotated[tuple[Quantization, ...], Field(strict=False)] | None = None
+    require_parameters: bool | None = None
+    sort: Literal["price", "throughput", "latency", "exacto"] | SortBy | None = None
+    zdr: bool | None = None
+    options: dict[str, dict[str, Any]] | None = Field(
+        None, description="options for one upstream provider, by its slug (SDK 1.3.84)"
+    )
+
+
+def _fits_a_header(text: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]+", text):
+        raise ValueError("expected letters of ASCII in one line: it is sent as a header")
+    return text
+
+
+HeaderText = Annotated[
+    str,
+    AfterValidator(_fits_a_header),
+    Field(json_schema_extra={"pattern": "^[\\x20-\\x7e]+$"}),
+]
+
+Category = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=30)]
+
+
+class OpenRouterOptions(Options):
+    """
+    OpenRouter's request fields and attribution headers.
+    """
+
+    provider: ProviderPreferences | None = Field(None, description="provider preferences, whole")
+    user: str | None = Field(None, description="a stable id of your end user")
+    session_id: Annotated[str, Field(max_length=256)] | None = None
+    trace: dict[str, Any] | None = Field(None, description="metadata for observability")
+    http_referer: HeaderText | None = Field(
+        None, description="your site: HTTP-Referer, for attribution"
+    )
+    title: HeaderText | None = Field(None, description="your application: X-OpenRouter-Title")
+    categories: Annotated[tuple[Category, ...], Field(strict=False, max_length=2)] | None = Field(
+        None, description="X-OpenRouter-Categories, at most two"
+    )
+
+
+# --- what a reply says ----------------------------------------------------------------------------
+
+
+class _Echo(msgspec.Struct):
+    text: str | None = None
+    image: str | None = None
+
+
+class _Result(msgspec.Struct):
+    index: int
+    relevance_score: float
+    document: _Echo | None = None
+
+
+class _Reply(msgspec.Struct):
+    """
+    Only what scores depend on is typed: a bill that cannot be read must not cost a paid result.
+    """
+
+    model: str
+    results: list[_Result]
+    id: Any = None
+    provider: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+_read_reply = msgspec.json.Decoder(_Reply).decode
+_read_error = msgspec.json.Decoder(dict[str, Any]).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that make no sense, or are nested a thousand deep."""
+
+UNITS_MAX, TOKENS_MAX, COST_USD_MAX = 1e6, 1e9, 1e6
+"""No call costs more: what says so is no bill, and would burst what bills are added up in."""
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+CODE_KINDS: Mapping[str, FailureKind] = {
+    # typed codes ("use this value, not the HTTP status code alone")
+    "context_length_exceeded": FailureKind.BAD_GROUP,
+    "max_tokens_exceeded": FailureKind.BAD_GROUP,
+    "token_limit_exceeded": FailureKind.BAD_GROUP,
+    "string_too_long": FailureKind.BAD_GROUP,
+    "invalid_request": FailureKind.BAD_GROUP,
+    "invalid_prompt": FailureKind.BAD_GROUP,
+    "content_policy_violation": FailureKind.BAD_GROUP,
+    "refusal": FailureKind.BAD_GROUP,
+    "invalid_image": FailureKind.BAD_GROUP,
+    "image_too_large": FailureKind.BAD_GROUP,
+    "image_too_small": FailureKind.BAD_GROUP,
+    "unsupported_image_format": FailureKind.BAD_GROUP,
+    "image_download_failed": FailureKind.BAD_GROUP,
+    "image_not_found": FailureKind.BAD_GROUP,
+    "precondition_failed": FailureKind.BAD_GROUP,
+    "payload_too_large": FailureKind.BAD_GROUP,
+    "unprocessable": FailureKind.BAD_GROUP,
+    "authentication": FailureKind.FATAL,
+    "payment_required": FailureKind.FATAL,
+    "permission_denied": FailureKind.FATAL,
+    "not_found": FailureKind.FATAL,
+    "rate_limit_exceeded": FailureKind.THROTTLED,
+    "provider_overloaded": FailureKind.THROTTLED,
+    "server": FailureKind.UNKNOWN,
+    "unmapped": FailureKind.UNKNOWN,
+    "provider_unavailable": FailureKind.UNKNOWN,
+    "timeout": FailureKind.UNKNOWN,
+    # quotas that waiting does not bring back, in the words of several vendors behind OpenRouter
+    "insufficient_quota": FailureKind.FATAL,
+    "credit_balance_exhausted": FailureKind.FATAL,
+    "enforced_spend_limit_reached": FailureKind.FATAL,
+}
+"""What a typed code means, before any status is looked at."""
+
+
+class OpenRouter:
+    """
+    OpenRouter with one job's model and options.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        options = settings.options
+        assert isinstance(options, OpenRouterOptions)
+        self._model = settings.model
+        self._top_n = settings.top_n
+        self._url = f"{settings.base_url.rstrip('/')}/rerank"
+        self._headers = tuple(_headers(options))
+        self._fields = options.model_dump(
+            mode="json", include={"provider", "user", "session_id", "trace"}, exclude_none=True
+        )
+        if settings.top_n is not None:
+            self._fields["top_n"] = settings.top_n
+
+    def call(self, request: RerankRequest) -> HttpCall:
+        """
+        The call that asks *request*.
+        """
+        body = msgspec.json.encode(
+            {
+                "model": self._model,
+                "query": request.query,
+                "documents": [_sent(document) for document in request.documents],
+                **self._fields,
+            }
+        )
+        return HttpCall("POST", self._url, self._headers, body)
+
+    def read(self, request: RerankRequest, reply: HttpReply) -> Answer:
+        """
+        What *reply* says. An error inside a 200 is an error.
+        """
+        if reply.status != 200:
+            return _failure(reply)
+        try:
+            read = _read_reply(reply.body)
+        except _UNREADABLE as error:
+            return _unread(reply, error)
+        if read.error is not None:
+            return _failure(reply)
+        return self._bound(request, reply, read)
+
+    def _bound(self, request: RerankRequest, reply: HttpReply, read: _Reply) -> Answer:
+        served = Served(read.model, _text(read.provider))
+        usage, request_id = _usage(read.usage), _text(read.id)
+        failed = Failure(
+            FailureKind.FATAL,
+            f"asked for {self._model}, served by {read.model}: its scores cannot be mixed in",
+            status=reply.status,
+            code="another_model",
+            usage=usage,
+            served=served,
+            request_id=request_id,
+        )
+        if not same_model(self._model, read.model):
+            return failed
+        scores = bind(request, (_result(result) for result in read.results), self._top_n)
+        if isinstance(scores, str):
+            return bad_reply(reply, scores, replace(failed, code="bad_results"))
+        return RerankReply(scores, served, usage, request_id)
+
+
+def _headers(options: OpenRouterOptions) -> Iterator[tuple[str, str]]:
+    yield "Content-Type", "application/json"
+    if options.http_referer:
+        yield "HTTP-Referer", options.http_referer
+    if options.title:
+        yield "X-OpenRouter-Title", options.title
+    if options.categories:
+        yield "X-OpenRouter-Categories", ",".join(options.categories)
+
+
+def _sent(document: Document) -> str | dict[str, str]:
+    if isinstance(document, str):
+        return document
+    both = {"text": document.text, "image": document.image}
+    return {key: value for key, value in both.items() if value is not None}
+
+
+def _result(result: _Result) -> Result:
+    echo = result.document
+    document: Document | None = None
+    if echo is not None:
+        document = (
+            echo.text
+            if echo.image is None and echo.text is not None
+            else RichDocument(echo.text, echo.image)
+        )
+    return Result(result.index, result.relevance_score, document)
+
+
+def _usage(read: object) -> Usage:
+    if not isinstance(read, dict):
+        return Usage()
+    tokens = positive(read.get("total_tokens"), TOKENS_MAX)
+    return Usage(
+        search_units=positive(read.get("search_units"), UNITS_MAX),
+        total_tokens=None if tokens is None else int(tokens),
+        cost_usd=positive(read.get("cost"), COST_USD_MAX),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _unread(reply: HttpReply, error: Exception) -> Failure:
+    """
+    A 200 that is not a rerank reply: an error in it counts as one, everything else is a bad reply.
+    """
+    try:
+        body = _read_error(reply.body)
+    except _UNREADABLE:
+        return bad_reply(reply, "the reply is not JSON")
+    if body.get("error") is not None:
+        return _failure(reply)
+    return bad_reply(reply, f"not a rerank reply: {error}")
+
+
+def _failure(reply: HttpReply) -> Failure:
+    """
+    Class an error by its typed code, its availability, the code in the body, the status: in this
+    order.
+    """
+    error = _error_in(reply)
+    metadata = _dict(error.get("metadata"))
+    availability = _dict(error.get("availability"))
+    status = _status(error, reply.status)
+    code = _text(metadata.get("error_type")) or _text(error.get("error_type"))
+    code = code or _text(availability.get("code"))
+    failure = Failure(
+        _kind(code, availability, metadata, status),
+        _message(error, metadata, reply),
+        status=status,
+        code=code,
+        retry_after_s=_wait_s(availability, reply),
+        too_large=status == 413 or code == "payload_too_large",
+        request_id=_text(reply.headers.get("x-generation-id")),
+    )
+    if failure.kind is FailureKind.BAD_REPLY:
+        return bad_reply(reply, failure.message, failure)
+    return failure
+
+
+def _kind(
+    code: str | None, availability: dict[str, Any], metadata: dict[str, Any], status: int
+) -> FailureKind:
+    if 300 <= status < 400:
+        return FailureKind.FATAL  # whatever else it says, it would carry the key elsewhere
+    if status == 403 and ("reasons" in metadata or "patterns" in metadata):
+        return FailureKind.BAD_GROUP  # moderation or a guardrail: this content, not this key
+    if isinstance(retryable := availability.get("retryable"), bool):
+        return FailureKind.THROTTLED if retryable else FailureKind.FATAL
+    if code is not None and code in CODE_KINDS:
+        return CODE_KINDS[code]
+    return kind_of_status(status)
+
+
+def _error_in(reply: HttpReply) -> dict[str, Any]:
+    try:
+        error = _read_error(reply.body).get("error")
+    except _UNREADABLE:
+        return {}
+    return error if isinstance(error, dict) else {"message": error}
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _status(error: dict[str, Any], status: int) -> int:
+    """
+    The body's own status where it has one: transient errors from upstream arrive as 400, or 200.
+    """
+    for name in ("code", "http_status"):
+        value = error.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
+            return value
+    return status
+
+
+def _message(error: dict[str, Any], metadata: dict[str, Any], reply: HttpReply) -> str:
+    """
+    The message, and the upstream's own words where there are any: they hold the real reason.
+    """
+    said = [_text(error.get("message")), _text(metadata.get("provider_name"))]
+    raw = metadata.get("raw")
+    said.append(_text(raw if isinstance(raw, str) else None))
+    words = ": ".join(dict.fromkeys(word for word in said if word))
+    return words or f"HTTP {reply.status} without a readable error"
+
+
+def _wait_s(availability: dict[str, Any], reply: HttpReply) -> float | None:
+    said = retry_after_s(reply.headers)
+    said = said if said is not None else positive(availability.get("retry_after"))
+    return said if said is not None and said <= RETRY_AFTER_S_MAX else None
+
+
+OPENROUTER = Vendor(
+    name="openrouter",
+    base_url="https://openrouter.ai/api/v1",
+    key_env="OPENROUTER_API_KEY",
+    options=OpenRouterOptions,
+    make=OpenRouter,
+    score_options=frozenset({"provider"}),
+    prices={
+        "cohere/rerank-v3.5": Price(0.001, None, "2026-11-20", "openrouter.ai model page"),
+        "cohere/rerank-4-pro": Price(0.0025, None, "2026-11-20", "openrouter.ai model page"),
+        "cohere/rerank-4-fast": Price(0.002, None, "2026-11-20", "a test fixture of a third party"),
+        "cohere/rerank-5-fast": Price(None, 0.02, "2026-11-20", "openrouter.ai model page"),
+    },
+)

@@ -1,0 +1,262 @@
+"""
+One open Parquet file: its identity, where its batches are cut, and its pages, one at a time.
+
+Owns the footer, the cuts (a function of the file and the mapping alone, so that every run cuts
+alike), and the wording of what cannot be decoded. Never holds a row group: memory is one batch, and
+one page of each leaf column that is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchrank.domain import SourceFile
+from batchrank.errors import SourceError
+from batchrank.source.batch import Batch
+from batchrank.source.carried import Block, block, plainly, taken_apart
+from batchrank.source.columns import Columns, chosen, leaves
+
+BATCH_ROWS_MAX = 256
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+"""Of decoded data in a batch, as far as the footer and the first rows of a row group foretell."""
+
+_BUFFER_BYTES = 1024 * 1024
+_PROBE_ROWS = 16
+_UNREADABLE = (OSError, pa.ArrowException)
+"""What pyarrow raises for bytes that make no sense."""
+
+_MAGIC = (b"PAR1", b"PARE")
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """
+    A row group of a file: its number from 0, its rows, and the position of its first group.
+    """
+
+    number: int
+    start: int
+    rows: int
+
+    @property
+    def stop(self) -> int:
+        """
+        One more than the position of its last group.
+        """
+        return self.start + self.rows
+
+
+@contextmanager
+def opened(path: FilePath, name: str) -> Iterator[OpenFile]:
+    """
+    Open a file, read its footer, and close it in the end.
+
+    Raises:
+        SourceError: it cannot be opened, or is no Parquet file.
+    """
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(pa.OSFile(str(path)))
+            digest = _footer_sha256(handle, name)
+            parquet = pq.ParquetFile(
+                handle,
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            )
+            rows = _rows_of(parquet.metadata)
+            schema = parquet.schema_arrow
+            size_bytes = handle.size()
+        except (*_UNREADABLE, ValueError) as error:  # ValueError: names that are not UTF-8
+            raise SourceError(
+                f"{name} cannot be opened as Parquet: {_cause(error)}",
+                "look whether it is there, may be read, and was written to its end",
+            ) from error
+        yield OpenFile(SourceFile(name, size_bytes, digest, rows), parquet, schema)
+
+
+def _rows_of(footer: pq.FileMetaData) -> tuple[int, ...]:
+    rows = tuple(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
+    if sum(rows) != footer.num_rows or min(rows, default=0) < 0:
+        raise ValueError("its footer contradicts itself about the number of rows")
+    return rows
+
+
+def _footer_sha256(handle: pa.NativeFile, name: str) -> str:
+    """
+    The hex SHA-256 of the footer: what lies before its length and the magic bytes at the end.
+    """
+    size = handle.size()
+    handle.seek(max(0, size - 8))
+    tail = handle.read(8)
+    footer_bytes = int.from_bytes(tail[:4], "little")
+    if tail[4:] not in _MAGIC or footer_bytes > size - 12:
+        raise SourceError(
+            f"{name} is not a Parquet file: its {size} bytes do not end in a footer",
+            "it was cut off, is still being written, or is something else",
+        )
+    handle.seek(size - 8 - footer_bytes)
+    return hashlib.sha256(handle.read(footer_bytes)).hexdigest()
+
+
+class OpenFile:
+    """
+    A file whose footer has been read; *schema* is Arrow's view of it.
+    """
+
+    def __init__(self, identity: SourceFile, parquet: pq.ParquetFile, schema: pa.Schema) -> None:
+        self.identity = identity
+        self.schema = schema
+        self._parquet = parquet
+
+    @property
+    def row_group_bytes_max(self) -> int:
+        """
+        The size of its largest row group, uncompressed.
+        """
+        return max((self._group_bytes(n) for n in range(self._parquet.num_row_groups)), default=0)
+
+    def batches(self, group: RowGroup, columns: Columns) -> Iterator[Batch]:
+        """
+        Yield all batches of a row group.
+
+        Raises:
+            SourceError: when it comes to what cannot be decoded.
+        """
+        paths = self._leaves(columns, (*columns.score_paths, *columns.carried_paths))
+        for position, piece in self._cut(group, columns, paths):
+            with self._decoding(group):
+                batch = Batch(position, columns, piece)
+            yield batch
+
+    def blocks(self, group: RowGroup, columns: Columns) -> Iterator[tuple[int, Block]]:
+        """
+        Yield position and carried block of the same batches, reading only what these are made of.
+
+        Raises:
+            SourceError: when it comes to what cannot be decoded.
+        """
+        paths = self._leaves(columns, columns.carried_paths)
+        if all(path[0] != columns.table.documents for path in columns.carried_paths):
+            paths.append(self._cheapest_leaf(group, columns))
+        for position, piece in self._cut(group, columns, paths):
+            with self._decoding(group):
+                documents = taken_apart(piece.column(columns.table.documents))
+                packed = block(position, piece, columns, documents)
+            yield position, packed
+
+    # --- leaves -----------------------------------------------------------------------------------
+
+    def _leaves(self, columns: Columns, paths: Sequence[tuple[str, ...]]) -> list[str]:
+        places = leaves(self.schema, columns.table.documents)
+        return [self._parquet.schema.column(number).path for number in chosen(places, paths)]
+
+    def _cheapest_leaf(self, group: RowGroup, columns: Columns) -> str:
+        """
+        The leaf of the documents that costs least: any of them tells how many there are.
+        """
+        held = self._parquet.metadata.row_group(group.number)
+        places = leaves(self.schema, columns.table.documents)
+        single = [places[path] for path in places if path[0] == columns.table.documents]
+        chunks = [held.column(place[0]) for place in single if len(place) == 1]
+        cheapest = min(chunks, key=lambda chunk: chunk.total_compressed_size)
+        return str(cheapest.path_in_schema)
+
+    # --- cuts -------------------------------------------------------------------------------------
+
+    def _cut(
+        self, group: RowGroup, columns: Columns, paths: Sequence[str]
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """
+        Yield the row group in pieces of a fixed number of rows, each with its first position.
+        """
+        with self._decoding(group):
+            rows = self._batch_rows(group, columns)
+        pieces = self._pieces(group, rows, paths)
+        for position in range(group.start, group.stop, rows):
+            wanted = min(rows, group.stop - position)
+            with self._decoding(group):
+                piece = _joined(pieces, wanted)
+            yield position, piece
+
+    def _pieces(self, group: RowGroup, rows: int, paths: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        pieces = self._parquet.iter_batches(
+            rows, row_groups=[group.number], columns=paths, use_threads=False
+        )
+        return iter(pieces)
+
+    def _batch_rows(self, group: RowGroup, columns: Columns) -> int:
+        """
+        How many rows a batch has: a power of two, so that a mended file is cut like the one before.
+
+        The footer counts all columns, whichever are read, but texts that repeat as often as the
+        dictionary says once: so the first rows are decoded and weighed, without carried columns.
+        """
+        pieces = self._pieces(group, 1, self._leaves(columns, columns.score_paths))
+        weight = count = 0
+        while count < min(_PROBE_ROWS, group.rows) and weight < BATCH_BYTES_MAX:
+            weight += sum(plainly(column).nbytes for column in _joined(pieces, 1).columns)
+            count += 1
+        bytes_each = max(1.0, self._group_bytes(group.number) / group.rows, weight / count)
+        rows = min(BATCH_ROWS_MAX, max(1, int(BATCH_BYTES_MAX / bytes_each)))
+        return 1 << (rows.bit_length() - 1)
+
+    def _group_bytes(self, number: int) -> int:
+        return int(self._parquet.metadata.row_group(number).total_byte_size)
+
+    @contextmanager
+    def _decoding(self, group: RowGroup) -> Iterator[None]:
+        """
+        Say of whatever pyarrow raises where it was, and what can be done.
+        """
+        try:
+            yield
+        except (*_UNREADABLE, _ShortError) as error:
+            name = self.identity.path
+            raise SourceError(
+                f"{name}: row group {group.number} (counted from 0) cannot be decoded: "
+                f"{_cause(error)}",
+                f"mend the file and run again with --accept {name}",
+            ) from error
+
+
+class _ShortError(Exception):
+    """
+    Fewer rows came than the footer promised.
+    """
+
+
+def _joined(pieces: Iterator[pa.RecordBatch], rows: int) -> pa.RecordBatch:
+    """
+    Take exactly so many rows: pyarrow cuts a batch where its own chunks end.
+    """
+    held: list[pa.RecordBatch] = []
+    count = 0
+    while count < rows:
+        piece = next(pieces, None)
+        if piece is None:
+            raise _ShortError("it ends before its last row")
+        held.append(piece)
+        count += piece.num_rows
+    if count > rows:
+        raise _ShortError("its columns are of different lengths")
+    return held[0] if len(held) == 1 else _concatenated(held)
+
+
+def _concatenated(pieces: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    arrays = [
+        pa.concat_arrays([plainly(piece.column(place)) for piece in pieces])
+        for place in range(pieces[0].num_columns)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=pieces[0].schema.names)
+
+
+def _cause(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,119 @@
+"""
+How a document's text is made of its fields: taken as it is, filled into a template, or as YAML.
+
+Owns the rules and what counts as nothing to send. Knows no Parquet: values arrive as lists, one for
+each field, and leave as one list of texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+Values = Sequence[object | None]
+"""One field of some documents, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """
+    The text is one field; without any field the documents are texts themselves, or only images.
+    """
+
+    fields: tuple[str, ...] = ()
+
+    def texts(self, columns: Sequence[Values]) -> list[str | None]:
+        """
+        The documents' texts, None where there is nothing to send.
+        """
+        return [None if is_blank(value) else str(value) for value in columns[0]]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """
+    The text is *form* with the fields filled in, null as nothing.
+    """
+
+    form: str
+    fields: tuple[str, ...]
+
+    def texts(self, columns: Sequence[Values]) -> list[str | None]:
+        """
+        The documents' texts, None where every field is blank: the form alone says nothing.
+        """
+        return [self._text(values) for values in zip(*columns, strict=True)]
+
+    def _text(self, values: Values) -> str | None:
+        if all(map(is_blank, values)):
+            return None
+        words = ("" if value is None else value for value in values)
+        return self.form.format(**dict(zip(self.fields, words, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Yaml:
+    """
+    The text is the fields as YAML, in this order and without those that are null.
+
+    The dumper is PyYAML's own, never libyaml's: the two fold lines and escape emoji differently,
+    and a text must not depend on how PyYAML was built.
+    """
+
+    fields: tuple[str, ...]
+
+    def texts(self, columns: Sequence[Values]) -> list[str | None]:
+        """
+        The documents' texts, None where every field is blank.
+        """
+        return [self._text(values) for values in zip(*columns, strict=True)]
+
+    def _text(self, values: Values) -> str | None:
+        if all(map(is_blank, values)):
+            return None
+        pairs = zip(self.fields, values, strict=True)
+        there = {field: value for field, value in pairs if value is not None}
+        return yaml.dump(there, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True)
+
+
+TextRule = Plain | Template | Yaml
+
+
+def is_blank(value: object | None) -> bool:
+    """
+    Tell whether a value is null, empty or only white space: there is nothing to send.
+    """
+    return value is None or (isinstance(value, str) and (not value or value.isspace()))
+
+
+def template(form: str) -> Template:
+    r"""
+    Read a template such as "{title}\n{body}"; a ValueError says what is wrong with it.
+    """
+    fields: list[str] = []
+    for _, field, specification, conversion in Formatter().parse(form):
+        if field is None:
+            continue
+        if specification or conversion or not _is_plain(field):
+            raise ValueError("only plain fields such as {title} can be filled in")
+        fields.append(field)
+    if not fields:
+        raise ValueError("it names no field, as in {title}")
+    return Template(form, distinct(fields))
+
+
+def _is_plain(field: str) -> bool:
+    return bool(field) and not field.isdigit() and not set(field) & set(".[]")
+
+
+def distinct(names: Iterable[T]) -> tuple[T, ...]:
+    """
+    The names without repetitions, in their order.
+    """
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,533 @@
+"""
+The ledger: the durable record of outcomes, attempts and money of one output, in SQLite.
+
+Owns the one connection that writes, and the promise that what `commit` was given is on the disk
+when it returns, whole or not at all. Write-ahead log with `synchronous=FULL`: a killed process
+loses nothing that was committed, a power cut neither. Renders nothing and decides nothing: what is
+an outcome is decided in `engine`.
+
+It is used from one thread at a time. Everybody else reads through `LedgerReader`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchrank.domain import (
+    Call,
+    Empty,
+    Outcome,
+    Positions,
+    Ranked,
+    Rejected,
+    Scored,
+    Served,
+    SourceFile,
+)
+from batchrank.errors import StorageError
+from batchrank.store.blocks import cut
+from batchrank.store.disk import storage_error, sync_folder
+from batchrank.store.reading import LedgerReader, PartRow, check_version, ledger_error
+from batchrank.store.tables import SCHEMA, SCHEMA_VERSION, pack_scores, pack_shares
+
+_COLUMNS = {
+    "meta": 2,
+    "source_files": 5,
+    "ranked": 4,
+    "rejects": 8,
+    "empties": 1,
+    "slices": 5,
+    "carried": 3,
+    "calls": 19,
+    "parts": 7,
+}
+"""How many columns each table has; `tables` says which."""
+
+
+@dataclass(slots=True)
+class Records:
+    """
+    What one commit makes durable, all of it or nothing.
+
+    *carried* are packed columns: position, rows, body. *authorised* is the total in 10^-9 USD that
+    may be spent before the next commit that says so, *model* the one that serves this job, *note* a
+    word for `status` ("" takes it back). *at* is seconds since the epoch.
+    """
+
+    at: float = 0.0
+    calls: list[Call] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    slices: list[Scored] = field(default_factory=list)
+    carried: list[tuple[int, int, bytes]] = field(default_factory=list)
+    parts: list[PartRow] = field(default_factory=list)
+    authorised: int | None = None
+    model: str | None = None
+    note: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.calls
+            or self.outcomes
+            or self.slices
+            or self.carried
+            or self.parts
+            or self.authorised is not None
+            or self.model is not None
+            or self.note is not None
+        )
+
+
+class Ledger(LedgerReader):
+    """
+    The one connection that writes.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        super().__init__(connection)
+        self._path = path
+        self._file: tuple[int, int] | None = None
+        self._run = 0
+        # What is in the tables, so that a commit need not look.
+        self._served: dict[Served, int] = {}
+        self._rejected: set[int] = set()
+        self._sliced: set[int] = set()
+
+    @classmethod
+    def create_or_open(cls, path: Path | None) -> Ledger:
+        """
+        Open the ledger at *path*, making it if it is not there; None is one in memory, for tests.
+
+        Raises:
+            StorageError: it is damaged, of another version, or the disk does not let us.
+        """
+        if path is None:
+            return cls._opened(":memory:")
+        if not path.exists() or not path.stat().st_size:
+            cls._create(path)
+        return cls._opened(str(path))
+
+    @classmethod
+    def _create(cls, path: Path) -> None:
+        """
+        Make a ledger under another name first: one that is half made is never found.
+        """
+        aside = path.with_name(f".{path.name}.new")
+        try:
+            # A log without its file would be taken for the new one's.
+            for name in (path.name, aside.name):
+                for end in ("", "-journal", "-wal", "-shm"):
+                    path.with_name(name + end).unlink(missing_ok=True)
+            cls._opened(str(aside)).close()
+            aside.replace(path)
+        except OSError as error:
+            raise storage_error(f"cannot make the ledger {path}", error) from error
+        sync_folder(path.parent)
+
+    @classmethod
+    def _opened(cls, where: str) -> Ledger:
+        ledger = cls(_connect(where), where)
+        try:
+            with ledger._translated("open"):
+                ledger._prepare()
+                ledger._remember()
+                ledger._file = _identity(where)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def _prepare(self) -> None:
+        run = self.connection.execute
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves it in the drive's cache
+        run("PRAGMA checkpoint_fullfsync = ON")
+        version = run("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not run("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            self.connection.executescript(
+                f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+        else:
+            check_version(version, Path(self._path))
+        # After the tables: what lies in the log alone would not be renamed with the file.
+        run("PRAGMA journal_mode = WAL")
+
+    def _remember(self) -> None:
+        self._served = {served: number for number, served in self.served().items()}
+        self._rejected = set(self.rejected_positions())
+        sliced = self.connection.execute("SELECT DISTINCT position FROM slices")
+        self._sliced = {position for (position,) in sliced}
+
+    # --- the output as a whole --------------------------------------------------------------------
+
+    def begin(self, meta: Mapping[str, Any], files: Sequence[SourceFile]) -> None:
+        """
+        Write down what the output begins with, or replace what may change on a started one.
+        """
+        with self._transaction() as run:
+            self._set_meta(meta)
+            run("DELETE FROM source_files")
+            self._insert(
+                "source_files",
+                (
+                    (n, f.path, f.size_bytes, f.footer_sha256, json.dumps(f.row_groups))
+                    for n, f in enumerate(files)
+                ),
+            )
+
+    def set_meta(self, meta: Mapping[str, Any]) -> None:
+        """
+        Set some of what the output is known by.
+        """
+        with self._transaction():
+            self._set_meta(meta)
+
+    def _set_meta(self, meta: Mapping[str, Any]) -> None:
+        pairs = ((key, json.dumps(value)) for key, value in meta.items())
+        self._insert("meta", pairs, "OR REPLACE")
+
+    def start_run(self, at: float, pid: int, host: str, *, done_before: int, target: int) -> int:
+        """
+        Note that a run has begun; returns its number.
+        """
+        with self._transaction() as run:
+            cursor = run(
+                "INSERT INTO runs (started_at, pid, host, done_before, target)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (at, pid, host, done_before, target),
+            )
+            self._run = int(cursor.lastrowid or 0)
+        return self._run
+
+    def end_run(self, at: float, exit_code: int, reason: str) -> None:
+        """
+        Note how the run ended.
+        """
+        with self._transaction() as run:
+            run(
+                "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ?, note = NULL WHERE id = ?",
+                (at, exit_code, reason, self._run),
+            )
+
+    def relayout(
+        self, meta: Mapping[str, Any], carried: Iterable[tuple[int, int, bytes]] | None
+    ) -> None:
+        """
+        Take all parts for unpublished, because they are to look otherwise; *carried* are the packed
+        columns, where those are others now.
+        """
+        with self._transaction() as run:
+            self._set_meta(meta)
+            run("DELETE FROM parts")
+            if carried is not None:
+                run("DELETE FROM carried")
+                self._insert("carried", carried)
+
+    def forget_carried(self, kept: Positions) -> None:
+        """
+        Drop the packed columns of positions that are not in *kept*: they are read anew, from a file
+        that was mended.
+        """
+        with self._transaction() as run:
+            for position, rows in run("SELECT position, rows FROM carried").fetchall():
+                end = position + rows
+                if kept.count(position, end) < rows:
+                    ((body,),) = run("SELECT body FROM carried WHERE position = ?", (position,))
+                    self._delete("carried", [position])
+                    for start, stop in _runs(kept, position, end):
+                        piece = cut(body, start - position, stop - position)
+                        self._insert("carried", [(start, stop - start, piece)])
+
+    def forget_slices(self, start: int, stop: int) -> None:
+        """
+        Drop scored slices of `start <= position < stop` whose groups have others still to come.
+        """
+        with self._transaction() as run:
+            run("DELETE FROM slices WHERE position >= ? AND position < ?", (start, stop))
+
+    def mark_stale(self, numbers: Iterable[int]) -> None:
+        """
+        Note that the parts *numbers* have to be rendered again.
+        """
+        with self._transaction():
+            self.connection.executemany(
+                "UPDATE parts SET stale = 1 WHERE number = ?", ((number,) for number in numbers)
+            )
+
+    def prune(self) -> int:
+        """
+        Delete what only rendering needs, and give the room back; returns the groups concerned.
+
+        Rejects stay, and calls: they are the account of the money. From here on no part can be
+        rendered again, and the ledger says so.
+        """
+        with self._transaction() as run:
+            gone = int(run("DELETE FROM ranked").rowcount)
+            run("DELETE FROM carried")
+            self._set_meta({"pruned": True})
+        with self._translated("compact"):
+            self.connection.execute("VACUUM")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+    # --- one commit -------------------------------------------------------------------------------
+
+    def commit(self, records: Records) -> None:
+        """
+        Make *records* durable.
+
+        Raises:
+            StorageError: nothing of it was stored. With `out_of_space` it may be tried again.
+        """
+        tally: dict[str, float] = defaultdict(float)
+        with self._transaction() as run:
+            self._put_calls(records.calls, tally)
+            self._put_slices(records.slices)
+            self._put_outcomes(records.outcomes, records.at, tally)
+            self._put_carried(records.carried)
+            self._insert("parts", map(astuple, records.parts), "OR REPLACE")
+            if records.authorised is not None:
+                self._set_meta({"authorised_nano_usd": records.authorised})
+            if records.model is not None:
+                self._set_meta({"served_model": records.model})
+            if records.note is not None:
+                run("UPDATE runs SET note = ? WHERE id = ?", (records.note or None, self._run))
+            run("UPDATE runs SET beat_at = ? WHERE id = ?", (records.at, self._run))
+            self._add_up(tally)
+
+    def _put_calls(self, calls: Sequence[Call], tally: dict[str, float]) -> None:
+        self._insert("calls", map(self._call_row, calls))
+        for call in calls:
+            kind = call.failure.kind.value if call.failure else "ok"
+            tally[f"calls.{kind}"] += 1
+            tally[f"cost_nano_usd.{call.cost_source.value}"] += call.cost_nano_usd
+            tally["calls.repeated"] += call.attempt > 1
+            tally["search_units"] += call.usage.search_units or 0.0
+            tally["total_tokens"] += call.usage.total_tokens or 0
+
+    def _call_row(self, call: Call) -> tuple[Any, ...]:
+        failure = call.failure
+        return (
+            call.slice.position,
+            call.slice.start,
+            call.slice.stop,
+            call.attempt,
+            call.probe,
+            call.sent_at,
+            round(call.latency_s, 6),
+            failure.kind.value if failure else None,
+            failure.status if failure else 200,
+            failure.code if failure else None,
+            failure.message if failure else None,
+            call.request_id,
+            self._served_id(call.served) if call.served else None,
+            call.usage.search_units,
+            call.usage.total_tokens,
+            call.cost_nano_usd,
+            call.cost_source.value,
+            failure.reply_bytes if failure else None,
+            failure.reply_sha256 if failure else None,
+        )
+
+    def _put_slices(self, slices: Sequence[Scored]) -> None:
+        self._insert(
+            "slices",
+            (
+                (
+                    scored.slice.position,
+                    scored.slice.start,
+                    scored.slice.stop,
+                    self._served_id(scored.served),
+                    pack_scores(scored.scores),
+                )
+                for scored in slices
+            ),
+        )
+        self._sliced.update(scored.slice.position for scored in slices)
+
+    def _put_outcomes(
+        self, outcomes: Sequence[Outcome], at: float, tally: dict[str, float]
+    ) -> None:
+        """
+        Write final words. One that follows a reject overrules it; nothing else may come twice.
+        """
+        if self._rejected:
+            overruled = [o.position for o in outcomes if o.position in self._rejected]
+            self._overrule(overruled)
+            tally["rejected"] -= len(overruled)
+        self._put_ranked([o for o in outcomes if isinstance(o, Ranked)], tally)
+        rejected = [o for o in outcomes if isinstance(o, Rejected)]
+        self._insert("rejects", (_reject_row(o, at) for o in rejected))
+        self._rejected.update(o.position for o in rejected)
+        empty = [(o.position,) for o in outcomes if isinstance(o, Empty)]
+        self._insert("empties", empty)
+        tally["rejected"] += len(rejected)
+        tally["empty"] += len(empty)
+
+    def _overrule(self, positions: Sequence[int]) -> None:
+        """
+        Take rejects back; the parts they lie in have to be rendered again.
+        """
+        self._delete("rejects", positions)
+        self._rejected.difference_update(positions)
+        groups = self.part_groups()
+        self.connection.executemany(
+            "UPDATE parts SET stale = 1 WHERE number = ?", ((p // groups,) for p in positions)
+        )
+
+    def _put_carried(self, carried: Iterable[tuple[int, int, bytes]]) -> None:
+        """
+        Keep the packed columns of positions that have none yet: those that are there belong to
+        what was scored, whatever the source holds now.
+        """
+        for position, rows, body in carried:
+            end = position + rows
+            for start, stop in list(self._uncarried(position, end)):
+                whole = (start, stop) == (position, end)
+                piece = body if whole else cut(body, start - position, stop - position)
+                self._insert("carried", [(start, stop - start, piece)])
+
+    def _uncarried(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """
+        Yield the ranges of `start <= position < stop` of which no packed columns are kept.
+        """
+        run = self.connection.execute
+        before = run(
+            "SELECT position, rows FROM carried WHERE position <= ? ORDER BY position DESC LIMIT 1",
+            (start,),
+        )
+        inside = run(
+            "SELECT position, rows FROM carried WHERE position > ? AND position < ?"
+            " ORDER BY position",
+            (start, stop),
+        )
+        for position, rows in [*before, *inside]:
+            if start < position:
+                yield start, position
+            start = max(start, position + rows)
+        if start < stop:
+            yield start, stop
+
+    def _put_ranked(self, ranked: Sequence[Ranked], tally: dict[str, float]) -> None:
+        self._insert("ranked", map(self._ranked_row, ranked))
+        if self._sliced:
+            whole = [outcome.position for outcome in ranked if outcome.position in self._sliced]
+            self._delete("slices", whole)
+            self._sliced.difference_update(whole)
+        tally["ranked"] += len(ranked)
+        tally["candidates"] += sum(len(outcome.scores) for outcome in ranked)
+
+    def _ranked_row(self, ranked: Ranked) -> tuple[Any, ...]:
+        ids = [(share.stop, self._served_id(share.served)) for share in ranked.shares]
+        one = ids[0][1] if len(ids) == 1 else None
+        several = pack_shares(ids) if len(ids) > 1 else None
+        return ranked.position, one, pack_scores(ranked.scores), several
+
+    def _served_id(self, served: Served) -> int:
+        if served not in self._served:
+            cursor = self.connection.execute(
+                "INSERT INTO served (model, provider) VALUES (?, ?)",
+                (served.model, served.provider),
+            )
+            self._served[served] = cursor.lastrowid or 0
+        return self._served[served]
+
+    def _add_up(self, tally: dict[str, float]) -> None:
+        self.connection.executemany(
+            "INSERT INTO tally VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            [(name, value) for name, value in tally.items() if value],
+        )
+
+    # --- statements and transactions --------------------------------------------------------------
+
+    def _insert(self, table: str, rows: Iterable[Sequence[Any]], clause: str = "") -> None:
+        marks = ", ".join("?" * _COLUMNS[table])
+        self.connection.executemany(f"INSERT {clause} INTO {table} VALUES ({marks})", rows)
+
+    def _delete(self, table: str, positions: Iterable[int]) -> None:
+        self.connection.executemany(
+            f"DELETE FROM {table} WHERE position = ?",
+            ((position,) for position in positions),
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with self._translated("write"):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection.execute
+                self.connection.execute("COMMIT")
+                self._check_there()
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                self._remember()
+                raise
+
+    def _check_there(self) -> None:
+        """
+        Refuse to go on with a file that nobody will find again: SQLite writes it all the same.
+        """
+        if _identity(self._path) != self._file:
+            raise StorageError(
+                f"the ledger {self._path} was removed or replaced while it was being written",
+                "put it back if you can, and run again: without it everything is paid again",
+            )
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise  # two final words on one group: a bug of ours, and nothing else
+        except sqlite3.Error as error:
+            raise ledger_error(f"cannot {what} the ledger {self._path}", error) from error
+
+
+def _connect(where: str) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(where, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise ledger_error(f"cannot open the ledger {where}", error) from error
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """
+    Which file lies at *path* now; None if none does, as with a ledger in memory.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - at every commit, and `Path` takes thrice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _runs(kept: Positions, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """
+    Yield the ranges of `start <= position < stop` that are wholly in *kept*.
+    """
+    for gap in (*kept.missing(start, stop), stop):
+        if start < gap:
+            yield start, gap
+        start = gap + 1
+
+
+def _reject_row(rejected: Rejected, at: float) -> tuple[Any, ...]:
+    return (
+        rejected.position,
+        str(rejected.query_id),
+        rejected.kind.value,
+        rejected.status,
+        rejected.code,
+        rejected.message,
+        rejected.attempts,
+        at,
+    )

@@ -1,0 +1,354 @@
+"""
+Questions to a ledger, through a connection that cannot write.
+
+Everybody but the one runner reads this way: `status` and `verify` beside a running job, and the
+publishing thread of the run itself. Owns the SQL of questions; `ledger` owns that of statements.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from batchrank.domain import Positions, Scored, Served, Slice, SourceFile
+from batchrank.errors import StorageError
+from batchrank.store.tables import SCHEMA_VERSION, unpack_scores
+
+READER_WAIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRow:
+    """
+    A ranked group as the ledger has it; *shares* are pairs of (stop, served id), packed.
+    """
+
+    position: int
+    served: int | None
+    scores: bytes
+    shares: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """
+    A part that has its final name. Complete up to position *through*; *stale*: to render again.
+    """
+
+    number: int
+    file: str
+    through: int
+    rows: int
+    groups: int
+    sha256: str
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """
+    One run of the job, as the ledger knows it. Times are seconds since the epoch.
+    """
+
+    id: int
+    started_at: float
+    pid: int
+    host: str
+    done_before: int
+    target: int
+    beat_at: float | None
+    note: str | None
+    ended_at: float | None
+    exit_code: int | None
+    reason: str | None
+
+
+class LedgerReader:
+    """
+    A connection with which nothing can be changed; reads are brief, so that the log can be folded.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """
+        Open the ledger at *path* for reading; usable from any one thread at a time.
+
+        Raises:
+            StorageError: there is none, or it is damaged or of another version.
+        """
+        try:
+            connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode=ro",
+                uri=True,
+                timeout=READER_WAIT_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except sqlite3.Error as error:
+            raise ledger_error(f"cannot read the ledger {path}", error) from error
+        reader = cls(connection)
+        try:
+            check_version(reader._one("PRAGMA user_version"), path)
+        except StorageError:
+            reader.close()
+            raise
+        return reader
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """
+        Close the connection.
+        """
+        self.connection.close()
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """
+        Ask. A damaged file is told as that, at whichever row it comes to light.
+        """
+        try:
+            yield from self.connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise ledger_error("cannot read the ledger", error) from error
+
+    def _one(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """
+        Ask for one value.
+        """
+        for row in self._rows(sql, values):
+            return row[0]
+        raise StorageError("the ledger lacks what every output begins with", "use --restart")
+
+    # --- what the output is -----------------------------------------------------------------------
+
+    def meta(self) -> dict[str, Any]:
+        """
+        What the output began with.
+        """
+        rows = self._rows("SELECT key, value FROM meta")
+        return {key: json.loads(value) for key, value in rows}
+
+    def source_files(self) -> list[SourceFile]:
+        """
+        The source's files, as the outcomes know them.
+        """
+        rows = self._rows(
+            "SELECT path, size_bytes, footer_sha256, row_groups FROM source_files ORDER BY number"
+        )
+        return [
+            SourceFile(path, size, footer, tuple(json.loads(groups)))
+            for path, size, footer, groups in rows
+        ]
+
+    def tally(self) -> Mapping[str, float]:
+        """
+        The running totals, by name; a name that never occurred is missing.
+        """
+        return dict(self._rows("SELECT name, value FROM tally"))
+
+    def runs(self) -> list[RunRow]:
+        """
+        Every run, the oldest first.
+        """
+        rows = self._rows(
+            "SELECT id, started_at, pid, host, done_before, target, beat_at, note, ended_at,"
+            " exit_code, reason FROM runs ORDER BY id"
+        )
+        return [RunRow(*row) for row in rows]
+
+    def served(self) -> dict[int, Served]:
+        """
+        Who has scored, by the number under which rows refer to it.
+        """
+        rows = self._rows("SELECT id, model, provider FROM served")
+        return {number: Served(model, provider) for number, model, provider in rows}
+
+    # --- positions --------------------------------------------------------------------------------
+
+    def done(self, total: int) -> Positions:
+        """
+        Every position that has an outcome.
+
+        Published parts stand for their whole range, so that ten million rows need not be read.
+        """
+        done = Positions(total)
+        for number, through in self._rows("SELECT number, through FROM parts"):
+            done.add_range(number * self.part_groups(), through)
+        first = next(done.missing(0, total), total)
+        for table in ("ranked", "rejects", "empties"):
+            rows = self._rows(f"SELECT position FROM {table} WHERE position >= ?", (first,))
+            for (position,) in rows:
+                done.add(position)
+        return done
+
+    def part_groups(self) -> int:
+        """
+        How many positions one part covers.
+        """
+        return int(self._one("SELECT value FROM meta WHERE key = 'part_groups'"))
+
+    def rejected_positions(self) -> list[int]:
+        """
+        The positions of rejected groups, in order.
+        """
+        rows = self._rows("SELECT position FROM rejects ORDER BY position")
+        return [position for (position,) in rows]
+
+    def reject_counts(self) -> list[tuple[str, int, str, str]]:
+        """
+        For each kind of reject: kind, how many, and one example's query id and message.
+        """
+        rows = self._rows(
+            "SELECT kind, count(*), query_id, message, min(position) FROM rejects GROUP BY kind"
+            " ORDER BY count(*) DESC, kind"
+        )
+        return [(kind, count, query_id, message) for kind, count, query_id, message, _ in rows]
+
+    def slices(self) -> Iterator[Scored]:
+        """
+        The scored slices of groups that have others still to come.
+        """
+        served = self.served()
+        rows = self._rows(
+            "SELECT position, start, stop, served, scores FROM slices ORDER BY position, start"
+        )
+        for position, start, stop, who, scores in rows:
+            part = Slice(position, start, stop)
+            yield Scored(part, tuple(unpack_scores(scores)), served[who])
+
+    def calls_since(self, at: float) -> int:
+        """
+        How many of the latest hundred thousand calls were sent at or after *at*.
+        """
+        return int(
+            self._one(
+                "SELECT count(*) FROM (SELECT sent_at FROM calls ORDER BY rowid DESC LIMIT 100000)"
+                " WHERE sent_at >= ?",
+                (at,),
+            )
+        )
+
+    def outcomes_twice(self) -> int:
+        """
+        How many positions have more than one final word; it is a bug if there is one.
+        """
+        pairs = (("ranked", "rejects"), ("ranked", "empties"), ("rejects", "empties"))
+        return sum(
+            self._one(f"SELECT count(*) FROM {few} WHERE position IN (SELECT position FROM {many})")
+            for many, few in pairs
+        )
+
+    def sends(self) -> dict[tuple[int, int, int], tuple[int, int]]:
+        """
+        For each slice that has failed and has no outcome: its attempts, and the unthrottled ones.
+        """
+        rows = self._rows(
+            "SELECT position, start, stop, count(*),"
+            " sum(failure NOT IN ('throttled', 'never_sent'))"
+            " FROM calls INDEXED BY failed_calls WHERE failure IS NOT NULL"
+            " AND position NOT IN (SELECT position FROM ranked)"
+            " GROUP BY position, start, stop"
+        )
+        return {(p, start, stop): (every, sent) for p, start, stop, every, sent in rows}
+
+    # --- parts ------------------------------------------------------------------------------------
+
+    def parts(self) -> list[PartRow]:
+        """
+        Every part that has its final name, in order.
+        """
+        rows = self._rows(
+            "SELECT number, file, through, rows, groups, sha256, stale FROM parts ORDER BY number"
+        )
+        return [PartRow(*row) for row in rows]
+
+    def ranked(self, start: int, stop: int) -> Iterator[RankedRow]:
+        """
+        The ranked groups of `start <= position < stop`, in order.
+        """
+        rows = self._rows(
+            "SELECT position, served, scores, shares FROM ranked"
+            " WHERE position >= ? AND position < ? ORDER BY position",
+            (start, stop),
+        )
+        return (RankedRow(*row) for row in rows)
+
+    def count_ranked(self, start: int, stop: int) -> int:
+        """
+        How many groups of `start <= position < stop` are ranked.
+        """
+        return int(
+            self._one(
+                "SELECT count(*) FROM ranked WHERE position >= ? AND position < ?", (start, stop)
+            )
+        )
+
+    def count_outcomes(self, start: int, stop: int) -> int:
+        """
+        How many groups of `start <= position < stop` have an outcome of any kind.
+        """
+        found = 0
+        for table in ("ranked", "rejects", "empties"):
+            found += self._one(
+                f"SELECT count(*) FROM {table} WHERE position >= ? AND position < ?", (start, stop)
+            )
+        return found
+
+    def carried(self, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
+        """
+        The packed columns that cover `start <= position < stop`: position, rows, body, in order.
+        """
+        rows = self._rows(
+            "SELECT position, rows, body FROM carried WHERE position < ? AND position + rows > ?"
+            " AND position >= ? - (SELECT max(rows) FROM carried) ORDER BY position",
+            (stop, start, start),
+        )
+        return iter(list(rows))  # brief: nothing is held open while blocks are unpacked
+
+
+def ledger_error(what: str, error: sqlite3.Error) -> StorageError:
+    """
+    An error of SQLite's in our tree, told apart by whether the disk is full.
+    """
+    primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    full = primary == sqlite3.SQLITE_FULL
+    hints = {
+        sqlite3.SQLITE_FULL: "make room and run again: what was paid for is kept",
+        sqlite3.SQLITE_IOERR: "see what the system's log says of this disk, then run again",
+        sqlite3.SQLITE_READONLY: "make the file and its folder writable, then run again",
+        sqlite3.SQLITE_CANTOPEN: "make the file and its folder writable, then run again",
+        sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a copy, or use --restart",
+        sqlite3.SQLITE_NOTADB: "the file is damaged: restore it from a copy, or use --restart",
+    }
+    return StorageError(f"{what}: {error}", hints.get(primary, ""), out_of_space=full)
+
+
+def check_version(version: int, path: Path) -> None:
+    """
+    Refuse a ledger that another version of batchrank wrote.
+
+    Raises:
+        StorageError: saying which.
+    """
+    if version != SCHEMA_VERSION:
+        raise StorageError(
+            f"the ledger {path} has schema {version}, this batchrank knows {SCHEMA_VERSION}",
+            "use the version of batchrank that began this output, or begin anew with --restart",
+        )
