@@ -1,0 +1,673 @@
+"""
+What every carrier does on real sockets: each failure has its one class, and nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import httpx
+import pytest
+
+from batchrank.domain import Failure, FailureKind
+from batchrank.providers.base import HttpReply
+from batchrank.wire import failures
+from tests.edges.carriers import CARRIERS, LOOPS, Carrier, carried, many, said, send
+from tests.edges.wild_server import (
+    BODY,
+    CHUNKED,
+    OK,
+    Peer,
+    Play,
+    WildServer,
+    breaks,
+    drips,
+    ok,
+    says,
+    waits,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("carrier", CARRIERS)]
+
+
+@pytest.fixture(params=LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """
+    Both loops: they report broken connections in ways of their own.
+    """
+    return request.param
+
+
+UNKNOWN, BAD_REPLY = FailureKind.UNKNOWN, FailureKind.BAD_REPLY
+HEAD = b"HTTP/1.1 200 OK\r\n"
+HALF_CHUNK = CHUNKED + b'5\r\n{"r'
+TIMEOUT_S = 0.1
+REPLY_BYTES_MAX = 4000
+ZIPPED = HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b"
+
+BROKEN = [
+    pytest.param(breaks(), failures.Closed, "closed", id="hangs up"),
+    pytest.param(breaks(HEAD[:4]), failures.CutShort, "cut_short", id="hangs up in the status"),
+    pytest.param(breaks(HEAD + b"X"), failures.CutShort, "cut_short", id="hangs up in the head"),
+    pytest.param(breaks(OK[:-5]), failures.CutShort, "cut_short", id="hangs up in the body"),
+    pytest.param(breaks(HALF_CHUNK), failures.CutShort, "cut_short", id="hangs up in a chunk"),
+    pytest.param(
+        breaks(CHUNKED + b"2\r\n{}\r\n"),
+        failures.CutShort,
+        "cut_short",
+        id="hangs up before the last chunk",
+    ),
+    pytest.param(breaks(how=Peer.reset), httpx.ReadError, "reset", id="resets"),
+    pytest.param(
+        breaks(OK[:-5], how=Peer.reset), failures.CutShort, "cut_short", id="resets in the body"
+    ),
+    pytest.param(breaks(how=Peer.hang), httpx.ReadTimeout, "read_timeout", id="is silent"),
+    pytest.param(
+        breaks(HEAD, how=Peer.hang), httpx.ReadTimeout, "read_timeout", id="is silent in the head"
+    ),
+    pytest.param(
+        breaks(OK[:-5], how=Peer.hang),
+        httpx.ReadTimeout,
+        "read_timeout",
+        id="is silent in the body",
+    ),
+    pytest.param(
+        breaks(HALF_CHUNK, how=Peer.hang),
+        httpx.ReadTimeout,
+        "read_timeout",
+        id="is silent in a chunk",
+    ),
+    pytest.param(
+        drips(HEAD + b"Content-Length: 999\r\n\r\n", b"x", 0.02),
+        httpx.ReadTimeout,
+        "read_timeout",
+        id="drips its body",
+    ),
+    pytest.param(
+        drips(b"", b"HTTP/1.1 102 Processing\r\n\r\n", 0.02),
+        httpx.ReadTimeout,
+        "read_timeout",
+        id="says for ever that it is at work",
+    ),
+    *(
+        pytest.param(breaks(text, how=Peer.hang), failures.Garbage, "garbage", id=name)
+        for name, text in {
+            "speaks SSH": b"SSH-2.0-OpenSSH_9.6\r\n",
+            "speaks HTTP/2": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00",
+            "sends bare HTML": b"<html>Bad Gateway</html>\r\n\r\n",
+            "sends zeros": bytes(300),
+            "sends a chunk without a length": CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n",
+            "sends a length that is no number": HEAD + b"Content-Length: two\r\n\r\n{}",
+            "sends two lengths": HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+            "sends a header without an end": HEAD + b"X: " + b"x" * 70_000,
+            "sends hundreds of headers": HEAD + b"X: x\r\n" * 200 + b"\r\n",
+            "changes the protocol": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
+            b"Upgrade: websocket\r\n\r\n",
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("play", "error", "code"), BROKEN)
+async def test_a_call_that_had_left_fails_as_unknown(
+    carrier: Carrier, play: Play, error: type[Exception], code: str
+) -> None:
+    """
+    After the request has left nobody knows what it cost; the exact class says how it ended.
+    """
+    timeout_s = TIMEOUT_S if code == "read_timeout" else 5.0
+    with WildServer([play, ok]) as server:
+        async with carried(carrier) as transport:
+            first = await send(transport, server.url(), timeout_s=timeout_s)
+            second = await send(transport, server.url())
+
+    assert error is transport.raised
+    assert (UNKNOWN, code) == said(first)
+    assert said(second) == 200, "the only place was lost"
+    assert len(server.seen) == 2, "a request was sent twice"
+
+
+@pytest.mark.parametrize(
+    ("play", "error", "code", "reply_bytes"),
+    [
+        pytest.param(
+            says(HEAD + b"Content-Length: 5000\r\n\r\n", b"x" * 5000),
+            failures.TooBig,
+            "too_big",
+            5000,
+            id="too large by its length",
+        ),
+        pytest.param(
+            says(CHUNKED + b"1388\r\n" + b"x" * 5000 + b"\r\n0\r\n\r\n"),
+            failures.TooBig,
+            "too_big",
+            5000,
+            id="too large by its chunks",
+        ),
+        pytest.param(says(ZIPPED), failures.Encoded, "encoded", 2, id="compressed"),
+    ],
+)
+async def test_a_success_that_cannot_be_read_is_a_bad_reply(
+    carrier: Carrier, play: Play, error: type[Exception], code: str, reply_bytes: int
+) -> None:
+    """
+    It was paid for, so its status and length are kept; the connection is dropped.
+    """
+    with WildServer([play, ok]) as server:
+        async with carried(carrier, reply_bytes_max=REPLY_BYTES_MAX) as transport:
+            first = await send(transport, server.url())
+            second = await send(transport, server.url())
+
+    assert error is transport.raised
+    assert isinstance(first, Failure)
+    assert (BAD_REPLY, code, 200) == (first.kind, first.code, first.status)
+    assert reply_bytes == first.reply_bytes
+    assert said(second) == 200
+
+
+@pytest.mark.parametrize(
+    ("play", "status", "body"),
+    [
+        pytest.param(says(b"HTTP/1.1 100 Continue\r\n\r\n", OK), 200, BODY, id="after a 100"),
+        pytest.param(says(b"\r\n", OK), 200, BODY, id="after an empty line"),
+        pytest.param(
+            says(CHUNKED + b"1\r\n{\r\n", b"1\r\n}\r\n0\r\nX: y\r\n\r\n"), 200, b"{}", id="chunks"
+        ),
+        pytest.param(breaks(HEAD + b"\r\n{}"), 200, b"{}", id="a body that ends with the line"),
+        pytest.param(breaks(b"HTTP/1.0 200 OK\r\n\r\n{}"), 200, b"{}", id="HTTP/1.0"),
+        pytest.param(says(b"HTTP/1.1 204 No Content\r\n\r\n"), 204, b"", id="no content"),
+        pytest.param(
+            says(HEAD + b"X: " + b"x" * 20_000 + b"\r\nContent-Length: 2\r\n\r\n{}"),
+            200,
+            b"{}",
+            id="a long header",
+        ),
+        pytest.param(
+            says(b"HTTP/1.1 429 x\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nxx"),
+            429,
+            b"",
+            id="a compressed 429",
+        ),
+        pytest.param(
+            says(b"HTTP/1.1 503 x\r\nContent-Length: 5000\r\n\r\n", b"x" * 5000),
+            503,
+            b"",
+            id="a 503 with a huge body",
+        ),
+        pytest.param(
+            says(b"HTTP/1.1 503 x\r\nTransfer-Encoding: chunked\r\n\r\n1388\r\n", b"x" * 5000),
+            503,
+            b"",
+            id="a 503 with huge chunks",
+        ),
+    ],
+)
+async def test_a_reply_that_can_be_understood_is_a_reply(
+    carrier: Carrier, play: Play, status: int, body: bytes
+) -> None:
+    """
+    Of a failure, the status is enough: its body is left out rather than called a bad reply.
+    """
+    with WildServer([play, play, ok]) as server:
+        async with carried(carrier, reply_bytes_max=REPLY_BYTES_MAX) as transport:
+            replies = [await send(transport, server.url()) for _ in range(3)]
+
+    assert [(status, body)] * 2 == [(r.status, getattr(r, "body", r)) for r in replies[:2]]
+    assert said(replies[2]) == 200
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(carrier: Carrier, status: int) -> None:
+    """
+    The key does not travel: where the redirect leads, nobody ever calls.
+    """
+    with WildServer([ok]) as elsewhere:
+        moved = (
+            f"HTTP/1.1 {status} Moved\r\nLocation: {elsewhere.url()}\r\nContent-Length: 0\r\n\r\n"
+        )
+        with WildServer([says(moved.encode())]) as server:
+            async with carried(carrier) as transport:
+                reply = await send(transport, server.url())
+
+    assert isinstance(reply, HttpReply)
+    assert (status, elsewhere.url()) == (reply.status, reply.headers["location"])
+    assert elsewhere.connections == 0
+
+
+async def test_what_leaves_is_what_was_asked(carrier: Carrier) -> None:
+    """
+    One request with the key, a length, no compression asked for, and nobody's default headers.
+    """
+    body = json.dumps({"query": "Zürich"}).encode()
+    with WildServer([ok]) as server:
+        async with carried(carrier) as transport:
+            await send(transport, server.url(), body=body)
+    [seen] = server.seen
+
+    assert seen.line == "POST /v1/rerank HTTP/1.1"
+    assert body == seen.body
+    agent = seen.headers.pop("user-agent")
+    assert agent.startswith("batchrank/")
+    assert seen.headers == {
+        "host": f"127.0.0.1:{server.port}",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "authorization": "Bearer sk-canary-0123456789",
+    }
+
+
+async def test_cookies_are_not_kept(carrier: Carrier) -> None:
+    """
+    A run is not a session: what a server wants remembered is forgotten.
+    """
+    cookie = HEAD + b"Set-Cookie: a=b\r\nSet-Cookie: c=d\r\nContent-Length: 0\r\n\r\n"
+    with WildServer([says(cookie)]) as server:
+        async with carried(carrier) as transport:
+            first = await send(transport, server.url("localhost"))
+            await send(transport, server.url("localhost"))
+
+    assert isinstance(first, HttpReply)
+    assert first.headers["set-cookie"] == "a=b, c=d"
+    assert all("cookie" not in seen.headers for seen in server.seen)
+
+
+async def test_a_body_larger_than_any_buffer_arrives(carrier: Carrier) -> None:
+    """
+    Bodies of megabytes go out in pieces and come in whole.
+    """
+    body = bytes(range(256)) * 20_000
+    large = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with WildServer([says(large)]) as server:
+        async with carried(carrier) as transport:
+            reply = await send(transport, server.url(), body=body)
+
+    assert isinstance(reply, HttpReply)
+    assert body == server.seen[0].body
+    assert body == reply.body
+
+
+async def test_a_server_that_does_not_read_is_a_timeout(carrier: Carrier) -> None:
+    """
+    Half a request may be enough to be billed: unknown, and the place is free again.
+    """
+    with WildServer([breaks(how=Peer.hang), ok], reads_bodies=False) as server:
+        async with carried(carrier) as transport:
+            first = await send(transport, server.url(), body=bytes(20_000_000), timeout_s=TIMEOUT_S)
+            second = await send(transport, server.url())
+
+    assert said(first) == (UNKNOWN, "read_timeout")
+    assert said(second) == 200
+
+
+async def test_a_reply_before_the_request_has_left_is_a_reply(carrier: Carrier) -> None:
+    """
+    A 413 may come early; the rest of the body is not sent, and nothing else on that connection.
+    """
+    early = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    with WildServer([breaks(early, how=Peer.hang), ok], reads_bodies=False) as server:
+        async with carried(carrier) as transport:
+            first = await send(transport, server.url(), body=bytes(20_000_000))
+            second = await send(transport, server.url())
+
+    assert (413, 200) == (said(first), said(second))
+    assert server.connections == 2
+
+
+# --- kept connections -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how", [pytest.param(Peer.close, id="closes"), pytest.param(Peer.reset, id="resets")]
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_kept_connection_that_ends_as_we_send_has_a_code_of_its_own(
+    carrier: Carrier, how: Play, method: str
+) -> None:
+    """
+    Unknown, as nobody knows what the server had read; and sent once, even where HTTP allows more.
+    """
+    with WildServer([ok, breaks(how=how), ok]) as server:
+        async with carried(carrier) as transport:
+            replies = [await send(transport, server.url(), method=method) for _ in range(3)]
+
+    assert [200, (UNKNOWN, "closed_reused"), 200] == list(map(said, replies))
+    assert [1, 1, 2] == [seen.connection for seen in server.seen]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param(b"", id="an end"),
+        pytest.param(OK.replace(b"results", b"someone"), id="a reply that nobody asked for"),
+        pytest.param(b"HTTP/1.1 408 Request Timeout\r\n\r\n", id="a farewell"),
+        pytest.param(b"junk", id="junk"),
+    ],
+)
+@pytest.mark.parametrize("end", [True, False])
+async def test_a_kept_connection_that_speaks_out_of_turn_is_not_used(
+    carrier: Carrier, late: bytes, end: bool
+) -> None:
+    """
+    Its bytes would be taken for the next reply: another group's scores.
+    """
+    done = threading.Event()
+
+    def and_then(peer: Peer) -> None:
+        says(OK)(peer)
+        turn.wait(5)
+        says(late)(peer)
+        if end or not late:
+            peer.close()
+        done.set()
+
+    turn = threading.Event()
+    with WildServer([and_then, ok]) as server:
+        async with carried(carrier) as transport:
+            first = await send(transport, server.url())
+            turn.set()
+            done.wait(5)  # blocks the loop: the bytes wait in the socket, unread
+            second = await send(transport, server.url())
+
+    assert [BODY, BODY] == [getattr(reply, "body", reply) for reply in (first, second)]
+    assert server.connections == 2
+
+
+async def test_what_arrives_early_and_is_read_does_not_answer_the_next_request(
+    carrier: Carrier,
+) -> None:
+    """
+    The same for bytes that the loop has already taken in.
+    """
+    stale = OK.replace(b"results", b"someone")
+    done = threading.Event()
+
+    def twice(peer: Peer) -> None:
+        says(OK)(peer)
+        turn.wait(5)
+        says(stale)(peer)
+        done.set()
+
+    turn = threading.Event()
+    with WildServer([twice, ok]) as server:
+        async with carried(carrier) as transport:
+            await send(transport, server.url())
+            turn.set()
+            await anyio.to_thread.run_sync(done.wait, 5)
+            second = await send(transport, server.url())
+
+    assert BODY == getattr(second, "body", second)
+
+
+async def test_a_hundred_requests_at_once_share_their_connections(carrier: Carrier) -> None:
+    """
+    Rounds of a hundred open no more than a hundred connections.
+    """
+    with WildServer([ok]) as server:
+        async with carried(carrier, connections_max=100) as transport:
+            answers = [
+                answer for _ in range(3) for answer in await many(transport, server.url(), 100)
+            ]
+
+    assert {200} == set(map(said, answers))
+    assert len(server.seen) == 300
+    assert server.connections <= 100
+
+
+async def test_no_more_requests_are_under_way_than_there_are_places(carrier: Carrier) -> None:
+    """
+    The rest wait for a place and are sent when it is free.
+    """
+    with WildServer([waits(0.01, ok)]) as server:
+        async with carried(carrier, connections_max=3) as transport:
+            answers = await many(transport, server.url(), 12)
+
+    assert {200} == set(map(said, answers))
+    assert server.busy_max <= 3
+
+
+# --- never sent -----------------------------------------------------------------------------------
+
+
+NEVER_SENT, FATAL = FailureKind.NEVER_SENT, FailureKind.FATAL
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "kind", "code"),
+    [
+        pytest.param(
+            "http://127.0.0.1:{closed}/", failures.Refused, NEVER_SENT, "refused", id="refused"
+        ),
+        pytest.param(
+            "http://localhost:{closed}/",
+            failures.Refused,
+            NEVER_SENT,
+            "refused",
+            id="refused at every address",
+        ),
+        pytest.param(
+            "http://nonexistent.invalid/", failures.NameNotFound, NEVER_SENT, "dns", id="no name"
+        ),
+        pytest.param(
+            f"http://{'a' * 64}.invalid/", httpx.InvalidURL, FATAL, "invalid_url", id="long label"
+        ),
+        pytest.param(
+            "http://127.1:{closed}/",
+            httpx.InvalidURL,
+            FATAL,
+            "invalid_url",
+            id="not quite an address",
+        ),
+        pytest.param(
+            "ftp://127.0.0.1/", httpx.UnsupportedProtocol, FATAL, "unsupported", id="not http"
+        ),
+        pytest.param(
+            "http:///rerank", httpx.UnsupportedProtocol, FATAL, "unsupported", id="no host"
+        ),
+    ],
+)
+async def test_where_nobody_listens_nothing_is_sent(
+    carrier: Carrier, url: str, error: type[Exception], kind: FailureKind, code: str
+) -> None:
+    """
+    Free to try again, or never to be tried again; the place is kept.
+    """
+    url = url.format(closed=closed_port())
+    with WildServer([ok]) as server:
+        async with carried(carrier) as transport:
+            first = await send(transport, url)
+            second = await send(transport, server.url())
+
+    assert error is transport.raised
+    assert (kind, code) == said(first)
+    assert said(second) == 200
+
+
+def closed_port() -> int:
+    """
+    A port at which nobody listens.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def full_port() -> Iterator[int]:
+    """
+    A port whose queue is full: the kernel drops whoever knocks, as a dead host would.
+    """
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        with suppress(TimeoutError):
+            while True:
+                knock = stack.enter_context(socket.socket())
+                knock.settimeout(0.02)
+                knock.connect(address)
+        yield address[1]
+
+
+async def test_a_host_that_does_not_answer_is_a_connect_timeout(carrier: Carrier) -> None:
+    """
+    Nothing had left, whichever of the two clocks was the first to strike.
+    """
+    with WildServer([ok]) as server, full_port() as port:
+        async with carried(carrier) as transport:
+            url = f"http://127.0.0.1:{port}/"
+            first = await send(transport, url, connect_timeout_s=TIMEOUT_S)
+            second = await send(transport, url, timeout_s=TIMEOUT_S)
+            third = await send(transport, server.url())
+
+    assert said(first) == (NEVER_SENT, "connect_timeout")
+    assert said(second) == (NEVER_SENT, "connect_timeout")
+    assert said(third) == 200
+
+
+async def test_a_place_that_does_not_come_free_is_a_pool_timeout(carrier: Carrier) -> None:
+    """
+    Who waited for a place in vain has sent nothing.
+    """
+    with WildServer([breaks(how=Peer.hang), ok]) as server:
+        async with carried(carrier) as transport:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(send, transport, server.url(), timeout_s=0.2))
+                await anyio.wait_all_tasks_blocked()
+                first = await send(transport, server.url(), connect_timeout_s=TIMEOUT_S)
+            second = await send(transport, server.url())
+
+    assert said(first) == (NEVER_SENT, "pool_timeout")
+    assert said(second) == 200
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """
+    Use up what this process may open.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 16, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+async def test_a_machine_without_sockets_sends_nothing(carrier: Carrier) -> None:
+    """
+    Too many open files: no fault of the group, and it heals.
+    """
+    async with carried(carrier) as transport:
+        with no_more_files():
+            first = await send(transport, "http://127.0.0.1:1/")
+        with WildServer([ok]) as server:
+            second = await send(transport, server.url())
+
+    assert said(first) == (NEVER_SENT, "out_of_sockets")
+    assert said(second) == 200
+
+
+# --- cancellation ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        pytest.param(breaks(how=Peer.hang), id="before the reply"),
+        pytest.param(breaks(HEAD, how=Peer.hang), id="in the head"),
+        pytest.param(breaks(OK[:-5], how=Peer.hang), id="in the body"),
+        pytest.param(breaks(HALF_CHUNK, how=Peer.hang), id="in a chunk"),
+    ],
+)
+async def test_a_cancelled_call_leaves_its_place(carrier: Carrier, play: Play) -> None:
+    """
+    Cancelled from outside in mid-call, a transport is as good as new.
+    """
+    with WildServer([play] * 5 + [ok]) as server:
+        async with carried(carrier, connections_max=5) as transport:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(send, transport, server.url())
+                await anyio.to_thread.run_sync(until, lambda: len(server.seen) == 5)
+                tasks.cancel_scope.cancel()
+            answers = await many(transport, server.url(), 5)
+
+    assert {200} == set(map(said, answers))
+
+
+async def test_calls_cancelled_while_connecting_or_queued_leave_their_places(
+    carrier: Carrier,
+) -> None:
+    """
+    The same for those who wait for a connection, or for a place to have one.
+    """
+    with WildServer([ok]) as server, full_port() as port:
+        async with carried(carrier, connections_max=2) as transport:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(6):
+                    tasks.start_soon(send, transport, f"http://127.0.0.1:{port}/")
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            answers = await many(transport, server.url(), 4)
+
+    assert {200} == set(map(said, answers))
+
+
+async def test_replies_that_race_with_the_clock_lose_no_place(carrier: Carrier) -> None:
+    """
+    Where reply and timeout meet, each call has one or the other, and no reply is another's.
+    """
+    with WildServer([waits(0.03, ok)]) as server:
+        async with carried(carrier, connections_max=8) as transport:
+            answers = []
+            for millis in range(26, 35):
+                answers += await many(transport, server.url(), 8, timeout_s=millis / 1000)
+            after = await many(transport, server.url(), 8)
+
+    assert {200, (UNKNOWN, "read_timeout"), (NEVER_SENT, "connect_timeout")} >= set(
+        map(said, answers)
+    )
+    assert {200} == set(map(said, after))
+
+
+async def test_closing_ends_what_is_under_way(carrier: Carrier) -> None:
+    """
+    As unknown, for it had left; closing once more does no harm.
+    """
+    answers = []
+
+    async def one() -> None:
+        answers.append(await send(transport, server.url()))
+
+    with WildServer([breaks(how=Peer.hang)]) as server:
+        async with carried(carrier) as transport, anyio.create_task_group() as tasks:
+            tasks.start_soon(one)
+            await anyio.to_thread.run_sync(until, lambda: server.seen)
+            await transport.aclose()
+
+    assert [(UNKNOWN, "closed")] == list(map(said, answers))
+
+
+def until(holds: Callable[[], object]) -> None:
+    """
+    Wait, in a thread, for what another thread does.
+    """
+    give_up_at = time.monotonic() + 5
+    while not holds() and time.monotonic() < give_up_at:
+        time.sleep(0.002)

@@ -1,0 +1,914 @@
+"""
+The job file: every refusal with its line and remedy, every default, variables, times, fingerprints.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
+
+from batchrank.config import (
+    RESERVED_COLUMNS,
+    JobConfig,
+    deadline_at,
+    fingerprint,
+    json_schema,
+    output_settings,
+    parse,
+    score_settings,
+)
+from batchrank.config.lines import Lines
+from batchrank.domain import Price, RateLimit
+from batchrank.errors import Exit, JobError, Problem
+from batchrank.providers import OPENROUTER
+from batchrank.providers.base import Options
+from tests.laws import law
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+OPTION_MODELS: dict[str, type[Options]] = {"lexical": Options, "openrouter": OPENROUTER.options}
+
+SMALL = """\
+[source]
+path = "groups.parquet"
+[provider]
+name = "openrouter"
+[output]
+path = "out"
+"""
+"""Everything that has no default. What is appended begins on line 7."""
+
+
+def read(
+    text: str,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    where: str = "jobs/nightly.toml",
+    now: datetime = NOW,
+) -> JobConfig:
+    """
+    Read a job file.
+    """
+    return parse(text, where=where, now=now, option_models=OPTION_MODELS, overrides=overrides)
+
+
+def refusal(text: str, overrides: Mapping[str, str] | None = None) -> JobError | None:
+    """
+    How a job file is refused, if it is.
+    """
+    try:
+        read(text, overrides)
+    except JobError as error:
+        return error
+    return None
+
+
+def problems(text: str, overrides: Mapping[str, str] | None = None) -> list[Problem]:
+    """
+    What is wrong with a job file.
+    """
+    refused = refusal(text, overrides)
+    return list(refused.problems) if refused else []
+
+
+def job(changes: Mapping[str, object] | None = None) -> JobConfig:
+    """
+    A small job with some settings changed, named as in `{"limits.concurrency_max": 3}`.
+    """
+    held: dict[str, Any] = tomllib.loads(SMALL)
+    for path, value in (changes or {}).items():
+        *tables, key = path.split(".")
+        at = held
+        for table in tables:
+            at = at.setdefault(table, {})
+        at[key] = value
+    return JobConfig.model_validate(held)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+REFUSALS = [
+    pytest.param("[limits]\nconcurrency = 5", 8, "limits.concurrency", "unknown key",
+                 "did you mean concurrency_max?", id="a key that is nearly right"),
+    pytest.param("[limits]\nzzz = 5", 8, "limits.zzz", "unknown key", "known here: ",
+                 id="a key that is like no other"),
+    pytest.param("[limits]\ncost_usd_mx = 5", 8, "limits.cost_usd_mx", "unknown key",
+                 "did you mean budget.cost_usd_max?", id="a key of another table"),
+    pytest.param("[limitz]\nx = 5", 7, "limitz", "unknown key", "did you mean limits?",
+                 id="a table that is nearly right"),
+    pytest.param("[limits]\nconcurrency_max = 0", 8, "limits.concurrency_max",
+                 "is '0', should be greater than or equal to 1", "", id="too small"),
+    pytest.param("[limits]\nconcurrency_max = 2000", 8, "limits.concurrency_max",
+                 "is '2000', should be less than or equal to 1024", "", id="too large"),
+    pytest.param('[limits]\nconcurrency_max = "9"', 8, "limits.concurrency_max",
+                 "is '9', should be a valid integer", "", id="a number in quotes"),
+    pytest.param("[limits]\nrequests_per_minute = true", 8, "limits.requests_per_minute",
+                 "should be a valid number", "", id="true is no number"),
+    pytest.param("[limits]\nrequests_per_minute = inf", 8, "limits.requests_per_minute",
+                 "should be a finite number", "", id="no limit is no number"),
+    pytest.param("[limits]\nrequests_per_minute = nan", 8, "limits.requests_per_minute",
+                 "is 'nan'", "", id="not a number"),
+    pytest.param("[budget]\ncost_usd_max = inf", 8, "budget.cost_usd_max",
+                 "should be a finite number", "", id="a budget without end"),
+    pytest.param("[limits]\nrequests_per_minute = 5\nrequests_per_hour = 9", 9, "limits",
+                 "requests_per_minute and requests_per_hour exclude each other", "keep one",
+                 id="two limits of requests"),
+    pytest.param("[limits]\nrequests = { count = 1 }", 8, "limits.requests.per_s", "is missing",
+                 "", id="a period left out"),
+    pytest.param("[limits]\nrequests = 5", 8, "limits.requests", "should be a valid dictionary", "",
+                 id="a number in place of a table"),
+    pytest.param('[provider.price]\nas_of = 2026-11-20', 7, "provider.price",
+                 "expected usd_per_search_unit or usd_per_million_tokens", "",
+                 id="a price without a price"),
+    pytest.param("[provider.price]\nusd_per_search_unit = 1", 7, "provider.price.as_of",
+                 "is missing", "the day on which this price was seen", id="a price without a day"),
+    pytest.param("[provider.price]\nusd_per_search_unit = -1\nas_of = 2026-11-20", 8,
+                 "provider.price.usd_per_search_unit", "greater than or equal to 0", "",
+                 id="a negative price"),
+    pytest.param('[provider.options]\nuserr = "me"', 8, "provider.options.userr", "unknown key",
+                 "did you mean user?", id="a vendor's option that is nearly right"),
+    pytest.param("[provider.options.provider]\nsort = 5", 8, "provider.options.provider.sort",
+                 "should be", "", id="a vendor's option of another type"),
+    pytest.param("[run]\ndeadline = \"25:00\"", 8, "run.deadline", "expected a time of day", "",
+                 id="a clock that does not exist"),
+    pytest.param("[run]\ndeadline = \"soon\"", 8, "run.deadline", "expected a time of day", "",
+                 id="no time at all"),
+    pytest.param('[labels]\nteam = 5', 8, "labels.team", "is '5', should be a valid string", "",
+                 id="a label that is a number"),
+    pytest.param("[labels]\nTeam = 5", 8, "labels.Team", "is '5', should be a valid string", "",
+                 id="a label with a capital"),
+    pytest.param('[variables]\nday = 5', 8, "variables.day", "should be a valid string", "",
+                 id="a variable that is a number"),
+    pytest.param('[labels]\nteam = "{taem}"', 8, "labels.team", "no variable is called {taem}",
+                 "declare it under [variables]", id="a variable that nobody declared"),
+    pytest.param('[labels]\nday = "{dat}"', 8, "labels.day", "no variable is called {dat}",
+                 "did you mean date?", id="a variable that is nearly right"),
+    pytest.param('[labels]\nday = "{date"', 8, "labels.day", "a brace without its partner", "",
+                 id="a brace without its partner"),
+    pytest.param('[labels]\nday = "{date:%Y}"', 8, "labels.day", "no format can follow it",
+                 "write {date}", id="a variable with a format"),
+    pytest.param('[labels]\nday = "{date!r}"', 8, "labels.day", "no format can follow it",
+                 "write {date}", id="a variable with a conversion"),
+    pytest.param('state = "a\\u0000b"', 7, "output.state", "holds a zero character", "",
+                 id="a zero in a path"),
+    pytest.param("[output]\n", 7, "", "not TOML: Cannot declare", "", id="a table twice"),
+    pytest.param("[labels]\nx = ", 8, "", "not TOML: Invalid value", "", id="no value"),
+    pytest.param('[labels]\nx = "abc', 8, "", "not TOML: ", "", id="a text without its end"),
+]  # fmt: skip
+"""What is appended to a small job file; line, key, words and remedy of the one problem."""
+
+
+@pytest.mark.parametrize(("more", "line", "key", "words", "remedy"), REFUSALS)
+def test_each_mistake_is_told_with_line_and_remedy(
+    more: str, line: int, key: str, words: str, remedy: str
+) -> None:
+    """
+    Where it stands, what is wrong, how to mend it; and only that.
+    """
+    found = problems(SMALL + more)
+
+    assert {(line, key)} == {(problem.line, problem.key) for problem in found}
+    assert words in found[0].message
+    assert remedy in found[0].remedy
+
+
+CHANGED = [
+    pytest.param('path = "groups.parquet"\n', "", 1, "source.path", "is missing",
+                 "a Parquet file, a folder of them, or a glob", id="no source path"),
+    pytest.param('path = "groups.parquet"', 'path = ""', 2, "source.path",
+                 "should have at least 1 character", "", id="an empty path"),
+    pytest.param('name = "openrouter"', 'name = "openroutr"', 4, "provider.name",
+                 "no provider is called 'openroutr'", "did you mean openrouter?",
+                 id="a provider that is nearly right"),
+    pytest.param('name = "openrouter"', 'name = "acme"', 4, "provider.name",
+                 "no provider is called 'acme'", "known are lexical, openrouter",
+                 id="a provider that nobody knows"),
+    pytest.param('[output]\npath = "out"', "", 0, "output", "is missing", "a table [output]",
+                 id="no output"),
+    pytest.param('path = "out"', 'path = "out"\nlayout = "wide"', 7, "output.layout",
+                 "should be 'candidates' or 'groups'", "", id="a layout that does not exist"),
+    pytest.param('path = "out"', 'path = "out"\ntop_n = 0', 7, "output.top_n", "greater than 0", "",
+                 id="the best none"),
+    pytest.param('path = "groups.parquet"', 'path = "g"\ncarry = ["a", "x.rank"]', 3,
+                 "source.carry", "rank would hide a column that the output has anyway", "",
+                 id="a carried column that would hide a score"),
+    pytest.param('path = "groups.parquet"', 'path = "g"\ncarry = ["a", "x.a"]', 3, "source.carry",
+                 "a column is named twice", "", id="a carried column twice"),
+    pytest.param('path = "groups.parquet"', 'path = "g"\ncarry = ["a",\n  5]', 4, "source.carry[1]",
+                 "is '5', should be a valid string", "", id="a column that is a number"),
+    pytest.param('path = "groups.parquet"', 'path = "g"\ntext = "t"\ntemplate = "{t}"', 4, "source",
+                 "text and template exclude each other", "keep one", id="two rules for texts"),
+    pytest.param("[source]", 'time_zone = "Europe/Berlim"\n[source]', 1, "time_zone",
+                 "did you mean Europe/Berlin?", "", id="a time zone that is nearly right"),
+    pytest.param("[source]", 'name = "a b"\n[source]', 1, "name", "is 'a b', should match", "",
+                 id="a name with a space"),
+    pytest.param("[source]", "nam = 1\n[source]", 1, "nam", "unknown key", "did you mean name?",
+                 id="a key at the top"),
+    pytest.param("[source]", "\ufeff[source]", 1, "", "not TOML", "", id="a byte order mark"),
+]  # fmt: skip
+"""What is replaced in the small job file, by what; and the one problem."""
+
+
+@pytest.mark.parametrize(("old", "new", "line", "key", "words", "remedy"), CHANGED)
+def test_each_mistake_in_what_must_be_there_is_told_too(
+    old: str, new: str, line: int, key: str, words: str, remedy: str
+) -> None:
+    """
+    Something that is missing is told at the table that lacks it.
+    """
+    found = problems(SMALL.replace(old, new))
+
+    assert [(line, key)] == [(problem.line, problem.key) for problem in found]
+    assert words in found[0].message
+    assert remedy in found[0].remedy
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
+    """
+    Nobody mends a job file one error a run.
+    """
+    text = SMALL + '[limits]\nconcurrency_max = 0\n[labels]\na = "{x}"\n[zzz]\n'
+
+    error = refusal(text, {"dat": "2026-01-01"})
+
+    assert error is not None
+    assert [0, 8, 10, 11] == [problem.line for problem in error.problems]
+    assert Exit.USAGE is error.exit_code
+    assert str(error).startswith("jobs/nightly.toml: 4 problems\n  --set dat: the job file has no")
+    assert "\n  line 8: limits.concurrency_max: is '0'" in str(error)
+
+
+@pytest.mark.parametrize("column", sorted(RESERVED_COLUMNS))
+def test_no_carried_column_hides_one_of_the_outputs_own(column: str) -> None:
+    """
+    Every column that the output has anyway is refused.
+    """
+    found = problems(SMALL.replace("[provider]", f'carry = ["documents.{column}"]\n[provider]'))
+
+    assert [f"{column} would hide a column that the output has anyway"] == [
+        problem.message for problem in found
+    ]
+
+
+@law(80)
+@given(
+    st.lists(
+        st.sampled_from(["[source]", "path", "=", '"x"', "[", "]", "{", "}", "\n", ",", "[[a]]"])
+        | st.text(max_size=6),
+        max_size=25,
+    ).map("".join)
+)
+def test_no_text_makes_it_raise_anything_else(text: str) -> None:
+    """
+    Whatever stands in a job file, it is a job or a list of problems with sane lines.
+    """
+    assert all(0 <= problem.line <= text.count("\n") + 1 for problem in problems(text))
+
+
+# --- what people paste ----------------------------------------------------------------------------
+
+KEY = "sk-or-v1-0123456789abcdef"
+secrets = st.text("abcdefXYZ0123456789-_.+/=", min_size=12, max_size=60)
+
+
+@law(30)
+@given(secrets, st.sampled_from(['"{}"', '["{}"]', '{{ k = "{}" }}', '"{} "', '"-{}"']))
+def test_what_is_pasted_in_place_of_a_keys_name_is_never_repeated(secret: str, form: str) -> None:
+    """
+    Neither by `key_env` nor by `key_file`, in whatever form.
+    """
+    for name in ("key_env", "key_file"):
+        text = SMALL.replace("[output]", f"{name} = {form.format(secret)}\n[output]")
+        assert secret not in str(refusal(text))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["key", "api_key", "apiKey", "API-KEY", "token", "secret", "password", "Authorization",
+     "openrouter_api_key", "client-secret", "access_token", "bearer"],
+)  # fmt: skip
+@pytest.mark.parametrize("table", ["[provider]\n", "[provider]\noptions."])
+def test_a_key_that_looks_like_a_secret_is_sent_to_its_place(name: str, table: str) -> None:
+    """
+    The value is not repeated, and the remedy says where keys are named.
+    """
+    found = problems(SMALL.replace("[provider]\n", f'{table}{name} = "{KEY}"\n'))
+
+    assert ["a key never stands in a job file"] == [problem.message for problem in found]
+    assert ["name it with provider.key_env or key_file"] == [problem.remedy for problem in found]
+    assert [4] == [problem.line for problem in found]
+
+
+def test_a_typing_mistake_is_not_taken_for_a_secret() -> None:
+    """
+    Names that merely hold such a word are unknown keys like any other.
+    """
+    found = problems(SMALL + "[provider.price]\nusd_per_million_token = 1\nas_of = 2026-11-20")
+
+    assert any("did you mean usd_per_million_tokens?" == problem.remedy for problem in found)
+
+
+# --- defaults -------------------------------------------------------------------------------------
+
+DEFAULTS: dict[str, object] = {
+    "name": "job",
+    "time_zone": "UTC",
+    "labels": {},
+    "variables": {},
+    "source.path": "groups.parquet",
+    "source.query": "query",
+    "source.query_id": None,
+    "source.documents": "documents",
+    "source.doc_id": None,
+    "source.text": None,
+    "source.template": None,
+    "source.yaml": None,
+    "source.image": None,
+    "source.carry": (),
+    "source.require_success": False,
+    "provider.name": "openrouter",
+    "provider.model": "",
+    "provider.key_env": None,
+    "provider.key_file": None,
+    "provider.base_url": None,
+    "provider.connect_timeout_s": 10.0,
+    "provider.timeout_s": 120.0,
+    "provider.send_top_n": False,
+    "provider.options": {},
+    "provider.price": None,
+    "limits.requests_per_second": None,
+    "limits.requests_per_minute": None,
+    "limits.requests_per_hour": None,
+    "limits.requests_per_day": None,
+    "limits.requests": None,
+    "limits.documents_per_minute": None,
+    "limits.concurrency_max": 64,
+    "output.path": "out",
+    "output.layout": "candidates",
+    "output.top_n": None,
+    "output.part_groups": 10_000,
+    "output.rejected_max": 0,
+    "output.state": None,
+    "run.deadline": None,
+    "run.drain_s_max": 25.0,
+    "run.outage_s_max": 1800.0,
+    "run.throttled_s_max": 21_600.0,
+    "budget.cost_usd_max": None,
+}
+"""What each setting is unless the job file says otherwise."""
+
+
+def values_of(table: BaseModel, above: str = "") -> Iterator[tuple[str, object]]:
+    """
+    Every setting of a table and of the tables in it.
+    """
+    for name in type(table).model_fields:
+        value = getattr(table, name)
+        if isinstance(value, BaseModel):
+            yield from values_of(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def test_every_setting_has_the_default_that_the_documents_tell() -> None:
+    """
+    A default that changes changes this table.
+    """
+    assert DEFAULTS == dict(values_of(job()))
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("jobs/nightly.toml", "nightly"),
+        ("/a/b/nightly run (2).toml", "nightly-run-2"),
+        ("日本.toml", "job"),
+        (".toml", "toml"),
+        ("-x-.toml", "x"),
+        ("nightly.v2.toml", "nightly.v2"),
+    ],
+)
+def test_a_job_is_called_as_its_file(where: str, name: str) -> None:
+    """
+    Whatever the file is called, the name is one that may stand in messages and folders.
+    """
+    assert name == read(SMALL, where=where).name
+
+
+def test_a_job_may_have_a_name_of_its_own() -> None:
+    """
+    What the file says goes before what it is called.
+    """
+    assert "backfill" == read('name = "backfill"\n' + SMALL).name
+
+
+@pytest.mark.parametrize(
+    ("more", "limit"),
+    [
+        ("", None),
+        ("requests_per_second = 2.5", RateLimit(2.5, 1)),
+        ("requests_per_minute = 1000", RateLimit(1000, 60)),
+        ("requests_per_hour = 1000", RateLimit(1000, 3600)),
+        ("requests_per_day = 1000", RateLimit(1000, 86_400)),
+        ("requests = { count = 50, per_s = 10 }", RateLimit(50, 10)),
+    ],
+)
+def test_a_limit_of_requests_is_of_any_period(more: str, limit: RateLimit | None) -> None:
+    """
+    The usual periods by name, any other by its length.
+    """
+    assert limit == read(f"{SMALL}[limits]\n{more}").limits.request_limit
+
+
+def test_documents_are_limited_by_the_minute() -> None:
+    """
+    None, or so many in sixty seconds.
+    """
+    assert job().limits.document_limit is None
+    assert RateLimit(9, 60) == job({"limits.documents_per_minute": 9}).limits.document_limit
+
+
+def test_a_price_of_the_jobs_own_says_where_it_is_from() -> None:
+    """
+    With the day on which it was seen.
+    """
+    more = "[provider.price]\nusd_per_search_unit = 0.002\nas_of = 2026-11-20"
+
+    price = read(SMALL + more).provider.price
+
+    assert price is not None
+    assert Price(0.002, None, "2026-11-20", "the job file") == price.as_price()
+
+
+# --- variables ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "zone", "today", "yesterday"),
+    [
+        ("2026-11-20T12:00+00:00", "UTC", "2026-11-20", "2026-11-19"),
+        ("2026-11-20T23:59+00:00", "UTC", "2026-11-20", "2026-11-19"),
+        ("2026-11-20T23:59+00:00", "Europe/Berlin", "2026-11-21", "2026-11-20"),
+        ("2026-11-20T12:00+00:00", "Pacific/Kiritimati", "2026-11-21", "2026-11-20"),
+        ("2026-11-20T04:59+00:00", "America/New_York", "2026-11-19", "2026-11-18"),
+        ("2026-11-20T02:00-08:00", "UTC", "2026-11-20", "2026-11-19"),
+        ("2027-01-01T00:30+00:00", "UTC", "2027-01-01", "2026-12-31"),
+        ("2028-03-01T00:30+00:00", "UTC", "2028-03-01", "2028-02-29"),
+        ("2026-03-28T23:30+00:00", "Europe/Berlin", "2026-03-29", "2026-03-28"),
+        ("2026-03-29T22:30+00:00", "Europe/Berlin", "2026-03-30", "2026-03-29"),
+        ("2026-10-25T22:30+00:00", "Europe/Berlin", "2026-10-25", "2026-10-24"),
+        ("2026-10-25T23:30+00:00", "Europe/Berlin", "2026-10-26", "2026-10-25"),
+    ],
+)  # fmt: skip
+def test_today_and_yesterday_are_those_of_the_jobs_time_zone(
+    now: str, zone: str, today: str, yesterday: str
+) -> None:
+    """
+    Around midnight, the new year, leap days, and the nights in which clocks are put.
+    """
+    text = f'time_zone = "{zone}"\n[labels]\na = "{{date}}"\nb = "{{yesterday}}"\n{SMALL}'
+
+    assert {"a": today, "b": yesterday} == read(text, now=datetime.fromisoformat(now)).labels
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        pytest.param("{market}", {}, "en", id="its default"),
+        pytest.param("{market}", {"market": "de"}, "de", id="set for this run"),
+        pytest.param("{market}", {"market": "{date}"}, "{date}", id="a value is not filled again"),
+        pytest.param("{market}-{market}", {"market": ""}, "-", id="set to nothing"),
+        pytest.param("{date}", {"date": "2020-01-02"}, "2020-01-02", id="another day"),
+        pytest.param("{{date}}", {}, "{date}", id="literal braces"),
+        pytest.param("{{{date}}}", {}, "{2026-11-20}", id="both"),
+        pytest.param("plain", {}, "plain", id="no variable"),
+    ],
+)
+def test_variables_are_filled_in(text: str, overrides: dict[str, str], expected: str) -> None:
+    """
+    Wherever a string stands, also in lists and in the vendor's own options.
+    """
+    filled = read(
+        f'{SMALL}state = "{text}"\n[variables]\nmarket = "en"\n[labels]\na = "{text}"\n'
+        f'[provider.options.trace]\nname = "{text}"\n',
+        overrides=overrides,
+    )
+
+    assert [expected] * 3 == [
+        filled.output.state,
+        filled.labels["a"],
+        filled.provider.options["trace"]["name"],
+    ]
+
+
+def test_braces_of_a_template_mean_fields_of_a_document() -> None:
+    """
+    The one setting in which variables are not filled.
+    """
+    text = SMALL.replace("[provider]", 'template = "{date}: {title}"\n[provider]')
+
+    assert "{date}: {title}" == read(text).source.template
+
+
+def test_defaults_of_variables_are_taken_as_they_are() -> None:
+    """
+    A default may hold braces, and may be called as a variable that is always there.
+    """
+    found = read(SMALL + '[variables]\ndate = "{x}"\n[labels]\na = "{date}"')
+
+    assert {"a": "{x}"} == found.labels
+
+
+def test_a_variable_that_the_job_does_not_have_cannot_be_set() -> None:
+    """
+    A typing mistake in `--set` would silently run the default.
+    """
+    found = problems(SMALL + '[variables]\nmarket = "en"', {"markt": "de", "x": "1"})
+
+    assert {
+        ("--set markt", "did you mean market?"),
+        ("--set x", "the job file's are date, market, yesterday"),
+    } == {(problem.key, problem.remedy) for problem in found}
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7h30m", 27_000),
+        ("7h 30m", 27_000),
+        ("90m", 5_400),
+        ("45s", 45),
+        ("1h1m1s", 3_661),
+        ("0s", 0),
+        ("48h", 172_800),
+        ("999999h", 3_599_996_400),
+    ],
+)
+def test_a_deadline_may_be_a_duration(text: str, seconds: int) -> None:
+    """
+    From now, by the clock that is not put.
+    """
+    held = job({"run.deadline": text, "time_zone": "Europe/Berlin"})
+    night = datetime.fromisoformat("2026-10-25T02:30+02:00")
+
+    for now in (NOW, night):
+        at = deadline_at(held, now)
+        assert at is not None
+        assert timedelta(seconds=seconds) == at - now
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["24:00", "6", "6:0", "06:60", "-1h", "1.5h", "7h30", "30m7h", "h", " ", "1d", "9999999h"],
+)
+def test_what_is_neither_a_time_nor_a_duration_is_refused(text: str) -> None:
+    """
+    The message shows both.
+    """
+    found = problems(f'{SMALL}[run]\ndeadline = "{text}"')
+
+    assert ['expected a time of day such as "06:00", or a duration such as "7h30m"'] == [
+        problem.message for problem in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("now", "zone", "clock", "expected"),
+    [
+        pytest.param("2026-11-20T22:00+00:00", "UTC", "23:00", "2026-11-20T23:00+00:00",
+                     id="later today"),
+        pytest.param("2026-11-20T22:00+00:00", "UTC", "06:00", "2026-11-21T06:00+00:00",
+                     id="past midnight"),
+        pytest.param("2026-11-20T22:00+00:00", "UTC", "6:00", "2026-11-21T06:00+00:00",
+                     id="an hour of one digit"),
+        pytest.param("2026-11-20T06:00+00:00", "UTC", "06:00", "2026-11-21T06:00+00:00",
+                     id="now is tomorrow"),
+        pytest.param("2026-11-20T05:59:59+00:00", "UTC", "06:00", "2026-11-20T06:00+00:00",
+                     id="in a second"),
+        pytest.param("2026-12-31T22:00+00:00", "UTC", "06:00", "2027-01-01T06:00+00:00",
+                     id="past the new year"),
+        pytest.param("2026-11-20T22:00+00:00", "Europe/Berlin", "06:00",
+                     "2026-11-21T06:00+01:00", id="in another zone"),
+        pytest.param("2026-11-20T22:00+00:00", "Asia/Tokyo", "06:00", "2026-11-22T06:00+09:00",
+                     id="where it is the next day already"),
+        pytest.param("2026-03-28T22:00+00:00", "Europe/Berlin", "06:00",
+                     "2026-03-29T06:00+02:00", id="a night of seven hours"),
+        pytest.param("2026-10-24T21:00+00:00", "Europe/Berlin", "06:00",
+                     "2026-10-25T06:00+01:00", id="a night of nine hours"),
+        pytest.param("2026-03-29T00:00+00:00", "Europe/Berlin", "02:30",
+                     "2026-03-29T03:30+02:00", id="an hour that is left out"),
+        pytest.param("2026-10-25T00:00+00:00", "Europe/Berlin", "02:30",
+                     "2026-10-25T02:30+02:00", id="an hour that comes twice, before the first"),
+        pytest.param("2026-10-25T00:40+00:00", "Europe/Berlin", "02:30",
+                     "2026-10-25T02:30+01:00", id="an hour that comes twice, between"),
+        pytest.param("2026-10-25T01:40+00:00", "Europe/Berlin", "02:30",
+                     "2026-10-26T02:30+01:00", id="an hour that comes twice, after both"),
+    ],
+)  # fmt: skip
+def test_a_deadline_may_be_the_next_time_the_clock_shows_it(
+    now: str, zone: str, clock: str, expected: str
+) -> None:
+    """
+    In the job's time zone, also in the nights in which clocks are put.
+    """
+    at = deadline_at(job({"run.deadline": clock, "time_zone": zone}), datetime.fromisoformat(now))
+
+    # In UTC: times of a night in which the clock is put equal none of another zone.
+    assert at is not None
+    assert datetime.fromisoformat(expected).astimezone(UTC) == at.astimezone(UTC)
+
+
+def test_without_a_deadline_there_is_none() -> None:
+    """
+    A run ends when it is done.
+    """
+    assert deadline_at(job(), NOW) is None
+
+
+@law(40)
+@given(
+    st.integers(0, 3 * 365 * 24 * 60).map(lambda minutes: NOW + timedelta(minutes=minutes)),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
+    st.integers(0, 23),
+    st.integers(0, 59),
+)
+def test_a_deadline_is_never_past_and_never_more_than_a_day_and_an_hour_away(
+    now: datetime, zone: str, hour: int, minute: int
+) -> None:
+    """
+    Whatever the clock does in between.
+    """
+    at = deadline_at(job({"run.deadline": f"{hour}:{minute:02}", "time_zone": zone}), now)
+
+    assert at is not None
+    assert timedelta(0) < at - now <= timedelta(hours=25)
+
+
+# --- what a setting decides -----------------------------------------------------------------------
+
+DECIDES: dict[str, tuple[str, object]] = {
+    "name": ("free", "other"),
+    "time_zone": ("free", "Europe/Berlin"),
+    "labels": ("free", {"team": "search"}),
+    "variables": ("free", {"market": "en"}),
+    "source.path": ("free", "other.parquet"),  # the files themselves are in the fingerprint
+    "source.query": ("score", "other"),
+    "source.query_id": ("score", "other"),
+    "source.documents": ("score", "other"),
+    "source.doc_id": ("score", "other"),
+    "source.text": ("score", "other"),
+    "source.template": ("score", "{other}"),
+    "source.yaml": ("score", ["other"]),
+    "source.image": ("score", "other"),
+    "source.carry": ("output", ["other"]),
+    "source.require_success": ("free", True),
+    "provider.name": ("score", "lexical"),
+    "provider.model": ("score", "other"),
+    "provider.key_env": ("free", "OTHER"),
+    "provider.key_file": ("free", "other"),
+    "provider.base_url": ("score", "https://other"),
+    "provider.connect_timeout_s": ("free", 3.0),
+    "provider.timeout_s": ("free", 3.0),
+    "provider.send_top_n": ("score", True),
+    "provider.options": ("score", {"provider": {"order": ["Cohere"]}}),
+    "provider.price.usd_per_search_unit": ("free", 0.5),
+    "provider.price.usd_per_million_tokens": ("free", 0.5),
+    "provider.price.as_of": ("free", date(2026, 11, 21)),
+    "limits.requests_per_second": ("free", 3),
+    "limits.requests_per_minute": ("free", 3),
+    "limits.requests_per_hour": ("free", 3),
+    "limits.requests_per_day": ("free", 3),
+    "limits.requests.count": ("free", 3),
+    "limits.requests.per_s": ("free", 3),
+    "limits.documents_per_minute": ("free", 3),
+    "limits.concurrency_max": ("free", 3),
+    "output.path": ("free", "other"),  # another output, with a ledger of its own
+    "output.layout": ("output", "groups"),
+    "output.top_n": ("output", 3),
+    "output.part_groups": ("output", 3),
+    "output.rejected_max": ("free", 3),
+    "output.state": ("free", "other"),
+    "run.deadline": ("free", "06:00"),
+    "run.drain_s_max": ("free", 3.0),
+    "run.outage_s_max": ("free", 3.0),
+    "run.throttled_s_max": ("free", 3.0),
+    "budget.cost_usd_max": ("free", 3.0),
+}
+"""Every setting: what it decides (design D11), and a value that is not its default."""
+
+
+def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """
+    The name of every setting that the schema knows.
+    """
+    for name, field in model.model_fields.items():
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        tables = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if tables:
+            yield from leaves(tables[0], f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
+
+
+def test_every_setting_is_known_to_decide_something_or_nothing() -> None:
+    """
+    A new setting has to be classed before it can be added.
+    """
+    assert sorted(leaves(JobConfig)) == sorted(DECIDES)
+
+
+BESIDE: dict[str, dict[str, object]] = {
+    "provider.price": {
+        "provider.price.as_of": date(2026, 1, 1),
+        "provider.price.usd_per_search_unit": 1.0,
+    },
+    "limits.requests": {"limits.requests.count": 1, "limits.requests.per_s": 1},
+}
+"""What must stand beside a setting of these tables."""
+
+
+def decided(held: JobConfig) -> tuple[str, dict[str, object]]:
+    """
+    The fingerprint of what decides scores, and what shapes parts.
+    """
+    base_url = held.provider.base_url or "https://usual"
+    settings = score_settings(held, held.provider.options, base_url)
+    return fingerprint(settings), output_settings(held)
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "value"), [pytest.param(k, *v, id=k) for k, v in DECIDES.items()]
+)
+def test_a_setting_decides_what_its_kind_says(setting: str, kind: str, value: object) -> None:
+    """
+    Score settings change the fingerprint, output settings the parts, all others neither.
+    """
+    beside = BESIDE.get(setting.rpartition(".")[0], {})
+    before, after = decided(job(beside)), decided(job(beside | {setting: value}))
+
+    assert {
+        "score": (True, False),
+        "output": (False, True),
+        "free": (False, False),
+    }[kind] == (before[0] != after[0], before[1] != after[1])
+
+
+def test_a_top_n_that_is_sent_decides_scores() -> None:
+    """
+    What was cut off has no score, so it is both.
+    """
+    three = decided(job({"provider.send_top_n": True, "output.top_n": 3}))
+    four = decided(job({"provider.send_top_n": True, "output.top_n": 4}))
+
+    assert three[0] != four[0]
+    assert three[1] != four[1]
+
+
+def test_a_fingerprint_is_stable() -> None:
+    """
+    The order of keys means nothing; a later version computes the same from the same settings.
+    """
+    one = {"b": [1, None, "é"], "a": {"x": 1.5, "y": True}}
+    other = {"a": {"y": True, "x": 1.5}, "b": [1, None, "é"]}
+
+    assert fingerprint(one) == fingerprint(other)
+    assert "21e05ee6" == fingerprint(one)[:8]
+
+
+def test_score_settings_are_plain_data() -> None:
+    """
+    What is read back from the ledger equals what is computed now, tuples and all.
+    """
+    held = job({"source.yaml": ["a", "b"]})
+
+    settings = score_settings(held, {"provider": {"order": ("x",)}}, "https://usual")
+
+    assert json.loads(json.dumps(settings)) == settings
+    assert json.loads(json.dumps(output_settings(held))) == output_settings(held)
+
+
+# --- lines ----------------------------------------------------------------------------------------
+
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f"), max_size=5)
+quoted = names.map(lambda name: json.dumps(name, ensure_ascii=False))
+fillers = st.lists(st.sampled_from(["", "# words", "   ", '# [not.a] = "table"']), max_size=3)
+bodies = st.sampled_from(
+    ["1", '"x"', "[1,\n  # two\n  2]", '"""\na = 1\n[b]\n"""', "{ p = 1, q = 2 }", "'''\n'''"]
+)
+tables = st.dictionaries(quoted, st.dictionaries(quoted, st.tuples(fillers, bodies), max_size=4))
+
+
+@law(50)
+@given(tables, fillers)
+def test_every_key_is_found_on_its_line(
+    held: dict[str, dict[str, tuple[list[str], str]]], first: list[str]
+) -> None:
+    """
+    Whatever keys are called, and whatever stands between them.
+    """
+    written, expected = list(first), dict[tuple[str, ...], int]()
+    for table, pairs in held.items():
+        written.append(f"[{table}]")
+        expected[json.loads(table),] = len(written)
+        for key, (above, body) in pairs.items():
+            written += above
+            expected[json.loads(table), json.loads(key)] = len(written) + 1
+            written += f"{key} = {body}".split("\n")
+    text = "\n".join(written)
+    tomllib.loads(text)
+
+    lines = Lines(text)
+
+    assert expected == {path: lines.of(path) for path in expected}
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("a",), 1),
+        (("a", 1), 2),
+        (("t",), 4),
+        (("t", "dotted", "key"), 5),
+        (("t", "inline", "x"), 6),
+        (("rows", 0, "x"), 8),
+        (("rows", 1), 9),
+        (("rows", 1, "x"), 10),
+        (("rows", 1, "missing"), 9),
+        (("nowhere",), 0),
+    ],
+)
+def test_arrays_dots_and_inline_tables_have_lines_too(
+    path: tuple[str | int, ...], line: int
+) -> None:
+    """
+    What is not there has the line of the table that lacks it.
+    """
+    text = (
+        'a = [1,\n2]\n\n[t]\ndotted."key" = 1\ninline = { x = 1 }\n'
+        "[[rows]]\nx = 1\n[[rows]]\nx = 2\n"
+    )
+
+    assert line == Lines(text).of(path)
+
+
+# --- the schema for editors -----------------------------------------------------------------------
+
+SCHEMA = json_schema(OPTION_MODELS)
+
+
+@pytest.mark.parametrize(
+    ("more", "good"),
+    [
+        pytest.param("", True, id="the smallest"),
+        pytest.param("[limits]\nrequests_per_minute = 5", True, id="a limit"),
+        pytest.param("[limits]\nrequests = { count = 5, per_s = 1.5 }", True, id="any period"),
+        pytest.param("[limits]\nrequests = { count = 5 }", False, id="half a period"),
+        pytest.param("[limits]\nconcurrency_max = 0", False, id="too small"),
+        pytest.param("[limits]\nconcurrency_max = 5.5", False, id="a fraction"),
+        pytest.param('[limits]\nconcurrency_max = "5"', False, id="a number in quotes"),
+        pytest.param("[limits]\nconcurency_max = 5", False, id="an unknown key"),
+        pytest.param("[limitz]", False, id="an unknown table"),
+        pytest.param('[labels]\nteam = "search"', True, id="a label"),
+        pytest.param("[labels]\nteam = 5", False, id="a label that is a number"),
+        pytest.param('layout = "groups"\ntop_n = 3', True, id="a layout"),
+        pytest.param('layout = "wide"', False, id="no layout"),
+        pytest.param("top_n = 0", False, id="the best none"),
+        pytest.param('state = ""', False, id="an empty folder"),
+        pytest.param('[provider.options]\nuser = "me"', True, id="a vendor's option"),
+        pytest.param('[provider.options]\nuserr = "me"', False, id="no vendor's option"),
+        pytest.param('[provider.options.provider]\norder = ["Cohere"]', True, id="options in one"),
+        pytest.param("[provider.options.provider]\norder = 5", False, id="of another type"),
+    ],
+)
+def test_editors_accept_what_we_accept(more: str, good: bool) -> None:
+    """
+    The JSON Schema and `parse` agree, also on the options of the vendor that is named.
+    """
+    assert good is (refusal(SMALL + more) is None)
+    assert good is Draft202012Validator(SCHEMA).is_valid(tomllib.loads(SMALL + more))
+
+
+def test_the_schema_knows_the_providers_and_their_own_options() -> None:
+    """
+    An option of one vendor is none of another's.
+    """
+    text = SMALL.replace('"openrouter"', '"lexical"') + '[provider.options]\nuser = "me"'
+
+    Draft202012Validator.check_schema(SCHEMA)
+    assert not Draft202012Validator(SCHEMA).is_valid(tomllib.loads(text))
+    assert not Draft202012Validator(SCHEMA).is_valid(
+        tomllib.loads(SMALL.replace('"openrouter"', '"acme"'))
+    )
+    named = SCHEMA["$defs"]["ProviderTable"]["properties"]["name"]
+    assert ["lexical", "openrouter"] == named["enum"]
