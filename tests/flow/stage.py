@@ -1,0 +1,143 @@
+"""
+The engine with everything around it made of fakes, for tests on virtual time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import anyio
+
+from batchrank.domain import Group, Positions, Price, RateLimit
+from batchrank.engine.caller import Clocks
+from batchrank.engine.dispatcher import Patience
+from batchrank.engine.feed import Past
+from batchrank.engine.publisher import Ranges
+from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
+from batchrank.policy.budget import Budget
+from batchrank.policy.pace import Held, pace_of
+from batchrank.policy.retry import Rules
+from batchrank.store.ledger import Ledger
+from batchrank.testing import (
+    FakeParts,
+    InlineLane,
+    ListSource,
+    RecordingReporter,
+    ScriptedScorer,
+    groups,
+    run_virtually,
+)
+
+PRICE = Price(usd_per_search_unit=0.001, as_of="2026-11-20")
+
+
+@dataclass
+class Stage:
+    """
+    One job and its surroundings; `run` may be called again and again, as a person would.
+    """
+
+    held: Sequence[Group] = field(default_factory=lambda: groups(20))
+    scorer: ScriptedScorer = field(default_factory=ScriptedScorer)
+    concurrency: int = 4
+    limit: RateLimit | None = None
+    documents: RateLimit | None = None
+    documents_max: int | None = None
+    part_groups: int = 8
+    target: int | None = None
+    cap: int | None = None
+    outage_s_max: float = 1800.0
+    throttled_s_max: float = 21_600.0
+    drain_s_max: float = 25.0
+    deadline_s: float | None = None
+    can_split: bool = True
+    seed: int = 0
+    ledger: Ledger = field(default_factory=lambda: Ledger.create_or_open(None))
+    reporter: RecordingReporter = field(default_factory=RecordingReporter)
+    parts: FakeParts = field(default_factory=FakeParts)
+
+    def __post_init__(self) -> None:
+        self.source = ListSource(self.held)
+        self.ledger.set_meta({"part_groups": self.part_groups})
+
+    def run(self) -> Ending:
+        """
+        Run on virtual time, from wherever the ledger is.
+        """
+        return run_virtually(self.run_here)
+
+    async def run_here(self) -> Ending:
+        """
+        Run on whatever loop this is.
+        """
+        total = len(self.held)
+        ranges = Ranges(total, self.part_groups)
+        published = {part.number: part for part in self.ledger.parts()}
+        return await run(self._plan(total), self._ports(), self._done(total), ranges, published)
+
+    def _done(self, total: int) -> Positions:
+        return self.ledger.done(total)
+
+    def _plan(self, total: int) -> Plan:
+        scored: dict[int, list[Any]] = {}
+        for part in self.ledger.slices():
+            scored.setdefault(part.slice.position, []).append(part)
+        return Plan(
+            target=total if self.target is None else self.target,
+            past=Past(scored, self.ledger.sends()),
+            documents=self.documents,
+            documents_max=self.documents_max,
+            price=PRICE,
+            rules=Rules(self.throttled_s_max, self.can_split),
+            patience=Patience(self.outage_s_max, self.throttled_s_max),
+            drain_s_max=self.drain_s_max,
+            model=self.ledger.meta().get("served_model"),
+            deadline_s=self.deadline_s,
+            signals=False,
+        )
+
+    def _ports(self) -> Ports:
+        random = Random(self.seed)
+        lane = InlineLane()
+        meta = self.ledger.meta()
+        return Ports(
+            source=self.source,
+            scorer=self.scorer,
+            ledger=self.ledger,
+            publish=self.parts,
+            reporter=self.reporter,
+            clocks=Clocks(
+                wall=lambda: 1_790_000_000.0 + anyio.current_time(), jitter=random.random
+            ),
+            lanes=Lanes(lane, lane, lane),
+            controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
+            budget=Budget(
+                self.cap, spent=self.spent, authorised=meta.get("authorised_nano_usd", 0)
+            ),
+        )
+
+    # --- what came of it --------------------------------------------------------------------------
+
+    @property
+    def spent(self) -> int:
+        """
+        What the ledger has booked, in 10^-9 USD.
+        """
+        tally = self.ledger.tally()
+        return int(sum(v for name, v in tally.items() if name.startswith("cost_nano_usd.")))
+
+    def ranked(self) -> list[int]:
+        """
+        The positions that have scores.
+        """
+        return [row.position for row in self.ledger.ranked(0, len(self.held))]
+
+    def endings(self) -> list[int]:
+        """
+        Every position, as often as it has ended.
+        """
+        empties = self.ledger.connection.execute("SELECT position FROM empties").fetchall()
+        return sorted([*self.ranked(), *self.ledger.rejected_positions(), *(p for (p,) in empties)])

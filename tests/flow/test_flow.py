@@ -1,0 +1,498 @@
+"""
+The engine, whole, on virtual time.
+"""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchrank.domain import (
+    Answer,
+    CostSource,
+    FailureKind,
+    Group,
+    RateLimit,
+    RerankRequest,
+    Served,
+    Usage,
+)
+from batchrank.errors import Exit
+from batchrank.events import AttemptFailed, CommitStarted, Committed, GateOpened, GateShut
+from batchrank.policy.retry import SENDS_MAX
+from batchrank.testing import ScriptedScorer, failure, groups, reply, run_virtually, windows_max
+from tests.flow.stage import Stage
+
+K = FailureKind
+
+
+def test_every_group_ends_once_and_every_part_is_published() -> None:
+    """
+    A run without trouble ranks every group and publishes every range once.
+    """
+    stage = Stage(groups(20))
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert list(range(20)) == stage.ranked()
+    assert sorted(stage.parts.published) == [(0, 8), (1, 16), (2, 20)]
+
+
+def test_a_finished_job_is_not_asked_again() -> None:
+    """
+    A second run of a finished job sends nothing and publishes nothing.
+    """
+    stage = Stage(groups(20))
+    stage.run()
+    sent, published = len(stage.scorer.sent), list(stage.parts.published)
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert sent == len(stage.scorer.sent)
+    assert published == stage.parts.published
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    kinds=st.lists(
+        st.sampled_from([None, None, None, K.THROTTLED, K.UNKNOWN, K.BAD_REPLY, K.NEVER_SENT]),
+        min_size=1,
+        max_size=40,
+    ),
+    bad=st.sets(st.integers(0, 29)),
+    concurrency=st.integers(1, 9),
+)
+def test_every_group_ends_exactly_once_whatever_happens(
+    seed: int, kinds: list[FailureKind | None], bad: set[int], concurrency: int
+) -> None:
+    """
+    Whatever fails in whatever order, each group ends once, and nobody runs above the concurrency.
+    """
+    calls = iter(range(10**9))
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        if request.slice.position in bad:
+            return failure(K.BAD_GROUP)
+        kind = kinds[next(calls) % len(kinds)]
+        return reply(request) if kind is None else failure(kind)
+
+    held = [*groups(30), Group(30, "e", "query", ()), Group(31, "w", "  ", ("x",))]
+    stage = Stage(held, ScriptedScorer(script), concurrency=concurrency, seed=seed)
+    stage.outage_s_max = stage.throttled_s_max = 300.0
+
+    ending = stage.run()
+    for _ in range(10):
+        if ending.stop is None:
+            break
+        ending = stage.run()
+
+    endings = stage.endings()
+    assert sorted(set(endings)) == endings
+    assert stage.scorer.in_flight_max <= concurrency
+    if ending.stop is None:
+        assert list(range(32)) == endings
+
+
+def test_a_slot_is_free_only_when_its_record_is_durable() -> None:
+    """
+    Paid replies that are not durable, and calls under way, are together never more than the slots.
+    """
+    stage = Stage(groups(60), ScriptedScorer(latency_s=lambda r: 0.01 * (r.slice.position % 7)))
+    stage.run()
+
+    under_way = highest = 0
+    moments = [("sent", at, 1) for at in stage.scorer.sent_at]
+    del moments
+    for event in stage.reporter.events:
+        if isinstance(event, Committed):
+            under_way -= len(event.calls)
+        elif isinstance(event, CommitStarted):
+            highest = max(highest, event.calls)
+
+    assert highest <= stage.concurrency
+    assert stage.scorer.in_flight_max <= stage.concurrency
+    assert under_way == -60
+
+
+def test_a_stop_by_value_loses_no_paid_reply() -> None:
+    """
+    A key that is refused in mid-run stops the job; every call under way comes home and is kept.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        return failure(K.FATAL, status=401) if request.slice.position == 25 else reply(request)
+
+    stage = Stage(
+        groups(60), ScriptedScorer(script, latency_s=lambda r: 0.1 + r.slice.position % 5)
+    )
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert ending.stop.exit_code == Exit.PERSON
+    assert len(stage.scorer.sent) - 1 == len(stage.ranked())
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+def test_an_outage_of_five_minutes_rejects_nothing(concurrency: int) -> None:
+    """
+    A server that is away for five minutes costs nobody their group, and hardly any calls.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        return failure(K.UNKNOWN, status=502) if 5 < now < 305 else reply(request)
+
+    stage = Stage(groups(400), ScriptedScorer(script, latency_s=0.2), concurrency=concurrency)
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert list(range(400)) == stage.ranked()
+    during = sum(5 < at < 305 for at in stage.scorer.sent_at)
+    assert during <= 60 + 2 * concurrency
+    assert stage.source.read <= 400
+
+
+def test_what_waits_is_bounded_during_an_outage() -> None:
+    """
+    During an outage the source is not read beyond four times the concurrency.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        return failure(K.NEVER_SENT) if now > 1 else reply(request)
+
+    stage = Stage(groups(4_000), ScriptedScorer(script), concurrency=4, outage_s_max=300)
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert ending.stop.exit_code == Exit.LATER
+    assert stage.source.read <= len(stage.ranked()) + 4 * 4 + 2 * 16
+
+
+def test_a_poisonous_group_is_rejected_while_others_are_answered() -> None:
+    """
+    A group on which the server always fails gets three attempts, then the run goes on without it.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        poisonous = request.slice.position == 7
+        return failure(K.UNKNOWN, status=500) if poisonous else reply(request)
+
+    stage = Stage(groups(400), ScriptedScorer(script))
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert stage.ledger.rejected_positions() == [7]
+    assert sum(request.slice.position == 7 for _, request in stage.scorer.sent) == 3
+
+
+def test_a_last_group_that_never_answers_is_not_blamed_for_an_outage() -> None:
+    """
+    When nobody else is left to compare with, the run leaves with "later", and one day gives up.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        poisonous = request.slice.position == 19
+        return failure(K.UNKNOWN, status=500) if poisonous else reply(request)
+
+    stage = Stage(groups(20), ScriptedScorer(script))
+
+    first = stage.run()
+    assert first.stop is not None
+    assert first.stop.exit_code == Exit.LATER
+    assert stage.ledger.rejected_positions() == []
+
+    last = first
+    for _ in range(4):
+        last = stage.run()
+
+    assert last.stop is None
+    assert stage.ledger.rejected_positions() == [19]
+    assert sum(request.slice.position == 19 for _, request in stage.scorer.sent) == SENDS_MAX
+
+
+def test_nobody_sends_while_the_gate_is_shut() -> None:
+    """
+    After a 429 with Retry-After everybody waits; then one probe goes first.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        return failure(K.THROTTLED, retry_after_s=30.0) if 3 < now < 33 else reply(request)
+
+    stage = Stage(groups(400), ScriptedScorer(script), concurrency=8)
+
+    stage.run()
+
+    assert list(range(400)) == stage.ranked()
+    shut = stage.reporter.of(GateShut)
+    assert len(shut) == 1
+    assert len(stage.reporter.of(GateOpened)) == 1
+    assert [at for at in stage.scorer.sent_at if 3.2 < at < 33] == []
+
+
+def test_an_absurd_retry_after_costs_a_minute_not_the_night() -> None:
+    """
+    A hint of an hour is believed, but asked about once a minute.
+    """
+
+    def script(request: RerankRequest, attempt: int, now: float) -> Answer:
+        return failure(K.THROTTLED, retry_after_s=3600.0) if 1 < now < 2 else reply(request)
+
+    stage = Stage(groups(200), ScriptedScorer(script))
+
+    stage.run()
+
+    assert list(range(200)) == stage.ranked()
+    assert max(stage.scorer.sent_at) < 90
+
+
+def test_throttling_without_a_hint_is_asked_about_rarely() -> None:
+    """
+    When everything is throttled and nobody says for how long, probes come every 15 seconds.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        return failure(K.THROTTLED, status=429) if 1 < now < 601 else reply(request)
+
+    stage = Stage(groups(400), ScriptedScorer(script), concurrency=8)
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert list(range(400)) == stage.ranked()
+    assert sum(1 < at < 601 for at in stage.scorer.sent_at) <= 600 / 15 + 20
+    assert max(stage.scorer.sent_at) < 640
+
+
+@pytest.mark.parametrize(
+    ("limit", "count", "window"),
+    [
+        pytest.param(RateLimit(10, 60), 25, 60.0, id="10 a minute"),
+        pytest.param(RateLimit(20, 1), 400, 1.0, id="20 a second"),
+        pytest.param(RateLimit(1000, 60), 2500, 60.0, id="1,000 a minute"),
+        pytest.param(RateLimit(1000, 1), 4000, 1.0, id="1,000 a second"),
+    ],
+)
+def test_no_window_holds_more_than_the_limit_and_two_percent(
+    limit: RateLimit, count: int, window: float
+) -> None:
+    """
+    However a window of the limit's length lies, it holds at most limit + max(1, 2 %); and the mean
+    rate is within 3 % of the limit.
+    """
+    stage = Stage(
+        groups(count, 1), concurrency=256, limit=limit, part_groups=10_000, scorer=ScriptedScorer()
+    )
+
+    stage.run()
+
+    times = stage.scorer.sent_at
+    assert windows_max(times, window) <= limit.count + max(1, 0.02 * limit.count)
+    assert (count - 1) / (times[-1] - times[0]) >= 0.97 * limit.per_s
+
+
+def test_documents_are_paced_too() -> None:
+    """
+    With a limit of documents, large groups leave more slowly, in order.
+    """
+    stage = Stage(
+        groups(30, candidates=50), documents=RateLimit(600, 60), concurrency=16, part_groups=100
+    )
+
+    stage.run()
+
+    times = stage.scorer.sent_at
+    assert 29 * 50 / (times[-1] - times[0]) == pytest.approx(9.8, rel=0.05)
+
+
+def test_a_group_that_is_too_large_is_split_and_put_together_again() -> None:
+    """
+    A 413 halves the slice until it fits; the scores come back to their candidates.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        too_large = len(request.documents) > 30
+        return failure(K.BAD_GROUP, too_large=True) if too_large else reply(request)
+
+    stage = Stage(groups(3, candidates=100), ScriptedScorer(script))
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    row = next(stage.ledger.ranked(0, 1))
+    assert len(row.scores) == 100 * 8
+    assert len(stage.scorer.sent) == 3 * (1 + 2 + 4)
+    assert list(stage.ledger.slices()) == []
+
+
+def test_twenty_rejections_in_a_row_stop_the_job() -> None:
+    """
+    When every group is refused the job is at fault, and no more is tried.
+    """
+    stage = Stage(groups(400), ScriptedScorer(lambda r, a, n: failure(K.BAD_GROUP, status=400)))
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert ending.stop.exit_code == Exit.PERSON
+    assert 20 <= len(stage.ledger.rejected_positions()) <= 24
+
+
+def test_another_model_in_mid_run_stops_the_job_and_is_not_written() -> None:
+    """
+    The first reply fixes the model; scores of another one are booked and thrown away.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        served = Served("test/model-20260101" if now > 1 else "test/model", "Test")
+        return reply(request, served=served)
+
+    stage = Stage(groups(200), ScriptedScorer(script))
+
+    ending = stage.run()
+    again = stage.run()
+
+    assert ending.stop is not None
+    assert again.stop is not None
+    assert ending.stop.exit_code == Exit.PERSON
+    models = {served.model for served in stage.ledger.served().values()}
+    kept = {row.served for row in stage.ledger.ranked(0, 200)}
+    assert len(models) == 2
+    assert len(kept) == 1
+
+
+def test_the_budget_is_never_passed_and_a_raised_one_finishes() -> None:
+    """
+    With a cap the run stops before it; what unknown outcomes may have cost is counted.
+    """
+
+    def script(request: RerankRequest, attempt: int, _now: float) -> Answer:
+        unknown = request.slice.position % 5 == 0 and attempt == 1
+        return failure(K.UNKNOWN) if unknown else reply(request, usage=Usage(1.0))
+
+    stage = Stage(groups(100), ScriptedScorer(script), concurrency=16, cap=30 * 10**6)
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert ending.stop.exit_code == Exit.PERSON
+    assert stage.spent == 30 * 10**6
+    assert len(stage.scorer.sent) == 30
+
+    stage.cap = 10**9
+    assert stage.run().stop is None
+    assert stage.spent == 120 * 10**6
+
+
+def test_what_may_be_spent_is_durable_before_it_is_sent() -> None:
+    """
+    At no moment has more been sent than the ledger durably allows.
+    """
+    stage = Stage(groups(100), concurrency=8, cap=10**9)
+    allowed: list[int] = []
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        allowed.append(stage.ledger.meta()["authorised_nano_usd"])
+        return reply(request)
+
+    stage.scorer.script = script
+
+    stage.run()
+
+    assert all(money >= 10**6 * sent for sent, money in enumerate(allowed, 1))
+
+
+def test_a_bug_in_one_attempt_cancels_no_other() -> None:
+    """
+    An exception out of a scorer stops the job by value; everything under way is kept.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        if request.slice.position == 10:
+            raise ZeroDivisionError
+        return reply(request)
+
+    stage = Stage(groups(60), ScriptedScorer(script, latency_s=lambda r: r.slice.position % 5 + 1))
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert ending.stop.exit_code == Exit.BUG
+    assert isinstance(ending.stop.error, ZeroDivisionError)
+    assert len(stage.scorer.sent) - 1 == len(stage.ranked())
+
+
+def test_the_deadline_leaves_time_to_drain() -> None:
+    """
+    Sending ends early enough; a call that takes longer than the drain is left behind and booked.
+    """
+    stage = Stage(
+        groups(500),
+        ScriptedScorer(latency_s=lambda r: 500.0 if r.slice.position == 1 else 1.0),
+        deadline_s=60.0,
+        drain_s_max=20.0,
+    )
+
+    async def timed() -> float:
+        await stage.run_here()
+        return anyio.current_time()
+
+    ended_at = run_virtually(timed)
+
+    assert ended_at == pytest.approx(60, abs=1)
+    assert max(stage.scorer.sent_at) <= 41
+    left = list(stage.ledger.connection.execute("SELECT code, cost_source FROM calls"))
+    assert ("left_behind", CostSource.ESTIMATED) in left
+    assert len(stage.scorer.sent) == len(left)
+
+
+def test_the_first_groups_only_then_the_rest() -> None:
+    """
+    A limited run does the first N and publishes the part that N lies in as far as it goes.
+    """
+    stage = Stage(groups(20), target=10)
+
+    assert stage.run().stop is None
+    assert list(range(10)) == stage.ranked()
+    assert stage.parts.published == [(0, 8), (1, 10)]
+
+    stage.target = None
+    assert stage.run().stop is None
+    assert list(range(20)) == stage.ranked()
+    assert stage.parts.published == [(0, 8), (1, 10), (1, 16), (2, 20)]
+
+
+def test_a_job_over_no_groups_publishes_one_empty_part() -> None:
+    """
+    A day without groups succeeds.
+    """
+    stage = Stage([])
+
+    assert stage.run().stop is None
+    assert stage.parts.published == [(0, 0)]
+
+
+def test_a_failed_attempt_tells_what_comes_next() -> None:
+    """
+    Each failure is reported with its class and the next step, in words.
+    """
+
+    def script(request: RerankRequest, attempt: int, _now: float) -> Answer:
+        return failure(K.BAD_REPLY) if attempt == 1 else reply(request)
+
+    stage = Stage(groups(1), ScriptedScorer(script))
+
+    stage.run()
+
+    told = stage.reporter.of(AttemptFailed)
+    assert len(told) == 1
+    assert told[0].next_step.startswith("again in ")
+    assert told[0].call.failure is not None
+    assert K.BAD_REPLY is told[0].call.failure.kind
