@@ -1,0 +1,3 @@
+"""
+Benchmarks: ratios of sides that alternate in one run. Nothing here is an assertion of a test.
+"""
