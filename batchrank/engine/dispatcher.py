@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from batchrank.domain import Price
@@ -98,6 +99,9 @@ class Dispatcher:
             if probe:
                 self._gate.probe_sent()
             attempts.start_soon(self._caller.attempt, work, probe)
+            # Its turn to leave, and the turn of replies that came meanwhile: sent in bursts, calls
+            # come home in bursts, and wait for each other at the ledger.
+            await anyio.lowlevel.checkpoint()
 
     # --- what is next -----------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """
 Groups in, in order: what the source has and the ledger has not.
 
-Owns the reading of batches in a thread, ahead of nobody: a batch is read when the one before it is
-used up. Groups that need no call get their outcome here.
+Owns the reading of batches in a thread, one batch ahead: while one is handed out the next is read,
+so that nobody waits for it with free slots. Groups that need no call get their outcome here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import anyio
 
 from batchrank.domain import Group, Outcome, Positions, Scored, Slice, SourceBatch
 from batchrank.engine.backlog import OpenGroup, Work
@@ -76,24 +78,49 @@ class Feed:
         self._past = past
         self._documents_max = documents_max
         self._lane = lane
+        # Without a buffer: the reader has one batch in its hand, and no more.
+        self._ahead, self._taken = anyio.create_memory_object_stream[
+            SourceBatch | Exception | None
+        ]()
         self._batch: SourceBatch | None = None
         self._positions: Iterator[int] = iter(())
         self.exhausted = False
 
+    async def read(self) -> None:
+        """
+        Read the source, one batch ahead of `next_batch`, to its end. What goes wrong is told there.
+        """
+        with self._ahead:
+            while (read := await self._read_one()) is not None:
+                await self._ahead.send(read)
+                if isinstance(read, Exception):
+                    return
+            await self._ahead.send(None)
+
+    async def _read_one(self) -> SourceBatch | Exception | None:
+        try:
+            return await self._lane.run(next, self._batches, None)
+        # Whatever it is, what was read before it is handed out first.
+        except Exception as error:  # noqa: BLE001
+            return error
+
     async def next_batch(self) -> SourceBatch | None:
         """
-        Read on; None at the end. Whoever calls must keep the batch's carried columns.
+        Go on to the next batch; None at the end. Whoever calls must keep its carried columns.
 
         Raises:
             SourceError: the source cannot be read any further.
         """
-        self._batch = await self._lane.run(next, self._batches, None)
-        if self._batch is None:
+        taken = await self._taken.receive()
+        if isinstance(taken, Exception):
+            raise taken
+        self._batch = taken
+        if taken is None:
             self.exhausted = True
             return None
-        end = min(self._batch.position + self._batch.rows, self._stop)
-        self._positions = iter(list(self._done.missing(self._batch.position, end)))
-        return self._batch
+        end = min(taken.position + taken.rows, self._stop)
+        self._positions = iter(list(self._done.missing(taken.position, end)))
+        return taken
 
     def next_group(self) -> Fed | None:
         """
@@ -121,8 +148,9 @@ class Feed:
 
     def close(self) -> None:
         """
-        Let go of the source's files.
+        Let go of the source's files, when `read` has ended.
         """
+        self._taken.close()
         close = getattr(self._batches, "close", None)
         if close is not None:
             close()

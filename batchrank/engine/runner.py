@@ -243,11 +243,14 @@ class _Run:
                     await self._dispatch(attempts)
 
     async def _dispatch(self, attempts: TaskGroup) -> None:
-        try:
-            await self._dispatcher.run(attempts)
-        # A bug: raised here it would cancel every paid call that is under way.
-        except Exception as bug:  # noqa: BLE001
-            self._brake.pull(Stop(f"a bug: {bug!r}", Exit.BUG, error=bug))
+        async with anyio.create_task_group() as reading:
+            reading.start_soon(self._feed.read)
+            try:
+                await self._dispatcher.run(attempts)
+            # A bug: raised here it would cancel every paid call that is under way.
+            except Exception as bug:  # noqa: BLE001
+                self._brake.pull(Stop(f"a bug: {bug!r}", Exit.BUG, error=bug))
+            reading.cancel_scope.cancel()
 
     # --- watching ---------------------------------------------------------------------------------
 

@@ -277,8 +277,12 @@ class OpenRouter:
         return self._bound(request, reply, read)
 
     def _bound(self, request: RerankRequest, reply: HttpReply, read: _Reply) -> Answer:
-        served = Served(read.model, _text(read.provider))
         usage, request_id = _usage(read.usage), _text(read.id)
+        served = Served(read.model, _text(read.provider))
+        same = same_model(self._model, read.model)
+        scores = bind(request, map(_result, read.results), self._top_n) if same else ""
+        if not isinstance(scores, str):
+            return RerankReply(scores, served, usage, request_id)
         failed = Failure(
             FailureKind.FATAL,
             f"asked for {self._model}, served by {read.model}: its scores cannot be mixed in",
@@ -288,12 +292,7 @@ class OpenRouter:
             served=served,
             request_id=request_id,
         )
-        if not same_model(self._model, read.model):
-            return failed
-        scores = bind(request, (_result(result) for result in read.results), self._top_n)
-        if isinstance(scores, str):
-            return bad_reply(reply, scores, replace(failed, code="bad_results"))
-        return RerankReply(scores, served, usage, request_id)
+        return bad_reply(reply, scores, replace(failed, code="bad_results")) if same else failed
 
 
 def _headers(options: OpenRouterOptions) -> Iterator[tuple[str, str]]:
@@ -315,13 +314,10 @@ def _sent(document: Document) -> str | dict[str, str]:
 
 def _result(result: _Result) -> Result:
     echo = result.document
-    document: Document | None = None
-    if echo is not None:
-        document = (
-            echo.text
-            if echo.image is None and echo.text is not None
-            else RichDocument(echo.text, echo.image)
-        )
+    if echo is None:
+        return Result(result.index, result.relevance_score)
+    plain = echo.text is not None and echo.image is None
+    document = echo.text if plain else RichDocument(echo.text, echo.image)
     return Result(result.index, result.relevance_score, document)
 
 
