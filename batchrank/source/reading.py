@@ -24,7 +24,7 @@ from batchrank.source.carried import Block, block, plainly, taken_apart
 from batchrank.source.columns import Columns, chosen, leaves
 
 BATCH_ROWS_MAX = 256
-BATCH_BYTES_MAX = 8 * 1024 * 1024
+BATCH_BYTES_MAX = 4 * 2**20
 """Of decoded data in a batch, as far as the footer and the first rows of a row group foretell."""
 
 _BUFFER_BYTES = 1024 * 1024

@@ -73,9 +73,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, watched: Watched) -> dict[st
 @pytest.mark.parametrize(
     "scenario",
     [
-        pytest.param(Scenario("kills", 4, 240, latency_s=0.05, part_groups=40), id="kills"),
+        pytest.param(Scenario("faults", 4, 240, FAULTS, 1, 32, 0.05, 40), id="with faults"),
         pytest.param(
-            Scenario("faults", 4, 240, FAULTS, latency_s=0.05, part_groups=40), id="with faults"
+            Scenario("kills", 4, 240, (), 1, 32, 0.05, 40), id="kills", marks=pytest.mark.long
         ),
     ],
 )
@@ -141,7 +141,10 @@ def test_a_kill_while_the_ledger_is_made_leaves_none(
     ("point", "nth"),
     [
         *(pytest.param(point, 1, id=f"{point}, first") for point in (*ONCE, *MANY_TIMES)),
-        *(pytest.param(point, 3, id=f"{point}, later") for point in MANY_TIMES),
+        *(
+            pytest.param(point, 3, id=f"{point}, later", marks=pytest.mark.long)
+            for point in MANY_TIMES
+        ),
     ],
 )
 def test_a_kill_at_any_point_leaves_nothing_to_mend(

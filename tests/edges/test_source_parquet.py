@@ -277,8 +277,8 @@ def test_a_batch_knows_only_its_own_groups(seven_hundred: ParquetSource) -> None
     ("candidates", "characters", "rows"),
     [
         pytest.param(2, 10, 256, id="small groups"),
-        pytest.param(10, 10_000, 64, id="100 kB each"),
-        pytest.param(1, 1_500_000, 4, id="1.5 MB each"),
+        pytest.param(10, 10_000, 32, id="100 kB each"),
+        pytest.param(1, 1_500_000, 2, id="1.5 MB each"),
         pytest.param(2, 5_000_000, 1, id="larger than a batch should be"),
     ],
 )
@@ -287,7 +287,7 @@ def test_batches_are_smaller_where_groups_are_larger(
     tmp_path: Path, candidates: int, characters: int, rows: int, use_dictionary: bool
 ) -> None:
     """
-    About 8 MiB at most, also where a dictionary holds a text once that all groups share.
+    About 4 MiB at most, also where a dictionary holds a text once that all groups share.
     """
     count = 260 if rows == 256 else rows * 2 if rows > 1 else 3
     table = pa.table(

@@ -12,7 +12,7 @@ import trustme
 
 from batchrank.domain import Failure, FailureKind
 from batchrank.providers.base import HttpReply
-from batchrank.wire.transport import system_proxy
+from batchrank.wire.routes import system_proxy
 from tests.edges.carriers import CARRIERS, LOOPS, Carrier, carried, said, send
 from tests.edges.wild_server import OK, Peer, Play, WildServer, breaks, ok, says, tunnels
 
