@@ -35,7 +35,7 @@ fmt: $(VENV)/dev
 	$(BIN)/ruff format .
 
 torture: $(VENV)/dev ## the long kill campaign (about ten minutes)
-	$(BIN)/python -m pytest -q -n auto -m long
+	$(BIN)/python -m pytest -q -n auto -m long --timeout 300
 	$(BIN)/python -m tests.e2e.torture
 
 bench: $(VENV)/dev ## memory and throughput, as ratios of one run

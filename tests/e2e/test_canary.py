@@ -11,6 +11,7 @@ import html
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ SPELLINGS: list[Callable[[str], str]] = [
     str,
     quote,
     lambda text: quote(text, safe=""),
-    lambda text: quote(text, safe="").lower(),
+    lambda text: re.sub("%..", lambda code: code[0].lower(), quote(text, safe="")),
     lambda text: json.dumps(text)[1:-1],
     lambda text: "".join(f"\\u{ord(c):04x}" for c in text),
     html.escape,

@@ -530,7 +530,7 @@ def test_memory_is_one_batch_whatever_the_row_groups(
     tmp_path: Path, groups_count: int, candidates: int, characters: int, use_dictionary: bool
 ) -> None:
     """
-    About a batch of 8 MiB and some pages, out of row groups that are many times larger.
+    About two batches of 4 MiB and some pages, out of row groups that are many times larger.
     """
     table = pa.table(
         {
