@@ -116,13 +116,15 @@ class RerankReply:
     A reply that was understood and whose results are bound to their documents.
 
     *scores* has one number for each document of the request, in the request's order, UNSCORED where
-    a `top_n` that was sent cut the document off.
+    a `top_n` that was sent cut the document off. *echoed* tells whether every document came back
+    and was compared with the one that was sent.
     """
 
     scores: tuple[float, ...]
     served: Served
     usage: Usage = Usage()
     request_id: str | None = None
+    echoed: bool = True
 
 
 class FailureKind(StrEnum):

@@ -92,6 +92,14 @@ class SourceError(BatchrankError):
     exit_code = Exit.USAGE
 
 
+class RehearsalError(BatchrankError):
+    """
+    The embedded server did not start as it was told, or is gone.
+    """
+
+    exit_code = Exit.USAGE
+
+
 class NotReady(BatchrankError):
     """
     Upstream has not finished writing the source.

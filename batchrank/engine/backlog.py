@@ -124,6 +124,17 @@ class Backlog:
         for work in {*works, *waiting, *self._suspended}:
             if forgiven := strikes.get(work.slice):
                 work.history = work.history.forgiven(forgiven)
+        self._free(now)
+
+    def pardon(self, now: float) -> None:
+        """
+        Nobody is left whose success could convict: let all that is out of tries begin anew.
+        """
+        for work in self._suspended:
+            work.history = work.history.forgiven(work.history.unknown)
+        self._free(now)
+
+    def _free(self, now: float) -> None:
         freed, self._suspended = self._suspended, []
         for work in freed:
             self.put(work, now)

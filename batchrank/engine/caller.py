@@ -32,7 +32,7 @@ from batchrank.engine.committer import Committer
 from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Brake, Stop
 from batchrank.errors import Exit
-from batchrank.events import AttemptFailed, GateOpened, GateShut, ReplyRead, Reporter
+from batchrank.events import AttemptFailed, GateOpened, GateShut, Noticed, ReplyRead, Reporter
 from batchrank.policy.billing import NOT_BILLED, Booking, booked
 from batchrank.policy.budget import Budget
 from batchrank.policy.gate import Gate
@@ -101,14 +101,16 @@ class Caller:
         self._price = price
         self._model = model
         self._rejected_in_a_row = 0
-        self.under_way: set[Work] = set()
+        self.in_hand: set[Work] = set()
+        self._told_shut = ("", 0.0)
+        self.notes: list[str] = []
 
     async def attempt(self, work: Work, probe: bool) -> None:
         """
         Ask once. Raises nothing: what happens is a record, and a bug stops the job by value.
         """
         sending = _Sending(self._clocks.wall(), self._clocks.now(), probe)
-        self.under_way.add(work)
+        self.in_hand.add(work)
         work.attempt += 1
         work.of.attempts += 1
         try:
@@ -125,7 +127,7 @@ class Caller:
             if not sending.booked:
                 self._book(work, BUG, sending, ())
         finally:
-            self.under_way.discard(work)
+            self.in_hand.discard(work)
 
     # --- judging ----------------------------------------------------------------------------------
 
@@ -160,20 +162,28 @@ class Caller:
 
     def _scored(self, work: Work, reply: RerankReply, sending: _Sending) -> None:
         self._rejected_in_a_row = 0
+        self._compared(reply)
         if self._gate.succeeded(sending.at, sending.probe):
             self.gate_opened()
         outcomes: list[Outcome] = []
-        part: Scored | None = None
-        if not work.of.closed:
-            part = scored(work.request, reply)
-            if whole := work.of.take(part):
-                outcomes.append(whole)
-                part = None
+        # What comes home for a group that was rejected meanwhile is kept: another run may need it.
+        part: Scored | None = scored(work.request, reply)
+        if part is not None and not work.of.closed and (whole := work.of.take(part)):
+            outcomes.append(whole)
+            part = None
         outcomes += [
             self._rejection(guilty, RejectKind.UNKNOWN, guilty.last)
             for guilty in self._backlog.convicted(sending.at)
         ]
         self._book(work, reply, sending, outcomes, part)
+
+    def _compared(self, reply: RerankReply) -> None:
+        """
+        Say once if documents do not come back: what is paid for is kept, on one check less.
+        """
+        if not reply.echoed and not self.notes:
+            self.notes.append(NOT_ECHOED)
+            self._reporter.report(Noticed(NOT_ECHOED))
 
     def _failed(self, work: Work, failure: Failure, sending: _Sending) -> None:
         now = self._clocks.now()
@@ -244,7 +254,7 @@ class Caller:
                 strike = work.slice if failure.kind is FailureKind.UNKNOWN else None
                 amnesty = self._gate.failed(strike, now, failure.message, probe, jitter)
                 if amnesty is not None:
-                    self._backlog.forgive(amnesty.strikes, self.under_way, now)
+                    self._backlog.forgive(amnesty.strikes, self.in_hand, now)
                     self._gate_shut(now)
             case _:
                 if self._gate.refused(probe):
@@ -255,14 +265,15 @@ class Caller:
         All that is left is out of tries, and nobody else's success can tell whose fault that is.
         """
         now = self._clocks.now()
-        amnesty = self._gate.doubted(now, "no answer", self._clocks.jitter())
-        self._backlog.forgive(amnesty.strikes, (), now)
+        self._gate.doubted(now, "no answer", self._clocks.jitter())
+        self._backlog.pardon(now)
         self._gate_shut(now)
 
     def _gate_shut(self, now: float) -> None:
         until, kind = self._gate.until(), self._gate.kind
-        if until is not None and kind is not None:
-            reason = self._gate.reason or ""
+        reason = self._gate.reason or ""
+        if until is not None and kind is not None and (reason, until) != self._told_shut:
+            self._told_shut = (reason, until)
             self._reporter.report(GateShut(reason, kind, until - now))
             self._committer.put_note(reason)
 
@@ -310,8 +321,12 @@ class Caller:
         """
         What the attempt is booked at: nothing, if it was surely not billed.
         """
-        surely_free = isinstance(answer, Failure) and answer.kind not in PERHAPS_BILLED
-        if surely_free and answer.usage == Usage():
+        if (
+            isinstance(answer, Failure)
+            and answer.kind not in PERHAPS_BILLED
+            and answer.served is None  # who scored has worked, whatever is wrong with the scores
+            and answer.usage == Usage()
+        ):
             return NOT_BILLED
         return booked(answer.usage, work.request, self._price)
 
@@ -324,6 +339,10 @@ class _Sending:
     booked: bool = False
 
 
+NOT_ECHOED = (
+    "some replies do not repeat the documents: their scores are bound by index alone, and an index"
+    " that is exchanged with another would not be seen"
+)
 LEFT_BEHIND = Failure(
     FailureKind.UNKNOWN, "still under way when the process had to leave", code="left_behind"
 )

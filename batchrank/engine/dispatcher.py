@@ -89,6 +89,7 @@ class Dispatcher:
         Start attempts in the task group *attempts*.
         """
         while (work := await self._next()) is not None:
+            self._caller.in_hand.add(work)  # an amnesty concerns it, too
             await self._slot()
             await self._money(work)
             probe = await self._leave(work)
@@ -221,4 +222,5 @@ class Dispatcher:
         """
         Its group was rejected while it waited here: give the money back.
         """
+        self._caller.in_hand.discard(work)
         self._budget.settle(work.most, 0)

@@ -8,6 +8,7 @@ so that nobody waits for it with free slots. Groups that need no call get their 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -153,7 +154,8 @@ class Feed:
         self._taken.close()
         close = getattr(self._batches, "close", None)
         if close is not None:
-            close()
+            with suppress(OSError):  # what was read is read
+                close()
 
 
 def _key(part: Slice) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -35,6 +36,10 @@ from batchrank.store.ledger import Ledger
 from batchrank.store.reading import PartRow
 
 TICK_S = 1.0
+
+ONE_WISH_S = 0.5
+"""Signals closer together are one wish: `timeout` signals a process, and then its group."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -56,6 +61,7 @@ class Plan:
 
     *target*: groups at or beyond this position are left for another run. *model*: the one that has
     served this job so far. *deadline_s*: seconds from now until the process must have left.
+    *interrupted* is asked once a second where no signal can be heard: from another thread.
     """
 
     target: int
@@ -69,6 +75,7 @@ class Plan:
     model: str | None = None
     deadline_s: float | None = None
     signals: bool = True
+    interrupted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +99,15 @@ class Ports:
 @dataclass(frozen=True, slots=True)
 class Ending:
     """
-    How the run ended. *stop* is None if it came to its target; *outcomes* became durable in it.
+    How the run ended. *stop* is None if it came to its target; *outcomes* became durable in it;
+    *notes* are words for the summary.
     """
 
     stop: Stop | None
     parts: list[PartRow]
     outcomes: int
     in_flight_max: int
+    notes: tuple[str, ...] = ()
 
 
 async def run(
@@ -124,6 +133,7 @@ class _Run:
         self._ranges = ranges
         self._brake = Brake()
         self._drain = anyio.CancelScope()
+        self._signalled_at: float | None = None
         self._backlog = Backlog()
         self._bell = Bell()
         self._slots = Slots(self._bell)
@@ -160,7 +170,7 @@ class _Run:
         plan, ports = self._plan, self._ports
         pace = ports.controller.pace
         gate = Gate(throttles_max=pace.rate / 2 if pace else 0.0)
-        caller = Caller(
+        self._caller = caller = Caller(
             ports.scorer,
             committer=self._committer,
             backlog=self._backlog,
@@ -200,7 +210,13 @@ class _Run:
             await self._writing()
             watching.cancel_scope.cancel()
         publisher = self._publisher
-        return Ending(self._brake.stop, publisher.parts, publisher.outcomes, self._slots.in_use_max)
+        return Ending(
+            self._brake.stop,
+            publisher.parts,
+            publisher.outcomes,
+            self._slots.in_use_max,
+            tuple(self._caller.notes),
+        )
 
     async def _writing(self) -> None:
         async with anyio.create_task_group() as writing:
@@ -218,8 +234,8 @@ class _Run:
             publishing.start_soon(self._publisher.run, self._committer)
             try:
                 await self._sending()
-                self._feed.close()
                 await self._committer.settled()
+                self._feed.close()
                 if self._brake.stop and self._brake.stop.hurry:
                     self._publisher.drop()
                 await self._publish_the_rest()
@@ -280,11 +296,14 @@ class _Run:
                 signal.signal(number, handler)
 
     def _signalled(self, name: str) -> None:
-        if self._brake.stop is None:
-            self._brake.pull(Stop(f"stopped by {name}", Exit.LATER, hurry=True))
-        elif not self._brake.stop.hurry and self._drain.deadline == math.inf:
-            self._hurry()
-        else:
+        now = anyio.current_time()
+        if self._signalled_at is None:
+            self._signalled_at = now
+            if self._brake.stop is None:
+                self._brake.pull(Stop(f"stopped by {name}", Exit.LATER, hurry=True))
+            elif self._drain.deadline == math.inf:
+                self._hurry()
+        elif now - self._signalled_at >= ONE_WISH_S:
             self._drain.cancel()
 
     async def _watch_deadline(self) -> None:
@@ -296,3 +315,5 @@ class _Run:
         while True:
             await anyio.sleep(TICK_S)
             self._ports.reporter.report(Tick(self._slots.in_use, len(self._backlog)))
+            if self._plan.interrupted() and self._signalled_at is None:
+                self._signalled("the program that runs it")

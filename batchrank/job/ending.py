@@ -8,7 +8,7 @@ has its final name) and the words for how a run ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from batchrank.engine.runner import Ending
@@ -101,17 +101,30 @@ _CALLS = frozenset({"calls.ok", *(f"calls.{kind}" for kind in _FAILED)})
 _SOURCES = ("reported", "priced", "estimated", "unknown")
 
 
-def finish(world: World, ending: Ending, before: Account, elapsed_s: float) -> Summary:
+def finish(
+    world: World,
+    ending: Ending,
+    before: Account,
+    elapsed_s: float,
+    ended: Callable[[Exit, str], None],
+) -> Summary:
     """
     Finish the output as far as it goes, and say what came of the run.
+
+    *ended* notes the end in the ledger, before anything is exported: the account is final then,
+    whatever becomes of the process. A ledger that failed is left as if the run had been killed.
     """
     stop = ending.stop
     exit_code = stop.exit_code if stop else _finished(world, ending)
-    notes = list(world.notes)
+    notes = [*world.notes, *ending.notes]
     if stop and isinstance(stop.error, BatchrankError) and stop.error.hint:
         notes.append(stop.error.hint)
     try:
-        _export(world)
+        if exit_code is not Exit.STORAGE:
+            ended(exit_code, stop.reason if stop else "")
+        # Whoever is in a hurry is about to be killed; the next run writes them.
+        if not (stop and stop.hurry):
+            _export(world)
     except StorageError as error:
         # The ledger has it all; files beside it can be written by any later run.
         exit_code = exit_code if stop else Exit.STORAGE
@@ -166,8 +179,15 @@ def nothing_to_do(world: World, before: Account, elapsed_s: float) -> Summary:
     """
     few = world.output.has_success()
     exit_code = Exit.DONE if few else Exit.REJECTS
-    reason = "it was finished before; nothing to do"
+    reason = "it was finished before; " + ("nothing to do" if few else "nobody was called")
     return _summary(world, exit_code, reason, before, elapsed_s, world.notes)
+
+
+def _ended(exit_code: Exit, done: int, world: World) -> str:
+    total = world.source.total
+    if exit_code is Exit.DONE and done < total:
+        return f"done with the first {world.target:,} of {total:,} groups, as --limit says"
+    return ENDED[exit_code]
 
 
 def _summary(
@@ -187,7 +207,7 @@ def _summary(
     return Summary(
         job=job.config.name,
         exit_code=int(exit_code),
-        ended=ENDED[exit_code],
+        ended=_ended(exit_code, now.done, world),
         reason=reason,
         output=str(job.output),
         state=str(job.state.path),

@@ -9,7 +9,8 @@ renders parts again, everything else is free.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -27,7 +28,7 @@ from batchrank.source.parquet import ParquetSource, open_source
 from batchrank.store.disk import Lock, make_folder
 from batchrank.store.ledger import Ledger
 from batchrank.store.output import OutputFolder, StateFolder, some, unfit
-from batchrank.store.parts import PYARROW
+from batchrank.store.parts import PYARROW, schema_of
 from batchrank.store.reading import LedgerReader
 
 
@@ -37,13 +38,15 @@ class Wishes:
     What the person who runs a job asks for, beside the job file.
 
     *limit*: only the first so many groups. *accept*: source files, as the job finds them, that may
-    have changed. *restart*: set the old output and its state aside.
+    have changed. *restart*: set the old output and its state aside. *interrupted* is set when the
+    person loses patience and no signal can tell.
     """
 
     limit: int | None = None
     retry_rejects: bool = False
     accept: Sequence[str] = ()
     restart: bool = False
+    interrupted: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(slots=True)
@@ -94,27 +97,29 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
     state.prepare()
     make_folder(job.output)
     since = job.now.isoformat(timespec="seconds")
+    notes: list[str] = []
     if wishes.restart:
         with Lock(state.lock, job.output, since):
-            _set_aside(job)
+            notes += _set_aside(job)
         state.prepare()
         make_folder(job.output)
     with Lock(state.lock, job.output, since):
-        yield from _world(job, wishes, source, state, reporter)
+        yield from _world(job, wishes, source, reporter, notes)
 
 
 def _world(
-    job: Job, wishes: Wishes, source: ParquetSource, state: StateFolder, reporter: Reporter
+    job: Job, wishes: Wishes, source: ParquetSource, reporter: Reporter, notes: list[str]
 ) -> Iterator[World]:
     def tell(event: Event) -> None:
         reporter.report(event)
 
+    state = job.state
     output = OutputFolder(job.output, state, tell)
     begun = _is_begun(state.ledger)
     output.prepare(begun=begun)
     ledger = Ledger.create_or_open(state.ledger)
     try:
-        world = World(job, wishes, source, state, output, ledger)
+        world = World(job, wishes, source, state, output, ledger, notes)
         if begun:
             _carry_on(world)
             if strange := unfit(output.visible()):
@@ -159,23 +164,34 @@ def _check_apart(job: Job, source: ParquetSource) -> None:
         )
 
 
-def _set_aside(job: Job) -> None:
+def _set_aside(job: Job) -> list[str]:
     """
-    Give the old output and its state other names: nothing that was paid for is deleted.
+    Move the old output into its state folder, and give that another name: nothing that was paid for
+    is deleted, and nothing of it lies where readers of dated folders would find it. Says where.
     """
-    stamp = job.now.strftime("%Y%m%dT%H%M%SZ")
-    folders = [folder for folder in (job.output, job.state.path) if any(folder.iterdir())]
-    for number in count(1):
-        end = f".aside-{stamp}" if number == 1 else f".aside-{stamp}-{number}"
-        names = [folder.with_name(folder.name + end) for folder in folders]
-        if not any(name.exists() for name in names):
-            break
-    for folder, name in zip(folders, names, strict=True):
-        try:
-            folder.rename(name)
-        except OSError as error:
-            why = f"{folder} cannot be set aside: {error.strerror or error}"
-            raise OutputError(why, "give it another name yourself, or name another one") from error
+    state, stamp = job.state.path, job.now.strftime("%Y%m%dT%H%M%SZ")
+    if not any(job.output.iterdir()) and not _is_begun(job.state.ledger):
+        return []
+    ends = (f".aside-{stamp}" + (f"-{n}" if n > 1 else "") for n in count(1))
+    aside = next(n for end in ends if not (n := state.with_name(state.name + end)).exists())
+    try:
+        if any(job.output.iterdir()):
+            job.output.rename(_old_output(job, aside))
+        state.rename(aside)
+    except OSError as error:
+        why = f"{job.output} cannot be set aside: {error.strerror or error}"
+        raise OutputError(why, "give it another name yourself, or name another one") from error
+    return [f"the old output and its state are kept in {aside}"]
+
+
+def _old_output(job: Job, aside: Path) -> Path:
+    """
+    Where the old output goes: along with its state, or hidden beside itself on another disk.
+    """
+    state = job.state.path
+    if state.stat().st_dev != job.output.stat().st_dev:
+        return job.output.with_name(f".{job.output.name}{aside.name.removeprefix(state.name)}")
+    return next(p for n in count(1) if not (p := state / f"output-{n}").exists())
 
 
 # --- begun anew, or carried on -------------------------------------------------------------------
@@ -205,7 +221,7 @@ def _carry_on(world: World) -> None:
     Compare with what the output began with; refuse, render again, or go on.
     """
     before = world.ledger.meta()
-    _refuse_other_scores(world, before)
+    _refuse_other_scores(world)
     if world.wishes.retry_rejects and before.get("pruned"):
         raise ChangedError(
             "--retry-rejects: not possible any more, because the ledger was pruned: the parts that"
@@ -227,33 +243,64 @@ def _carry_on(world: World) -> None:
         world.ledger.forget_carried(world.done())
 
 
-def _refuse_other_scores(world: World, before: dict[str, Any]) -> None:
-    was, is_now = before["score_settings"], world.job.score_settings()
+def refusal(
+    job: Job, source: ParquetSource, ledger: LedgerReader, accepted: Collection[str] = frozenset()
+) -> ChangedError | None:
+    """
+    Why a started output may not be carried on: settings or files that decide its scores are others
+    now. None if all is as it was, but for files in *accepted*. Changes nothing.
+    """
+    was, is_now = ledger.meta()["score_settings"], job.score_settings()
     changes = [
         f"{key} was {was.get(key)!r}, now it is {is_now.get(key)!r}"
         for key in sorted(was.keys() | is_now.keys())
         if was.get(key) != is_now.get(key)
     ]
+    changes += differences(ledger.source_files(), source.files, accepted)
+    if not changes:
+        return None
+    return ChangedError(
+        f"{job.output} was begun with other settings or another source:\n  "
+        + "\n  ".join(changes),
+        "undo the change, name another output.path, or set the old output aside with --restart"
+        + ("; a mended source file is taken with --accept FILE" if _only_files(changes) else ""),
+    )
+
+
+def _refuse_other_scores(world: World) -> None:
     accepted = _accepted(world)
+    if refused := refusal(world.job, world.source, world.ledger, accepted):
+        raise refused
     files = world.ledger.source_files()
-    changes += differences(files, world.source.files, accepted)
-    if changes:
-        raise ChangedError(
-            f"{world.job.output} was begun with other settings or another source:\n  "
-            + "\n  ".join(changes),
-            "undo the change, name another output.path, or set the old output aside with --restart"
-            + (
-                "; a mended source file is taken with --accept FILE" if _only_files(changes) else ""
-            ),
-        )
     changed = {file.path for file in world.source.files} & accepted
     mended = sorted(changed - {file.path for file in files if file in world.source.files})
     if mended:
+        _refuse_other_types(world, mended)
         earlier = world.ledger.meta().get("accepted", [])
         world.ledger.set_meta({"accepted": sorted({*earlier, *mended})})
         _forget_slices(world, mended)
     for path in world.ledger.meta().get("accepted", []):
         world.notes.append(f"{path} was mended in mid-run: outcomes from before stay as they are")
+
+
+def _refuse_other_types(world: World, mended: Sequence[str]) -> None:
+    """
+    A part has one type a column: what was kept from the old file and what comes from the new.
+    """
+    kept = next(world.ledger.carried(0, world.source.total), None)
+    if kept is None:
+        return
+    was, is_now = (schema_of(body, world.job.layout) for body in (kept[2], world.source.no_rows()))
+    changes = [
+        f"{name} was {was.field(name).type}, now it is {is_now.field(name).type}"
+        for name in is_now.names
+        if name in was.names and was.field(name).type != is_now.field(name).type
+    ]
+    if changes:
+        raise ChangedError(
+            f"--accept: {', '.join(mended)} has columns of other types:\n  " + "\n  ".join(changes),
+            "mend the file with the types it had, or set the old output aside with --restart",
+        )
 
 
 def _forget_slices(world: World, mended: Sequence[str]) -> None:
@@ -307,12 +354,14 @@ def _relayout(world: World, before: dict[str, Any]) -> None:
             " mid-run: what it held for the groups before is not known",
             "undo the change, or set the old output aside with --restart",
         )
-    world.output.withdraw_success()
-    if before.get("output.part_groups") != now["output.part_groups"]:
-        world.output.remove_parts()
-    carried = None
-    if recarried:
-        carried = world.source.carried_batches(world.source.total)
+    recut = before.get("output.part_groups") != now["output.part_groups"]
+
+    def make_way() -> None:
+        world.output.withdraw_success()
+        if recut:
+            world.output.remove_parts()
+
+    carried = world.source.carried_batches(world.source.total) if recarried else None
     meta = {"output_settings": now, "part_groups": world.job.config.output.part_groups}
-    world.ledger.relayout(meta, carried)
+    world.ledger.relayout(meta, carried, make_way)
     world.notes.append("output settings changed: all parts are rendered again, nobody is called")

@@ -31,7 +31,7 @@ from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports
 from batchrank.engine.scorer import HttpScorer, Scorer
 from batchrank.engine.waiting import ThreadLane
-from batchrank.errors import Exit, StorageError
+from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.loading import Job, load
@@ -77,22 +77,30 @@ def run(
     """
     loaded = job if isinstance(job, Job) else load(job, set)
     wishes = Wishes(limit, retry_rejects, tuple(accept), restart)
-    return _outside_of_loops(lambda: _run(loaded, wishes, Chorus(listeners)))
+    return _outside_of_loops(lambda: _run(loaded, wishes, Chorus(listeners)), wishes.interrupted)
 
 
-def _outside_of_loops(function: Callable[[], T]) -> T:
+def _outside_of_loops(function: Callable[[], T], interrupted: threading.Event) -> T:
     """
     Call *function* here, or in a thread if an event loop runs here already, as in a notebook.
+
+    There an interruption does not reach it, so *interrupted* is set, and its end is awaited.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return function()
     with ThreadPoolExecutor(1, "batchrank") as thread:
-        return thread.submit(function).result()
+        future = thread.submit(function)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            interrupted.set()
+            return future.result()
 
 
 def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
+    _check_key(job)
     began = time.monotonic()
     with opened(job, wishes, reporter) as world:
         summary, last = _carried_out(world, reporter, began)
@@ -100,6 +108,14 @@ def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
     if last is not None and last.stop and last.stop.exit_code is Exit.BUG and last.stop.error:
         raise last.stop.error
     return summary
+
+
+def _check_key(job: Job) -> None:
+    if job.vendor is not None and job.key is None:
+        problem = Problem(
+            0, "provider", "the job was loaded without its key", "load it with its key"
+        )
+        raise JobError(job.config.name, [problem])
 
 
 def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summary, Ending | None]:
@@ -111,11 +127,9 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
     if _is_finished(world, done, ranges):
         return nothing_to_do(world, before, time.monotonic() - began), None
     world.output.withdraw_success()
-    with _reserve(world), _noted(world, done) as told:
+    with _reserve(world), _noted(world, done) as ended:
         last = _until_whole(world, reporter, done, ranges)
-        summary = finish(world, last, before, time.monotonic() - began)
-        told.append(summary)
-    return summary, last
+        return finish(world, last, before, time.monotonic() - began, ended), last
 
 
 def _is_finished(world: World, done: Positions, ranges: Ranges) -> bool:
@@ -162,9 +176,10 @@ def _reserve(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def _noted(world: World, done: Positions) -> Iterator[list[Summary]]:
+def _noted(world: World, done: Positions) -> Iterator[Callable[[Exit, str], None]]:
     """
-    Keep the run in the ledger; what was authorised and not spent is given back at its end.
+    Keep the run in the ledger. What is yielded notes its end, and gives back what was authorised
+    and not spent; without it the run counts as killed.
     """
     lost = _count_as_lost(world)
     world.ledger.start_run(
@@ -174,12 +189,13 @@ def _noted(world: World, done: Positions) -> Iterator[list[Summary]]:
         done_before=len(done),
         target=world.target,
     )
-    told: list[Summary] = []
-    yield told
-    if told and told[0].exit_code != Exit.STORAGE:
+
+    def ended(exit_code: Exit, reason: str) -> None:
         spent = Account.of(world.ledger).cost_nano_usd + lost
         world.ledger.set_meta({"authorised_nano_usd": spent})
-        world.ledger.end_run(time.time(), told[0].exit_code, told[0].reason)
+        world.ledger.end_run(time.time(), exit_code, reason)
+
+    yield ended
 
 
 def _count_as_lost(world: World) -> int:
@@ -229,8 +245,9 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
     """
     Who is asked, and how to let go of the connections.
     """
-    if job.vendor is None or job.key is None:
+    if job.vendor is None:
         return LexicalScorer(), anyio.lowlevel.checkpoint
+    assert job.key is not None  # see _check_key
     provider = job.config.provider
     wire = Wire(
         AiohttpTransport(connections_max=job.config.limits.concurrency_max),
@@ -289,6 +306,7 @@ def _plan(world: World) -> Plan:
         model=world.ledger.meta().get("served_model"),
         deadline_s=(deadline - datetime.now(UTC)).total_seconds() if deadline else None,
         signals=threading.current_thread() is threading.main_thread(),
+        interrupted=world.wishes.interrupted.is_set,
     )
 
 

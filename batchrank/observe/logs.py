@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from batchrank.domain import FailureKind
 from batchrank.events import (
     Event,
     GateOpened,
@@ -124,7 +125,8 @@ def _rejected(event: Any) -> dict[str, Any]:
 
 
 def _shut(event: Any) -> dict[str, Any]:
-    return {"kind": event.kind.value, "reason": event.reason, "until_s": round(event.until_s, 1)}
+    why = "throttled" if event.kind is FailureKind.THROTTLED else "outage"
+    return {"why": why, "reason": event.reason, "wait_s": round(event.until_s, 1)}
 
 
 _LINES: dict[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {

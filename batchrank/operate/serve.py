@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
-from batchrank.errors import StorageError
+from batchrank.errors import RehearsalError
 from batchrank.local import lexical
 from batchrank.rehearsal import Dials, hashed_scores, turned
 from batchrank.rehearsal import run as run_server
@@ -40,10 +40,16 @@ class Server:
     def account(self) -> dict[str, Any]:
         """
         What the server saw and would have charged.
+
+        Raises:
+            RehearsalError: it is gone.
         """
         directly = build_opener(ProxyHandler({}))
-        with directly.open(self.admin, timeout=START_S_MAX) as reply:
-            return json.load(reply)  # type: ignore[no-any-return] # our own server's word
+        try:
+            with directly.open(self.admin, timeout=START_S_MAX) as reply:
+                return json.load(reply)  # type: ignore[no-any-return] # our own server's word
+        except OSError as error:
+            raise RehearsalError(f"the embedded server at {self.admin} is gone") from error
 
 
 def serve(
@@ -81,17 +87,26 @@ def serve(
 def server(options: Sequence[str]) -> Iterator[Server]:
     """
     Start a server with the options of `batchrank serve`, and stop it at the end.
+
+    It is out of reach of Ctrl-C, which stops the job in good order, and the job needs it for that.
+
+    Raises:
+        RehearsalError: it did not start, and has said why on standard error.
     """
     command = [sys.executable, "-m", "batchrank", "serve", "--port", "0", "--until-stdin-closes"]
     with subprocess.Popen(  # noqa: S603 - our own command
-        [*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
             if not line:
-                raise StorageError("the embedded server did not start; it said why above")
+                raise RehearsalError("the embedded server did not start; it said why above")
             said = json.loads(line)
             yield Server(said["base_url"], said["admin"])
         finally:

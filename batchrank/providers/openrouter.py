@@ -229,6 +229,9 @@ CODE_KINDS: Mapping[str, FailureKind] = {
 }
 """What a typed code means, before any status is looked at."""
 
+TOO_LARGE = {"payload_too_large", "context_length_exceeded", "token_limit_exceeded"}
+"""Codes that half of the request may not get."""
+
 
 class OpenRouter:
     """
@@ -277,12 +280,13 @@ class OpenRouter:
         return self._bound(request, reply, read)
 
     def _bound(self, request: RerankRequest, reply: HttpReply, read: _Reply) -> Answer:
-        usage, request_id = _usage(read.usage), _text(read.id)
+        usage, request_id = _usage(read.usage), _request_id(read.id, reply)
         served = Served(read.model, _text(read.provider))
         same = same_model(self._model, read.model)
         scores = bind(request, map(_result, read.results), self._top_n) if same else ""
         if not isinstance(scores, str):
-            return RerankReply(scores, served, usage, request_id)
+            echoed = all(result.document is not None for result in read.results)
+            return RerankReply(scores, served, usage, request_id, echoed)
         failed = Failure(
             FailureKind.FATAL,
             f"asked for {self._model}, served by {read.model}: its scores cannot be mixed in",
@@ -343,18 +347,32 @@ def _unread(reply: HttpReply, error: Exception) -> Failure:
     try:
         body = _read_error(reply.body)
     except _UNREADABLE:
-        return bad_reply(reply, "the reply is not JSON")
+        return bad_reply(reply, "the reply is not JSON", _known(reply))
     if body.get("error") is not None:
         return _failure(reply)
-    return bad_reply(reply, f"not a rerank reply: {error}")
+    return bad_reply(reply, f"not a rerank reply: {error}", _known(reply, body))
+
+
+def _known(reply: HttpReply, body: Mapping[str, Any] | None = None) -> Failure:
+    """
+    What a reply that makes no sense tells all the same: its bill, and what it is known by.
+    """
+    told = body or {}
+    return Failure(
+        FailureKind.BAD_REPLY,
+        "",
+        usage=_usage(told.get("usage")),
+        request_id=_request_id(told.get("id"), reply),
+    )
 
 
 def _failure(reply: HttpReply) -> Failure:
     """
-    Class an error by its typed code, its availability, the code in the body, the status: in this
-    order.
+    Class an error by `availability.retryable`, which the vendor says always to switch on; else by
+    its typed code, else by the code in the body, else by the status.
     """
-    error = _error_in(reply)
+    body = _body(reply)
+    error = _error_in(body)
     metadata = _dict(error.get("metadata"))
     availability = _dict(error.get("availability"))
     status = _status(error, reply.status)
@@ -366,8 +384,10 @@ def _failure(reply: HttpReply) -> Failure:
         status=status,
         code=code,
         retry_after_s=_wait_s(availability, reply),
-        too_large=status == 413 or code == "payload_too_large",
-        request_id=_text(reply.headers.get("x-generation-id")),
+        too_large=status == 413 or code in TOO_LARGE,
+        usage=_usage(body.get("usage")),
+        served=_served(body),
+        request_id=_request_id(body.get("id"), reply),
     )
     if failure.kind is FailureKind.BAD_REPLY:
         return bad_reply(reply, failure.message, failure)
@@ -381,19 +401,41 @@ def _kind(
         return FailureKind.FATAL  # whatever else it says, it would carry the key elsewhere
     if status == 403 and ("reasons" in metadata or "patterns" in metadata):
         return FailureKind.BAD_GROUP  # moderation or a guardrail: this content, not this key
-    if isinstance(retryable := availability.get("retryable"), bool):
-        return FailureKind.THROTTLED if retryable else FailureKind.FATAL
-    if code is not None and code in CODE_KINDS:
-        return CODE_KINDS[code]
-    return kind_of_status(status)
+    by_code = CODE_KINDS.get(code or "")
+    match availability.get("retryable"):
+        case True if by_code is not FailureKind.UNKNOWN:
+            return FailureKind.THROTTLED
+        case False:
+            return FailureKind.FATAL
+    # An outcome that is unknown may have been billed, and is not asked for without end.
+    return by_code or kind_of_status(status)
 
 
-def _error_in(reply: HttpReply) -> dict[str, Any]:
+def _body(reply: HttpReply) -> dict[str, Any]:
     try:
-        error = _read_error(reply.body).get("error")
+        return _read_error(reply.body)
     except _UNREADABLE:
         return {}
-    return error if isinstance(error, dict) else {"message": error}
+
+
+def _error_in(body: dict[str, Any]) -> dict[str, Any]:
+    error = body.get("error")
+    return error if isinstance(error, dict) else {} if error is None else {"message": error}
+
+
+def _served(body: dict[str, Any]) -> Served | None:
+    """
+    Who scored in spite of the error: somebody did if there are results beside it.
+    """
+    model = _text(body.get("model"))
+    return Served(model, _text(body.get("provider"))) if model and body.get("results") else None
+
+
+def _request_id(named: object, reply: HttpReply) -> str | None:
+    """
+    What the vendor knows the call by, in the body or in a header: its word in a dispute on a bill.
+    """
+    return _text(named) or _text(reply.headers.get("x-generation-id"))
 
 
 def _dict(value: object) -> dict[str, Any]:

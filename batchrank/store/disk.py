@@ -85,6 +85,8 @@ def write_durably(path: Path, content: bytes) -> None:
         aside.replace(path)
     except OSError as error:
         raise storage_error(f"cannot write {path}", error) from error
+    finally:
+        aside.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

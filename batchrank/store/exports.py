@@ -101,6 +101,8 @@ def _export(ledger: LedgerReader, sql: str, schema: pa.Schema, path: Path) -> No
         raise storage_error(f"cannot write {path}", error) from error
     except pa.ArrowException as error:
         raise StorageError(f"cannot write {path}: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)  # half of it is of no use, and takes the room that is short
 
 
 def _batches(ledger: LedgerReader, sql: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

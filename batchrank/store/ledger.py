@@ -15,7 +15,7 @@ import json
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -50,6 +50,10 @@ _COLUMNS = {
     "parts": 7,
 }
 """How many columns each table has; `tables` says which."""
+
+
+LOCKED_S_MAX = 120.0
+"""So long a commit waits for whoever locks the ledger (a backup, a curious person), in seconds."""
 
 
 @dataclass(slots=True)
@@ -217,11 +221,15 @@ class Ledger(LedgerReader):
             )
 
     def relayout(
-        self, meta: Mapping[str, Any], carried: Iterable[tuple[int, int, bytes]] | None
+        self,
+        meta: Mapping[str, Any],
+        carried: Iterable[tuple[int, int, bytes]] | None,
+        before_commit: Callable[[], object] = lambda: None,
     ) -> None:
         """
         Take all parts for unpublished, because they are to look otherwise; *carried* are the packed
-        columns, where those are others now.
+        columns, where those are others now. *before_commit* is called when nothing but the disk can
+        go wrong any more.
         """
         with self._transaction() as run:
             self._set_meta(meta)
@@ -229,6 +237,7 @@ class Ledger(LedgerReader):
             if carried is not None:
                 run("DELETE FROM carried")
                 self._insert("carried", carried)
+            before_commit()
 
     def forget_carried(self, kept: Positions) -> None:
         """
@@ -494,7 +503,9 @@ class Ledger(LedgerReader):
 
 def _connect(where: str) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(where, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(
+            where, timeout=LOCKED_S_MAX, isolation_level=None, check_same_thread=False
+        )
     except sqlite3.Error as error:
         raise ledger_error(f"cannot open the ledger {where}", error) from error
 

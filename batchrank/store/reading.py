@@ -331,6 +331,7 @@ def ledger_error(what: str, error: sqlite3.Error) -> StorageError:
     full = primary == sqlite3.SQLITE_FULL
     hints = {
         sqlite3.SQLITE_FULL: "make room and run again: what was paid for is kept",
+        sqlite3.SQLITE_BUSY: "another program holds the ledger locked: close it, then run again",
         sqlite3.SQLITE_IOERR: "see what the system's log says of this disk, then run again",
         sqlite3.SQLITE_READONLY: "make the file and its folder writable, then run again",
         sqlite3.SQLITE_CANTOPEN: "make the file and its folder writable, then run again",

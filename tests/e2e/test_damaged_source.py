@@ -175,6 +175,24 @@ def test_a_file_with_other_row_counts_is_never_accepted(job: SmallJob, server: S
     assert ROW_GROUP == server.admin()["billed_calls"]
 
 
+def test_a_file_with_other_types_is_never_accepted(job: SmallJob, server: Server) -> None:
+    """
+    A part has one type a column; the file that fits is still taken afterwards.
+    """
+    before = [{**row, "stamp": n + 0.5} for n, row in enumerate(ROWS)]
+    job.source(before).change(source={"carry": ["stamp"]})
+    job.run(limit=10)
+    job.source([{**row, "stamp": n} for n, row in enumerate(ROWS)])
+    ran = job.cli("run", "--accept", "groups.parquet")
+    job.source(before, compression="none")
+
+    assert 2 == ran.code
+    assert "stamp was double, now it is int64" in ran.err
+    assert 10 == server.admin()["billed_calls"]
+    assert 0 == job.cli("run", "--accept", "groups.parquet").code
+    assert 0 == job.cli("verify").code
+
+
 def test_an_accepted_file_is_named_as_the_shell_names_it(job: SmallJob, server: Server) -> None:
     """
     By its path from here, or its whole path, or its path in the source.

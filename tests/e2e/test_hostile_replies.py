@@ -317,6 +317,7 @@ def test_odd_replies_add_up(odd: Told) -> None:
     assert (Exit.DONE, {}, len(ODD)) == (summary.exit_code, summary.calls_failed, odd.billed)
     assert summary.cost_usd == pytest.approx(len(ODD) * COST_USD)
     assert math.isfinite(summary.search_units)
+    assert [True] == ["do not repeat the documents" in note for note in summary.notes]
     assert 0 == odd.job.cli("verify").code
 
 

@@ -21,9 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import batchrank
 from batchrank.config.schema import SourceTable
 from batchrank.domain import UNSCORED, Empty, Outcome, Ranked, Rejected, RejectKind, Served, Share
-from batchrank.errors import Exit
+from batchrank.errors import Exit, JobError
 from batchrank.events import PartPublished
 from batchrank.source import open_source
 from batchrank.store.exports import CALLS, REJECTS
@@ -693,6 +694,30 @@ def test_only_what_is_finished_is_pruned(job: SmallJob, limit: int | None) -> No
 # --- restart, limit, again ------------------------------------------------------------------------
 
 
+def test_a_layout_that_cannot_be_made_leaves_the_old_one(job: SmallJob) -> None:
+    """
+    What is refused changes nothing: here a column that is carried from now on cannot be read.
+    """
+    rows = [{**row, "market": f"m{n:03}"} for n, row in enumerate(groups(30))]
+    job.source(rows, compression="none", write_page_checksum=True)
+    job.run()
+    there = sorted(path.name for path in job.output.iterdir())
+    source = job.base / "groups.parquet"
+    source.write_bytes(source.read_bytes().replace(b"m017", b"m0!7"))
+    job.change(source={"carry": ["market"]}, output={"part_groups": 10})
+
+    assert 2 == job.cli("run").code
+    assert there == sorted(path.name for path in job.output.iterdir())
+
+
+def test_a_job_without_its_key_is_not_scored_by_somebody_else(job: SmallJob) -> None:
+    """
+    It was loaded for those who call nobody.
+    """
+    with pytest.raises(JobError, match="without its key"):
+        batchrank.run(job.job)
+
+
 def test_restart_sets_the_old_output_aside(job: SmallJob, server: Server) -> None:
     """
     With its state: nothing that was paid for is deleted, however often and fast one restarts.
@@ -701,15 +726,17 @@ def test_restart_sets_the_old_output_aside(job: SmallJob, server: Server) -> Non
     rows = job.rows()
     job.source(groups(3))
     ends = [job.cli("run", "--restart").code for _ in range(3)]
-    aside = sorted(job.base.glob("out.aside-*"))
+    aside = sorted((job.base / ".batchrank").glob("out-*.aside-*"))
 
     assert [0, 0, 0] == ends
     assert expected(groups(3)) == job.rows()
     assert 30 + 3 * 3 == server.admin()["billed_calls"]
-    assert 3 == len(aside) == len(list((job.base / ".batchrank").glob("out-*.aside-*")))
+    assert {"out", ".batchrank"} <= {path.name for path in job.base.iterdir()}
+    assert [] == [path.name for path in job.base.glob("*aside*")]  # readers look everywhere here
     assert [len(rows), 9, 9] == sorted(
-        (ds.dataset(folder).count_rows() for folder in aside), reverse=True
+        (ds.dataset(folder / "output-1").count_rows() for folder in aside), reverse=True
     )
+    assert 3 == len([folder for folder in aside if (folder / "ledger.sqlite").exists()])
     assert 0 == job.cli("verify").code
 
 
@@ -718,7 +745,7 @@ def test_restart_of_what_never_began_is_a_run(job: SmallJob) -> None:
     There is no output to set aside.
     """
     assert 0 == job.cli("run", "--restart").code
-    assert [] == list(job.base.glob("out.aside-*"))
+    assert [] == list(job.base.rglob("*aside*"))
 
 
 def test_the_first_groups_and_then_the_rest(job: SmallJob, server: Server) -> None:

@@ -128,9 +128,9 @@ LINES: dict[str, tuple[Event, dict[str, Any]]] = {
         {
             "event": "gate.shut",
             "level": "warning",
-            "kind": "throttled",
+            "why": "throttled",
             "reason": "asked to wait 30 s",
-            "until_s": 30.0,
+            "wait_s": 30.0,
         },
     ),
     "its end": (GateOpened(), {"event": "gate.opened", "level": "info"}),

@@ -4,7 +4,7 @@ The engine with everything around it made of fakes, for tests on virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -54,6 +54,7 @@ class Stage:
     drain_s_max: float = 25.0
     deadline_s: float | None = None
     can_split: bool = True
+    interrupted: Callable[[], bool] = lambda: False
     seed: int = 0
     ledger: Ledger = field(default_factory=lambda: Ledger.create_or_open(None))
     reporter: RecordingReporter = field(default_factory=RecordingReporter)
@@ -97,6 +98,7 @@ class Stage:
             model=self.ledger.meta().get("served_model"),
             deadline_s=self.deadline_s,
             signals=False,
+            interrupted=self.interrupted,
         )
 
     def _ports(self) -> Ports:

@@ -218,6 +218,25 @@ def test_a_last_group_that_never_answers_is_not_blamed_for_an_outage() -> None:
     assert sum(request.slice.position == 19 for _, request in stage.scorer.sent) == SENDS_MAX
 
 
+def test_the_last_group_of_an_outage_is_asked_by_probes_and_kept() -> None:
+    """
+    Somebody whose call had left before the outage comes home in it, and convicts nobody.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        down = request.slice.position == 1 and now < 600
+        return failure(K.UNKNOWN, status=500) if down else reply(request)
+
+    scorer = ScriptedScorer(script, latency_s=lambda r: 0.1 if r.slice.position else 30.0)
+    stage = Stage(groups(2), scorer)
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert [0, 1] == stage.ranked()
+    assert len(stage.scorer.sent) <= 20
+
+
 def test_nobody_sends_while_the_gate_is_shut() -> None:
     """
     After a 429 with Retry-After everybody waits; then one probe goes first.
@@ -332,6 +351,24 @@ def test_a_group_that_is_too_large_is_split_and_put_together_again() -> None:
     assert list(stage.ledger.slices()) == []
 
 
+def test_what_comes_home_for_a_rejected_group_is_kept() -> None:
+    """
+    It was paid for, and `--retry-rejects` need not ask for it again.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        bad = request.slice.start == 0
+        return failure(K.BAD_GROUP, status=400) if bad else reply(request)
+
+    scorer = ScriptedScorer(script, latency_s=lambda r: 1.0 if r.slice.start else 0.1)
+    stage = Stage(groups(1, candidates=4), scorer, documents_max=2)
+
+    stage.run()
+
+    assert [0] == stage.ledger.rejected_positions()
+    assert [(2, 4)] == [(kept.slice.start, kept.slice.stop) for kept in stage.ledger.slices()]
+
+
 def test_twenty_rejections_in_a_row_stop_the_job() -> None:
     """
     When every group is refused the job is at fault, and no more is tried.
@@ -366,6 +403,22 @@ def test_another_model_in_mid_run_stops_the_job_and_is_not_written() -> None:
     kept = {row.served for row in stage.ledger.ranked(0, 200)}
     assert len(models) == 2
     assert len(kept) == 1
+
+
+def test_another_model_is_paid_for_even_if_it_names_no_price() -> None:
+    """
+    Who scored has worked: the call is booked at the price that we know.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        served = Served("test/other" if now > 1 else "test/model", "Test")
+        return reply(request, served=served, usage=Usage())
+
+    stage = Stage(groups(200), ScriptedScorer(script))
+
+    stage.run()
+
+    assert stage.spent == len(stage.scorer.sent) * 10**6
 
 
 def test_the_budget_is_never_passed_and_a_raised_one_finishes() -> None:
@@ -451,6 +504,20 @@ def test_the_deadline_leaves_time_to_drain() -> None:
     left = list(stage.ledger.connection.execute("SELECT code, cost_source FROM calls"))
     assert ("left_behind", CostSource.ESTIMATED) in left
     assert len(stage.scorer.sent) == len(left)
+
+
+def test_who_runs_it_in_a_thread_can_stop_it() -> None:
+    """
+    No signal reaches it there: it is asked once a second, and its calls come home.
+    """
+    stage = Stage(groups(500), ScriptedScorer(latency_s=1.5))
+    stage.interrupted = lambda: len(stage.scorer.sent) >= 8
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert ending.stop.exit_code == Exit.LATER
+    assert len(stage.scorer.sent) == len(stage.ranked()) <= 16
 
 
 def test_the_first_groups_only_then_the_rest() -> None:

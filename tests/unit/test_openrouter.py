@@ -104,7 +104,8 @@ def _seen(answer: RerankReply | Failure) -> dict[str, Any]:
         "provider": answer.served.provider if answer.served else None,
     }
     if isinstance(answer, RerankReply):
-        return seen | {"scores": [None if math.isnan(s) else s for s in answer.scores]}
+        scores = [None if math.isnan(s) else s for s in answer.scores]
+        return seen | {"scores": scores, "echoed": answer.echoed}
     names = ("status", "code", "retry_after_s", "too_large")
     return seen | {"kind": answer.kind.value} | {name: getattr(answer, name) for name in names}
 
