@@ -45,14 +45,14 @@ def main() -> int:
     prepare()
     with server(DIALS) as rerank:
         say("a rerank server listens, with faults on the way:", "batchrank serve", *DIALS)
-        killed = run_and_kill(rerank)
+        lost = run_and_kill(rerank)
         say("the same command carries on:", *command("run", rerank))
         again = batchrank("run", rerank, "--json")
         summary = json.loads(again.stdout)
         say("and the output is proved:", *command("verify", rerank))
         proof = batchrank("verify", rerank)
         print(proof.stdout)
-        kept = report(summary, killed, rerank.account())
+        kept = report(summary, lost, rerank.account())
     return 0 if kept and again.returncode == proof.returncode == 0 else 1
 
 
@@ -103,9 +103,9 @@ def batchrank(name: str, rerank: Server, *more: str) -> subprocess.CompletedProc
         return subprocess.CompletedProcess(process.args, process.returncode, out)
 
 
-def run_and_kill(rerank: Server) -> dict[str, Any]:
+def run_and_kill(rerank: Server) -> int:
     """
-    Run the job and kill it halfway; returns what the server and the ledger knew at that moment.
+    Run the job and kill it halfway; returns how many calls were billed and are not in the ledger.
 
     The moment is the pause that the 429 asks for: everybody has come home, so that the bill can be
     compared to the call. At any other moment as many calls as were in flight can be paid again.
@@ -120,7 +120,7 @@ def run_and_kill(rerank: Server) -> dict[str, Any]:
     print(f"the server has billed {seen['billed_calls']} calls, {seen['in_flight']} are in flight")
     print("(killed in the pause after a 429, so that the bill can be compared to the call;")
     print(" `make torture` kills at any moment: then what is in flight may be paid again)\n")
-    return {**seen, "done": status["done"]}
+    return int(seen["billed_calls"] - status["done"])
 
 
 def until_halfway(rerank: Server, process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def until_halfway(rerank: Server, process: subprocess.Popen[str]) -> dict[str, A
 # --- what came of it ------------------------------------------------------------------------------
 
 
-def report(summary: dict[str, Any], killed: dict[str, Any], seen: dict[str, Any]) -> bool:
+def report(summary: dict[str, Any], lost: int, seen: dict[str, Any]) -> bool:
     """
     Print quality, bill and proof; tell whether every promise was kept.
     """
@@ -157,12 +157,14 @@ def report(summary: dict[str, Any], killed: dict[str, Any], seen: dict[str, Any]
         ("calls, as our ledger has them", f"{summary['calls']}"),
         ("the server's bill", f"${bill:.4f} for {billed} calls"),
         ("our account", f"${summary['cost_usd']:.4f}"),
-        ("billed beyond one call a group", f"{billed - groups}"),
+        ("billed, and lost by the kill", f"{lost}"),
+        ("billed beyond that", f"{billed - groups - lost}"),
     ]
     for name, value in rows:
         print(f"  {name:<32}{value}")
-    kept = billed == groups + killed["in_flight"] and seen["calls"] == summary["calls"]
-    once = f"nothing was paid twice: {billed} calls were billed for {groups} groups"
+    kept = billed == groups + lost and seen["calls"] == summary["calls"] + lost
+    what = "nothing" if not lost else f"but for {lost} that the kill lost, nothing"
+    once = f"{what} was paid twice: {billed} calls were billed for {groups} groups"
     print(f"\n{once if kept else 'THE BILL IS WRONG'}")
     return bool(kept and after > before)
 
