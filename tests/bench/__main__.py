@@ -19,7 +19,7 @@ from typing import Any
 
 from batchrank.operate.serve import server
 from tests.bench import report
-from tests.bench.material import Shape, write_source
+from tests.bench.material import Shape, Tables, write_source
 from tests.bench.sides import client, ours
 
 IN_FLIGHT = 200
@@ -28,6 +28,10 @@ SMALL = Shape(12_000, 20, 200)
 HTTPX_COUNT = 800
 MEMORY = (Shape(100_000, 20, 200), Shape(20_000, 100, 500))
 MEMORY_IN_FLIGHT = 64
+
+SCIFACT = Path(__file__).resolve().parents[2].parent / "shared/data/scifact/groups_test.parquet"
+LIMIT_PER_MINUTE = 3_000
+LIMIT_IN_FLIGHT = 32
 
 Said = Callable[[str], None]
 
@@ -113,20 +117,46 @@ def _ledger_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob(".batchrank/*/ledger.sqlite*"))
 
 
+def limit(folder: Path, say: Said) -> dict[str, Any]:
+    """
+    300 queries x 100 abstracts of SciFact under a limit that the server enforces, too.
+    """
+    enforced = ["--limit", f"{LIMIT_PER_MINUTE}/min", "--latency", "0.15"]
+    tables: Tables = {
+        "source": {"doc_id": "id", "text": "text"},
+        "limits": {"requests_per_minute": LIMIT_PER_MINUTE},
+    }
+    with server(enforced) as limited:
+        done = ours(folder / "job", SCIFACT, limited.base_url, LIMIT_IN_FLIGHT, tables).said
+        seen = limited.account()
+    found = {
+        "groups": done["groups"],
+        "rows": done["rows"],
+        "rejected": done["rejected"],
+        "refused": seen["limit_refusals"],
+        "elapsed_s": done["elapsed_s"],
+        "allowed_s": 60 * done["groups"] / LIMIT_PER_MINUTE,
+    }
+    say(f"limit: {found}")
+    return found
+
+
 def main() -> int:
     """
     Measure, print, save, render.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("throughput", "memory"))
+    parser.add_argument("--only", choices=("throughput", "memory", "limit"))
     parser.add_argument("--keep", action="store_true", help="write docs/benchmarks.md")
     wanted = parser.parse_args()
     results: dict[str, Any] = {"machine": _machine()}
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as name:
-        if wanted.only != "memory":
+        if wanted.only in (None, "throughput"):
             results["throughput"] = throughput(Path(name), wanted.rounds, print)
-        if wanted.only != "throughput":
+        if wanted.only in (None, "limit") and SCIFACT.exists():
+            results["limit"] = limit(Path(name), print)
+        if wanted.only in (None, "memory"):
             results["memory"] = memory(Path(name), print)
     print(report.as_text(results))
     if wanted.keep:

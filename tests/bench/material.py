@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,16 +57,27 @@ def write_source(path: Path, shape: Shape, row_group: int | None = None) -> None
             writer.write_table(pa.table(arrays, schema=schema), row_group_size=size)
 
 
-def write_job(folder: Path, source: Path, base_url: str, concurrency: int) -> Path:
+Tables = Mapping[str, Mapping[str, object]]
+"""Settings of a job file, by table."""
+
+
+def write_job(
+    folder: Path, source: Path, base_url: str, concurrency: int, tables: Tables | None = None
+) -> Path:
     """
-    Write a job file without a limit of requests.
+    Write a job file, without a limit of requests unless *tables* say one.
     """
     job = folder / "job.toml"
+    more = {
+        name: "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        for name, table in (tables or {}).items()
+    }
     job.write_text(
         f"""
 [source]
 path = {json.dumps(str(source))}
 query_id = "query_id"
+{more.get("source", "")}
 [provider]
 name = "openrouter"
 model = "{MODEL}"
@@ -73,6 +85,7 @@ key_env = "BENCH_KEY"
 base_url = "{base_url}"
 [limits]
 concurrency_max = {concurrency}
+{more.get("limits", "")}
 [output]
 path = "out"
 """,

@@ -24,6 +24,8 @@ def as_text(results: dict[str, Any]) -> str:
     ]
     if "throughput" in results:
         lines += ["", *_throughput(results["throughput"])]
+    if "limit" in results:
+        lines += ["", *_limit(results["limit"])]
     if "memory" in results:
         lines += ["", *_memory(results["memory"])]
     return "\n".join(lines)
@@ -47,6 +49,14 @@ def _throughput(found: dict[str, Any]) -> list[str]:
         "|---|---|---|---|",
         *rows,
     ]
+
+
+def _limit(found: dict[str, Any]) -> list[str]:
+    over = found["elapsed_s"] / found["allowed_s"] - 1
+    what = f"SciFact, {found['groups']} groups of 100 abstracts, at a limit that allows them in"
+    took = f"{found['allowed_s']:.1f} s: {found['elapsed_s']:.2f} s ({over:+.1%})"
+    came = f"{found['rows']:,} rows, {found['rejected']} rejected"
+    return [f"{what} {took}, {came}, {found['refused']} calls refused by the server."]
 
 
 def _memory(found: list[dict[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.material import write_job
+from tests.bench.material import Tables, write_job
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,14 +53,16 @@ def run(command: list[str], **environment: str) -> Ran:
     return Ran(json.loads(out.splitlines()[-1]), peak, usage.ru_utime + usage.ru_stime)
 
 
-def ours(folder: Path, source: Path, base_url: str, concurrency: int) -> Ran:
+def ours(
+    folder: Path, source: Path, base_url: str, concurrency: int, tables: Tables | None = None
+) -> Ran:
     """
     The whole job from scratch, from Parquet to published Parquet, with the ledger durable; its
     output is verified, beside the clock.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    job = write_job(folder, source, base_url, concurrency)
+    job = write_job(folder, source, base_url, concurrency, tables)
     batchrank = [sys.executable, "-m", "batchrank"]
     ran = run([*batchrank, "run", str(job), "--json"], BENCH_KEY="bench-key-0123456789")
     run([*batchrank, "verify", str(job), "--json"])  # or the run was fast at something else
