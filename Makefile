@@ -34,7 +34,7 @@ fmt: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-torture: $(VENV)/dev ## the long kill campaign (about ten minutes)
+torture: $(VENV)/dev ## the long kill campaign (about five minutes)
 	$(BIN)/python -m pytest -q -n auto -m long --timeout 300
 	$(BIN)/python -m tests.e2e.torture
 

@@ -20,6 +20,4 @@ def prune(job: JobFile, variables: Variables = None) -> None:
     from batchrank.job import load
     from batchrank.operate.prune import prune as prune_job
 
-    gone = prune_job(load(job, overrides(variables), with_key=False))
-    before, after = gone.before_bytes / 1e6, gone.after_bytes / 1e6
-    say(f"pruned {gone.groups:,} groups: the ledger had {before:,.1f} MB, now {after:,.1f} MB")
+    say(prune_job(load(job, overrides(variables), with_key=False)).as_text())

@@ -28,7 +28,7 @@ def rehearse(
     as_json: AsJson = False,
 ) -> int:
     """
-    Run the whole job against the embedded server: no key, no cost, the job's own limits.
+    Run the whole job against the embedded server: no key, no cost, the job's own limits and price.
 
     Output and state go to a folder of their own, made anew each time.
     """
@@ -37,10 +37,10 @@ def rehearse(
     from batchrank.operate.rehearse import rehearse as rehearse_job
 
     loaded = load(job, overrides(variables), with_key=False)
-    options = [*(("--latency", latency) if latency else ())]
-    options += [word for each in fault or () for word in ("--fault", each)]
+    given = {"latency": latency, "faults": fault}
+    dials = {name: value for name, value in given.items() if value}
     with watched() as listener:
-        done = rehearse_job(loaded, options, limit=limit, listeners=[listener])
+        done = rehearse_job(loaded, dials, limit=limit, listeners=[listener])
     data = {"summary": done.summary.as_data(), "server": done.server}
     say(json.dumps(data, ensure_ascii=False) if as_json else done.as_text())
     return done.summary.exit_code

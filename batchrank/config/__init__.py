@@ -1,9 +1,10 @@
 """
 The job file: TOML in, a `JobConfig` out, or every problem in it at once.
 
-`schema` says what may stand in it and what each setting decides, `reading` fills variables and
-validates, `wording` and `lines` make a finding useful to a person. This module owns the room's
-public names. Nothing in the room reads a file, a clock or the environment.
+`schema` says what may stand in it and what each setting decides; `reading` checks a text, with
+`syntax`, `variables` and `braces`; `wording`, `values` and `lines` make a finding useful to a
+person. This module owns the room's public names. Nothing in the room reads a file, a clock or the
+environment.
 """
 
 from batchrank.config.reading import OptionModels, parse

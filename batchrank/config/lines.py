@@ -20,12 +20,16 @@ Path = tuple[str | int, ...]
 class Lines:
     """
     The line on which each key of a TOML text stands, counted from 1.
+
+    *again* is the last key or table of the text with its line and the one where it stood before,
+    if it did; None if it stands there for the first time.
     """
 
     def __init__(self, text: str) -> None:
         parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_toml.language()))
         self._lines: dict[Path, int] = {}
         self._arrays: dict[Path, int] = {}
+        self.again: tuple[Path, int, int] | None = None
         self._table(parser.parse(text.encode()).root_node, ())
 
     def __contains__(self, path: Path) -> bool:
@@ -43,8 +47,10 @@ class Lines:
     def _table(self, node: tree_sitter.Node, path: Path) -> None:
         for child in node.named_children:
             if child.type == "pair":
-                key, value = child.named_children[0], child.named_children[-1]
-                self._value(value, self._mark(path, key))
+                at = self._mark(path, child.named_children[0])
+                again = self.again
+                self._value(child.named_children[-1], at)
+                self.again = again or self.again
             elif child.type == "table":
                 self._table(child, self._mark((), child.named_children[0]))
             elif child.type == "table_array_element":
@@ -66,9 +72,12 @@ class Lines:
         return (*path, place)
 
     def _mark(self, path: Path, key: tree_sitter.Node) -> Path:
+        line, first = key.start_point.row + 1, 0
         for step in _key_steps(key):
             path = (*path, step)
-            self._lines.setdefault(path, key.start_point.row + 1)
+            first = self._lines.get(path, 0)
+            self._lines.setdefault(path, line)
+        self.again = (path, line, first) if first else None
         return path
 
 

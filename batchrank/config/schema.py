@@ -26,6 +26,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from batchrank.config.braces import template_fields
 from batchrank.domain import Price, RateLimit
 
 RESERVED_COLUMNS = frozenset(
@@ -60,6 +61,11 @@ def _are_free(columns: tuple[str, ...]) -> tuple[str, ...]:
     return columns
 
 
+def _is_template(form: str) -> str:
+    template_fields(form)
+    return form
+
+
 class SourceTable(Table):
     """
     Where the groups are, and which columns hold what.
@@ -77,7 +83,7 @@ class SourceTable(Table):
         None, description="field of the structs (or list column beside the strings) with the ids"
     )
     text: str | None = Field(None, description="field of the structs with the text")
-    template: str | None = Field(
+    template: Annotated[str, AfterValidator(_is_template)] | None = Field(
         None, description='text made of several fields, as in "{title}\\n{body}"'
     )
     yaml: Names | None = Field(
@@ -87,7 +93,9 @@ class SourceTable(Table):
         None, description="field of the structs with an image URL or data URI"
     )
     carry: Annotated[Names, AfterValidator(_are_free)] = Field(
-        (), description='columns to carry into the output; "documents.price" for a structs\' field'
+        (),
+        description="columns to carry into the output; a field of the structs after their column's"
+        " name and a dot, as in documents.price",
     )
     require_success: bool = Field(
         False, description="refuse to start (exit 75) until the folder holds _SUCCESS"
@@ -99,8 +107,12 @@ class PriceTable(Table):
     What the model costs, where it differs from the price that batchrank knows.
     """
 
-    usd_per_search_unit: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    usd_per_million_tokens: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    usd_per_search_unit: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        None, description="US dollars for one search unit"
+    )
+    usd_per_million_tokens: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        None, description="US dollars for a million tokens"
+    )
     as_of: date = Field(description="the day on which this price was seen")
 
     def as_price(self) -> Price:
@@ -157,8 +169,10 @@ class AnyPeriod(Table):
     A limit over any period.
     """
 
-    count: Count
-    per_s: Annotated[float, Field(ge=1e-3, le=1e8)]
+    count: Count = Field(description="how many requests in the period")
+    per_s: Annotated[float, Field(ge=1e-3, le=1e8)] = Field(
+        description="how long the period is, in seconds"
+    )
 
 
 _PERIODS_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
@@ -169,12 +183,14 @@ class LimitsTable(Table):
     What the provider allows. Without a limit of requests only the concurrency holds back.
     """
 
-    requests_per_second: Count | None = None
-    requests_per_minute: Count | None = None
-    requests_per_hour: Count | None = None
-    requests_per_day: Count | None = None
+    requests_per_second: Count | None = Field(None, description="requests in any second")
+    requests_per_minute: Count | None = Field(None, description="requests in any minute")
+    requests_per_hour: Count | None = Field(None, description="requests in any hour")
+    requests_per_day: Count | None = Field(None, description="requests in any day")
     requests: AnyPeriod | None = Field(None, description="any period: { count = 50, per_s = 10 }")
-    documents_per_minute: Count | None = None
+    documents_per_minute: Count | None = Field(
+        None, description="documents in any minute, over all requests"
+    )
     concurrency_max: Annotated[int, Field(ge=1, le=1024)] = Field(
         64, description="requests under way at once, at most"
     )
@@ -219,7 +235,7 @@ class OutputTable(Table):
 
 
 def _reads_as_deadline(text: str) -> str:
-    if _clock(text) is None and _duration_s(text) is None:
+    if _clock(text) is None and duration_s(text) is None:
         raise ValueError('expected a time of day such as "06:00", or a duration such as "7h30m"')
     return text
 
@@ -355,7 +371,10 @@ def _clock(text: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def _duration_s(text: str) -> float | None:
+def duration_s(text: str) -> float | None:
+    """
+    A duration such as "7h30m" in seconds; None if *text* is none.
+    """
     number = r"([0-9]{1,6})"
     pattern = f"(?=.)(?:{number}h)?(?:{number}m)?(?:{number}s)?"
     match = re.fullmatch(pattern, text.replace(" ", ""))
@@ -373,7 +392,7 @@ def deadline_at(job: JobConfig, now: datetime) -> datetime | None:
         return None
     clock = _clock(job.run.deadline)
     if clock is None:
-        return now.astimezone(UTC) + timedelta(seconds=_duration_s(job.run.deadline) or 0.0)
+        return now.astimezone(UTC) + timedelta(seconds=duration_s(job.run.deadline) or 0.0)
     local = now.astimezone(ZoneInfo(job.time_zone))
     today = local.replace(hour=clock[0], minute=clock[1], second=0, microsecond=0, fold=0)
     # An hour that comes twice in a night shows the time twice; one that is left out, an hour late.

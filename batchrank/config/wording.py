@@ -1,19 +1,21 @@
 """
 What is wrong with a job file, in a person's words: the key, what was expected, the nearest key.
 
-Owns the wording of pydantic's findings. Never repeats a value into which people paste a secret.
+Owns which of pydantic's findings are told, and the nearest key. Never repeats a value into which
+people paste a secret.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from batchrank.config.lines import Lines, Path
+from batchrank.config.values import expected, nearest, shown, written
 from batchrank.errors import Problem
 
 _KEY_LIKE = re.compile(
@@ -32,17 +34,26 @@ def problems_in(
     """
     Say each of pydantic's findings; *prefix* is where *model* stands in the job file.
     """
-    for found in error.errors(include_url=False):
+    found: dict[Path, list[dict[str, Any]]] = {}
+    alternatives: set[Path] = set()
+    for finding in error.errors(include_url=False):
         path = prefix
-        for step in found["loc"]:
-            if not _is_branch(step) and not (_is_class(step) and (*path, step) not in lines):
+        for step in finding["loc"]:
+            if (*path, step) not in lines and (_is_branch(step) or _is_class(step)):
+                alternatives.add(path)
+            else:
                 path = (*path, step)
-        yield Problem(lines.of(path), dotted(path), *_words(dict(found), path, model, prefix))
+        found.setdefault(path, []).append(dict(finding))
+    for path, findings in found.items():
+        # Of a table that could also be a word, only what is wrong in the table is of interest.
+        inside = any(len(at) > len(path) and at[: len(path)] == path for at in found)
+        if not (path in alternatives and inside):
+            yield Problem(lines.of(path), dotted(path), *_words(findings, path, model, prefix))
 
 
 def _is_branch(step: object) -> bool:
     """
-    Tell pydantic's names of union members (`float`, `AnyPeriod`) from keys of the file.
+    Tell pydantic's names of alternatives (`float`, `literal[...]`) from keys of the file.
     """
     return isinstance(step, str) and bool(
         re.search(r"[\[(]|^(str|int|float|bool|dict|list)$", step)
@@ -51,36 +62,31 @@ def _is_branch(step: object) -> bool:
 
 def _is_class(step: object) -> bool:
     """
-    Tell what may be pydantic's name of a table in a union (`SortBy`); a label may be called so too.
+    Tell what may be pydantic's name of a table among alternatives (`SortBy`).
     """
     return isinstance(step, str) and bool(re.fullmatch("[A-Z][A-Za-z]+", step))
 
 
 def _words(
-    found: dict[str, Any], path: Path, model: type[BaseModel], prefix: Path
+    findings: Sequence[dict[str, Any]], path: Path, model: type[BaseModel], prefix: Path
 ) -> tuple[str, str]:
+    found = findings[0]
     kind, key = found["type"], str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         if _KEY_LIKE.fullmatch(key):
             return "a key never stands in a job file", "name it with provider.key_env or key_file"
         return "unknown key", _nearest_key(path, model, prefix)
+    field = _described(model, path[len(prefix) :]) if path != prefix else ""
     if kind == "missing":
-        field = _field(model, path[len(prefix) :])
-        return "is missing", f"expected {field}" if field else ""
+        return "is missing", f"expected {field or f'a table [{dotted(path)}]'}"
     if kind == "value_error":
-        return str(found["ctx"]["error"]), ""
-    expected = re.sub(r"^(Input|String|Value) should ", "should ", found["msg"])
-    given = found.get("input")
-    spoken = path not in _UNSPOKEN and isinstance(given, str | int | float | bool)
-    return f"is {str(given)[:60]!r}, {expected}" if spoken else expected, ""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """
-    Propose the nearest known name, or nothing.
-    """
-    near = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"did you mean {near[0]}?" if near else ""
+        said = str(found["ctx"]["error"])
+        speak = path not in _UNSPOKEN and said.startswith("expected ")
+        return f"is {shown(found['input'])}, {said}" if speak else said, ""
+    wanted = f"expected {expected(findings)}"
+    if path in _UNSPOKEN:
+        return wanted, field
+    return f"is {shown(found['input'])}, {wanted}", written(findings, dotted(path)) or field
 
 
 def _nearest_key(path: Path, model: type[BaseModel], prefix: Path) -> str:
@@ -117,18 +123,15 @@ def _keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple
             yield from _keys(table, (*above, name))
 
 
-def _field(model: type[BaseModel], path: Path) -> str:
+def _described(model: type[BaseModel], path: Path) -> str:
     """
-    What the field at *path* is, in the schema's words.
+    What the field at *path* is, in the schema's words, if it has any.
     """
     at: type[BaseModel] | None = model
     for step in path[:-1]:
         at = _tables(at, str(step)) if at else None
     field = at.model_fields.get(str(path[-1])) if at else None
-    if field is None:
-        return ""
-    table = _tables(at, str(path[-1])) if at else None
-    return field.description or (f"a table [{dotted(path)}]" if table else "")
+    return (field.description if field else None) or ""
 
 
 def dotted(path: Path) -> str:

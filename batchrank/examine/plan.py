@@ -7,18 +7,29 @@ Owns the estimates and the warnings. Footers are read in full, texts are sampled
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
+from math import hypot, sqrt
+from statistics import fmean, pstdev
 from typing import Any
 
-from batchrank.domain import Price, RateLimit
+from batchrank.domain import Positions, Price, RateLimit
 from batchrank.job import Job
 from batchrank.job.ending import Account
+from batchrank.job.opening import refusal
 from batchrank.observe.panel import duration
-from batchrank.policy.billing import DOCUMENTS_PER_UNIT, chunks_mean, units_expected, usd
+from batchrank.observe.report import as_shown, counted, size
+from batchrank.policy.billing import (
+    DOCUMENTS_PER_UNIT,
+    NANO,
+    chunks_mean,
+    nano_usd,
+    units_expected,
+    usd,
+)
 from batchrank.policy.pace import HEADROOM
-from batchrank.source.parquet import ParquetSource, open_source
+from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Lengths, Profile
 from batchrank.store.reading import LedgerReader
 
@@ -61,11 +72,16 @@ class Spread:
 @dataclass(frozen=True, slots=True)
 class JobPlan:
     """
-    What a job would do. Pairs are low and high estimates; costs are US dollars.
+    What a job would do. Pairs are low and high estimates, equal where everything was read and texts
+    do not matter; costs are US dollars. Estimates are of what is left to do.
+
+    *in_process*: there is no vendor, so nobody is called and nothing is paid. *seconds* is None
+    where nothing that is known holds the job back.
     """
 
     job: str
     model: str
+    in_process: bool
     source: str
     files: int
     groups: int
@@ -74,12 +90,12 @@ class JobPlan:
     candidates: Spread
     query_bytes: Spread
     document_bytes: Spread
-    requests: int
+    requests: tuple[int, int]
     search_units: tuple[int, int]
     tokens: tuple[int, int]
     cost_usd: tuple[float, float] | None
     price: Price | None
-    seconds: float
+    seconds: float | None
     held_by: str
     ledger_bytes: int
     output_bytes: int
@@ -97,37 +113,57 @@ class JobPlan:
         """
         Some lines for people.
         """
-        return "\n".join(f"{name:<12}{value}" for name, value in self._lines() if value)
+        return "\n".join(f"{name:<12}{as_shown(value)}" for name, value in self._lines() if value)
 
     def _lines(self) -> Iterator[tuple[str, str]]:
+        files, groups = counted(self.files, "file"), counted(self.groups, "group")
         yield "job", f"{self.job}: {self.model}"
-        yield "source", f"{self.source}: {self.files:,} files, {self.groups:,} groups"
-        yield "done", f"{self.done:,} groups are done already" if self.done else ""
-        share = "all" if self.sampled == self.groups else f"{self.sampled:,} sampled"
-        yield "candidates", f"per group {self.candidates} ({share})"
-        yield "texts", f"queries, bytes: {self.query_bytes}"
-        yield "", f"documents, bytes: {self.document_bytes}"
-        yield "requests", f"{self.requests:,} still to be sent"
-        yield "units", f"{_between(self.search_units)} search units"
-        yield "cost", self._cost()
-        yield "time", f"{duration(self.seconds)}, held by {self.held_by}"
-        disk = f"about {_size(self.ledger_bytes)} state, {_size(self.output_bytes)} output"
+        yield "source", f"{self.source}: {files}, {groups}"
+        yield "done", self._done()
+        yield from self._texts() if self.sampled else ()
+        yield from self._work()
+        disk = f"about {size(self.ledger_bytes)} state, {size(self.output_bytes)} output"
         yield "disk", disk
         yield "output", self.output
         yield "state", self.state
         for warning in self.warnings:
             yield "warning", warning
 
+    def _done(self) -> str:
+        if not self.done:
+            return ""
+        left = "what follows is about the rest" if self.done < self.groups else "nothing is left"
+        return f"{self.done:,} of {counted(self.groups, 'group')}: {left}"
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        share = "all" if self.sampled == self.groups - self.done else f"{self.sampled:,} sampled"
+        yield "candidates", f"per group {self.candidates} ({share})"
+        yield "texts", f"queries, bytes: {self.query_bytes}"
+        yield "", f"documents, bytes: {self.document_bytes}"
+
+    def _work(self) -> Iterator[tuple[str, str]]:
+        if self.in_process:
+            yield "requests", f"none: {_between(self.requests)} groups are scored in process"
+            yield "cost", "nothing"
+        else:
+            yield "requests", f"{_between(self.requests)} still to be sent"
+            yield "units", f"{_between(self.search_units)} search units"
+            yield "cost", self._cost()
+        if self.seconds is None:
+            yield "time", "as fast as this machine is"
+        else:
+            yield "time", f"{duration(self.seconds)}, held by {self.held_by}"
+
     def _cost(self) -> str:
         if self.cost_usd is None or self.price is None:
             return "not known: no price of this model (state it in [provider.price])"
-        low, high = self.cost_usd
+        low, high = (f"${usd:,.4f}" for usd in self.cost_usd)
         per = self.price.usd_per_search_unit
         unit = f"${per} a search unit" if per is not None else ""
         million = self.price.usd_per_million_tokens
         unit = unit or f"${million} a million tokens"
         seen = f", seen {self.price.as_of} ({self.price.source})" if self.price.as_of else ""
-        return f"${low:,.4f} to ${high:,.4f}, at {unit}{seen}"
+        return f"{low if low == high else f'{low} to {high}'}, at {unit}{seen}"
 
 
 def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) -> JobPlan:
@@ -136,72 +172,174 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
 
     Raises:
         NotReady, SourceError: the source cannot be read as the job says.
+        StorageError: the ledger of what is done cannot be read.
     """
-    source = open_source(job.config.source, job.base)
-    profile = source.profile(sample_s_max, full=full)
-    done = _done(job)
-    scale = (source.total - done) / profile.sampled if profile.sampled else 0.0
-    requests = round(scale * sum(groups for sent, groups in profile.sent.items() if sent))
-    documents = scale * sum(sent * groups for sent, groups in profile.sent.items())
-    units, tokens = _units(profile, scale), _tokens(profile, scale)
-    price = job.price
-    seconds, held_by = _time(job, requests, documents)
+    source = job.open_source()
+    past = _past(job, source)
+    profile = source.profile(sample_s_max, full=full, done=past.done)
+    work = _work(job, profile)
+    seconds, held_by = _time(job, work)
     mean = _mean(profile.candidates)
+    candidates = past.candidates + mean * profile.groups
     return JobPlan(
         job=job.config.name,
         model=job.model,
+        in_process=job.vendor is None,
         source=job.config.source.path,
         files=len(source.files),
         groups=source.total,
-        done=done,
+        done=len(past.done),
         sampled=profile.sampled,
         candidates=_spread_of(profile.candidates),
         query_bytes=_lengths(profile.queries),
         document_bytes=_lengths(profile.documents),
-        requests=requests,
-        search_units=units,
-        tokens=tokens,
-        cost_usd=_cost(price, units, tokens),
-        price=price,
+        requests=work.requests,
+        search_units=work.units,
+        tokens=work.tokens,
+        cost_usd=work.cost_usd,
+        price=job.price,
         seconds=seconds,
         held_by=held_by,
-        ledger_bytes=round(source.total * (LEDGER_BYTES_A_GROUP + mean * LEDGER_BYTES_A_CANDIDATE)),
-        output_bytes=round(source.total * mean * OUTPUT_BYTES_A_CANDIDATE),
+        ledger_bytes=round(
+            source.total * LEDGER_BYTES_A_GROUP + candidates * LEDGER_BYTES_A_CANDIDATE
+        ),
+        output_bytes=round(candidates * OUTPUT_BYTES_A_CANDIDATE),
         output=str(job.output),
         state=str(job.state.path),
-        warnings=tuple(_warnings(job, source, profile, price)),
+        warnings=tuple(_warnings(job, source, profile, past, work)),
     )
 
 
-def _done(job: Job) -> int:
-    if not job.state.ledger.exists():
-        return 0
-    with LedgerReader.open(job.state.ledger) as ledger:
-        return Account.of(ledger).done
+# --- what is done ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """
+    What is done and was spent already; *refused* says why `run` would not carry on from there, and
+    then it counts for nothing.
+    """
+
+    done: Positions
+    candidates: int = 0
+    spent_nano_usd: int = 0
+    refused: str = ""
+
+
+def _past(job: Job, source: ParquetSource) -> _Past:
+    nothing = Positions(source.total)
+    file = job.state.ledger
+    if not file.exists() or not file.stat().st_size:
+        return _Past(nothing)
+    with LedgerReader.open(file) as ledger:
+        meta = ledger.meta()
+        if "fingerprint" not in meta:
+            return _Past(nothing)
+        if error := refusal(job, source, ledger):
+            head, *changes = error.message.splitlines()
+            words = f"{head} {'; '.join(change.strip() for change in changes)} ({error.hint})"
+            return _Past(nothing, refused=words)
+        account = Account.of(ledger)
+        spent = account.cost_nano_usd + account.lost_nano_usd
+        spent = max(spent, int(meta.get("authorised_nano_usd", 0)))
+        return _Past(ledger.done(source.total), account.count("candidates"), spent)
 
 
 # --- estimates ------------------------------------------------------------------------------------
 
 
-def _units(profile: Profile, scale: float) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class _Work:
     """
-    Search units: low counts documents, high counts chunks too.
+    What is left to do: low and high, as in `JobPlan`. *documents* is the high one.
+    """
+
+    requests: tuple[int, int]
+    documents: float
+    units: tuple[int, int]
+    tokens: tuple[int, int]
+    cost_usd: tuple[float, float] | None
+
+
+def _work(job: Job, profile: Profile) -> _Work:
+    requests = _requests(profile)
+    documents = sum(sent * groups for sent, groups in profile.sent.items())
+    most = _widened(profile, (documents, documents), _doubt(profile, float))[1]
+    if job.vendor is None:
+        return _Work(requests, most, (0, 0), (0, 0), (0.0, 0.0))
+    units, tokens = _units(profile), _tokens(profile)
+    units = units[0], max(units[1], requests[1])  # each costs at least one
+    return _Work(requests, most, units, tokens, _cost(job.price, units, tokens))
+
+
+def _requests(profile: Profile) -> tuple[int, int]:
+    """
+    One for each group that needs a call.
+    """
+    seen = sum(groups for sent, groups in profile.sent.items() if sent)
+    if profile.complete:
+        return seen, seen
+    share, unseen = seen / profile.sampled, profile.groups - profile.sampled
+    doubt = (2 * sqrt(share * (1 - share) * profile.batches) + 1) / profile.batches
+    low, high = (min(1.0, max(0.0, share + sign * doubt)) for sign in (-1, 1))
+    return seen + round(unseen * low), seen + round(unseen * high)
+
+
+def _doubt(profile: Profile, amount: Callable[[int], float], lengths_vary: float = 0.0) -> float:
+    """
+    How far the mean of *amount*, a function of the documents that a group sends, may be from that
+    of the groups that were not looked at, as a share of itself.
+
+    Neighbours may be alike, so each batch counts as one draw: two standard errors, and one batch
+    more for what is too rare to have been met. *lengths_vary* is the variation of texts' lengths.
+    """
+    if profile.complete:
+        return 0.0
+    amounts = [(amount(sent), groups) for sent, groups in profile.sent.items()]
+    mean = sum(value * groups for value, groups in amounts) / profile.sampled
+    if not mean:
+        return 0.0
+    squares = sum((value - mean) ** 2 * groups for value, groups in amounts) / profile.sampled
+    return 2 * hypot(sqrt(squares) / mean, lengths_vary) / sqrt(profile.batches) + (
+        1 / profile.batches
+    )
+
+
+def _widened(profile: Profile, seen: tuple[float, float], doubt: float) -> tuple[float, float]:
+    """
+    From what was *seen* to all that is left: exact where everything was looked at.
+    """
+    if profile.complete:
+        return seen
+    unseen = (profile.groups - profile.sampled) / profile.sampled
+    low, high = seen
+    return low * (1 + unseen * max(0.0, 1 - doubt)), high * (1 + unseen * (1 + doubt))
+
+
+def _units(profile: Profile) -> tuple[int, int]:
+    """
+    Search units, by the documents and by how many of them count as several.
     """
     query = profile.queries.total_bytes / profile.queries.count if profile.queries.count else 0.0
     few, many = (
         chunks_mean(query, profile.documents.sample, per_token) for per_token in BYTES_PER_TOKEN
     )
-    low, high = (units_expected(profile.sent, chunks) for chunks in (few, many))
-    return round(scale * low), round(scale * high)
+    seen = (units_expected(profile.sent, few), units_expected(profile.sent, many))
+    doubt = _doubt(profile, lambda sent: units_expected({sent: 1}, many))
+    low, high = _widened(profile, seen, doubt)
+    return round(low), round(high)
 
 
-def _tokens(profile: Profile, scale: float) -> tuple[int, int]:
+def _tokens(profile: Profile) -> tuple[int, int]:
     """
     Tokens: low counts the query once, high counts it for every document.
     """
     once = profile.queries.total_bytes + profile.documents.total_bytes
-    low, high = once / BYTES_PER_TOKEN[0], profile.pairs_bytes / BYTES_PER_TOKEN[1]
-    return round(scale * low), round(scale * high)
+    seen = once / BYTES_PER_TOKEN[0], profile.pairs_bytes / BYTES_PER_TOKEN[1]
+    lengths = profile.documents.sample
+    vary = pstdev(lengths) / (fmean(lengths) or 1.0) if lengths else 0.0
+    low, high = _widened(profile, seen, _doubt(profile, float, vary))
+    return round(low), round(high)
 
 
 def _cost(
@@ -212,24 +350,31 @@ def _cost(
     return usd(price, units[0], tokens[0]), usd(price, units[1], tokens[1])
 
 
-def _time(job: Job, requests: int, documents: float) -> tuple[float, str]:
+def _time(job: Job, work: _Work) -> tuple[float | None, str]:
     """
-    Seconds at the limits, and which limit it is that holds.
+    Seconds at the limits (None: there are none), and which limit it is that holds.
     """
-    limits = job.config.limits
-    concurrency = f"{limits.concurrency_max} in flight, if a call takes {LATENCY_S} s"
-    held = [(requests * LATENCY_S / limits.concurrency_max, concurrency)]
+    limits, requests = job.config.limits, work.requests[1]
+    held = []
+    if job.vendor is not None:
+        words = f"concurrency_max: {counted(limits.concurrency_max, 'call')} at once,"
+        taken = requests * LATENCY_S / limits.concurrency_max
+        held.append((taken, f"{words} taken to last {LATENCY_S} s each"))
     for limit, amount, what in (
         (limits.request_limit, float(requests), "requests"),
-        (limits.document_limit, documents, "documents"),
+        (limits.document_limit, work.documents, "documents"),
     ):
         if limit is not None:
-            held.append((amount / (HEADROOM * limit.per_s), f"{_limit(limit)} {what}"))
-    return max(held)
+            held.append((amount / (HEADROOM * limit.per_s), f"the limit of {_limit(limit, what)}"))
+    return max(held, default=(None, ""))
 
 
-def _limit(limit: RateLimit) -> str:
-    return f"{limit.count:,g} per {limit.period_s:,g} s"
+_PERIODS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86_400.0: "a day"}
+
+
+def _limit(limit: RateLimit, what: str) -> str:
+    period = _PERIODS.get(limit.period_s) or f"in {limit.period_s:,g} s"
+    return f"{limit.count:,g} {what} {period}"
 
 
 def _mean(counts: Mapping[int, int]) -> float:
@@ -269,27 +414,47 @@ def _lengths(lengths: Lengths) -> Spread:
 
 
 def _warnings(
-    job: Job, source: ParquetSource, profile: Profile, price: Price | None
+    job: Job, source: ParquetSource, profile: Profile, past: _Past, work: _Work
 ) -> Iterator[str]:
+    if past.refused:
+        yield f"`run` refuses to carry on, and the figures are of beginning anew: {past.refused}"
+    if job.vendor is not None:
+        yield from _about_money(job, past, work)
+    yield from _about_groups(profile, billed=job.vendor is not None)
+    yield from _about_texts(profile, billed=job.vendor is not None)
+    if profile.row_group_bytes_max > ROW_GROUP_BYTES:
+        largest = size(profile.row_group_bytes_max)
+        yield f"a row group of {largest}: carrying on has to decode up to one of them anew"
+    if source.total and job.config.limits.request_limit is None and job.vendor is not None:
+        yield "no limit of requests is set: only the concurrency holds back"
+
+
+def _about_money(job: Job, past: _Past, work: _Work) -> Iterator[str]:
+    price, cap = job.price, job.config.budget.cost_usd_max
     if price is None:
         yield f"no price of {job.model} is known: no cost can be estimated or capped"
     elif price.as_of and (age := (job.now.date() - date.fromisoformat(price.as_of)).days) > (
         PRICE_DAYS_MAX
     ):
         yield f"the price was seen {age} days ago: check it, and state it in [provider.price]"
-    yield from _about_groups(profile)
-    yield from _about_texts(profile)
-    if profile.row_group_bytes_max > ROW_GROUP_BYTES:
-        size = _size(profile.row_group_bytes_max)
-        yield f"a row group of {size}: carrying on has to decode up to one of them anew"
-    if source.total and job.config.limits.request_limit is None and job.vendor is not None:
-        yield "no limit of requests is set: only the concurrency holds back"
+    if cap is None or work.cost_usd is None:
+        return
+    low, high = (past.spent_nano_usd + nano_usd(cost) for cost in work.cost_usd)
+    if high > nano_usd(cap):
+        verb = "is not" if low > nano_usd(cap) else "may not be"
+        spent = past.spent_nano_usd / NANO
+        before = f", with ${spent:,.4f} spent before" if spent else ""
+        yield (
+            f"budget.cost_usd_max (${cap:,.4f}) {verb} enough: it can take ${high / NANO:,.4f}"
+            f"{before}, and the run stops where the budget ends"
+        )
 
 
-def _about_groups(profile: Profile) -> Iterator[str]:
+def _about_groups(profile: Profile, *, billed: bool) -> Iterator[str]:
     many = sum(n for sent, n in profile.sent.items() if sent > DOCUMENTS_PER_UNIT)
+    hundred = f"with more than {DOCUMENTS_PER_UNIT} candidates: each costs another search unit"
     counts = (
-        (many, f"with more than {DOCUMENTS_PER_UNIT} candidates: each costs another search unit"),
+        (many if billed else 0, hundred),
         (profile.empty, "without candidates: no call, no rows"),
         (profile.blank_queries, "with an empty query: rejected without a call"),
         (profile.repeated_query_ids, "whose query_id came before: rows cannot be told apart by it"),
@@ -297,28 +462,21 @@ def _about_groups(profile: Profile) -> Iterator[str]:
     )
     for count, words in counts:
         if count:
-            yield f"{count:,} of {profile.sampled:,} groups {words}"
+            yield f"{count:,} of {counted(profile.sampled, 'group')} {words}"
 
 
-def _about_texts(profile: Profile) -> Iterator[str]:
-    sample = profile.documents.sample
+def _about_texts(profile: Profile, *, billed: bool) -> Iterator[str]:
+    sample = profile.documents.sample if billed else ()
     if sample and (long := sum(length > LONG_BYTES for length in sample)):
         share = 100 * long / len(sample)
         yield f"{share:.1f} % of documents are longer than about 500 tokens: they count as several"
-    if profile.blank_documents:
-        yield f"{profile.blank_documents:,} empty documents: not sent, their score is null"
-    if profile.repeated_documents:
-        yield f"{profile.repeated_documents:,} documents stand twice in their group: paid twice"
+    if blank := profile.blank_documents:
+        yield f"{counted(blank, 'empty document')}: not sent, the score is null"
+    if twice := profile.repeated_documents:
+        is_sent = "sent and scored" if billed else "scored"
+        yield f"{counted(twice, 'document')} stood in the same group before: {is_sent} twice"
 
 
 def _between(pair: tuple[int, int]) -> str:
     low, high = pair
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _size(size_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:,.0f} {unit}" if unit == "bytes" else f"{size_bytes:,.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:,.1f} TB"

@@ -1,15 +1,16 @@
 """
 Proof that an output is whole: every group once, every byte as published, every rank in its place.
 
-Owns the list of checks. Each names what it looked at and what it found; one that fails says where.
-The parts are read by DuckDB, another reader than the one that wrote them. Mends nothing.
+Owns the list of checks. Each names what it looked at and what it found; one that fails says where
+and how to mend it, and one that had nothing to look at does not say that all is well. The parts are
+read by DuckDB, another reader than the one that wrote them. Mends nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import duckdb
 from batchrank.errors import OutputError
 from batchrank.job import Job
 from batchrank.job.ending import Account
-from batchrank.store.output import OutputFolder, unfit
+from batchrank.observe.report import as_shown, counted
+from batchrank.store.disk import holder, is_held
+from batchrank.store.output import OutputFolder, some, unfit
 from batchrank.store.reading import LedgerReader, PartRow
 
 _CANDIDATES = """
@@ -33,7 +36,10 @@ SELECT
     count(*) FILTER (WHERE rank IS NOT NULL AND rank <> 1 AND rank IS DISTINCT FROM before + 1),
     count(*) FILTER (WHERE rank > 1 AND score > higher),
     count(*) FILTER (WHERE (rank IS NULL) <> (score IS NULL) OR NOT isfinite(score)),
-    count(*) FILTER (WHERE rank = 1)
+    count(*) FILTER (WHERE rank = 1),
+    count(rank),
+    count(score),
+    count(*)
 FROM steps
 """
 
@@ -51,7 +57,10 @@ SELECT
     count(*) FILTER (WHERE rank IS NOT NULL AND rank <> coalesce(before, 0) + 1),
     count(*) FILTER (WHERE rank > 1 AND score > higher),
     count(*) FILTER (WHERE (rank IS NULL) <> (score IS NULL) OR NOT isfinite(score)),
-    count(*) FILTER (WHERE rank = 1)
+    count(*) FILTER (WHERE rank = 1),
+    count(rank),
+    count(score),
+    count(*)
 FROM steps
 """
 
@@ -61,11 +70,12 @@ _SQL = {"candidates": _CANDIDATES, "groups": _GROUPS}
 @dataclass(frozen=True, slots=True)
 class Check:
     """
-    One thing that was looked at. *found* says what, or what is wrong.
+    One thing that was looked at. *found* says what, or what is wrong; *holds* is None where there
+    was nothing to look at.
     """
 
     name: str
-    holds: bool
+    holds: bool | None
     found: str
 
 
@@ -81,9 +91,9 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """
-        Tell whether every check holds.
+        Tell whether no check fails.
         """
-        return all(check.holds for check in self.checks)
+        return all(check.holds is not False for check in self.checks)
 
     def as_data(self) -> dict[str, Any]:
         """
@@ -95,10 +105,44 @@ class Verdict:
         """
         A line for each check, and the verdict.
         """
-        lines = [f"{'ok ' if c.holds else 'BAD'} {c.name}: {c.found}" for c in self.checks]
-        wrong = sum(not check.holds for check in self.checks)
-        end = f"{wrong} of {len(lines)} checks fail" if wrong else "all checks hold"
+        lines = [f"{_MARKS[c.holds]} {c.name}: {as_shown(c.found)}" for c in self.checks]
+        wrong = sum(check.holds is False for check in self.checks)
+        fail = "fails" if wrong == 1 else "fail"
+        end = f"{wrong} of {len(lines)} checks {fail}" if wrong else "all checks hold"
         return "\n".join([*lines, f"{self.output}: {end}"])
+
+
+_MARKS = {True: "ok ", False: "BAD", None: "-- "}
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """
+    What all checks are about. *runner* says who writes the output now, "" if nobody does; *again*
+    is what mends what the ledger can mend.
+    """
+
+    job: Job
+    ledger: LedgerReader
+    folder: OutputFolder
+    parts: list[PartRow]
+    account: Account
+    total: int
+    pruned: bool
+    runner: str
+
+    @property
+    def whole(self) -> bool:
+        return self.account.done == self.total
+
+    @property
+    def again(self) -> str:
+        return f"a run is under way ({self.runner})" if self.runner else "run it again"
+
+    @property
+    def mended(self) -> str:
+        restore = "restore it from a copy (the ledger was pruned)"
+        return restore if self.pruned else self.again
 
 
 def verify(job: Job) -> Verdict:
@@ -112,99 +156,179 @@ def verify(job: Job) -> Verdict:
     state = job.state
     if not state.ledger.exists():
         raise OutputError(f"{job.output} was never begun (no ledger at {state.ledger})", "run it")
+    runner = ""
+    if is_held(state.lock):
+        found = holder(state.lock)
+        runner = f"process {found.pid} on {found.host}" if found else "by whom is not known"
     with LedgerReader.open(state.ledger) as ledger:
-        return Verdict(str(job.output), tuple(_checks(job, ledger)))
+        looked = _Looked(
+            job=job,
+            ledger=ledger,
+            folder=OutputFolder(job.output, state, lambda _: None),
+            parts=ledger.parts(),
+            account=Account.of(ledger),
+            total=int(ledger.meta()["total"]),
+            pruned=bool(ledger.meta().get("pruned")),
+            runner=runner,
+        )
+        return Verdict(str(job.output), tuple(_checks(looked)))
 
 
-def _checks(job: Job, ledger: LedgerReader) -> Iterator[Check]:
-    parts = ledger.parts()
-    yield _every_position_once(ledger)
-    yield _rejects_are_within(job, ledger)
-    yield _files_are_known(job, parts)
-    yield _bytes_are_published(job, parts, pruned=bool(ledger.meta().get("pruned")))
-    yield _manifest_matches(job, parts)
-    yield from _rows_are_right(job, ledger, parts)
-    yield _success_is_due(job, ledger, parts)
+def _checks(it: _Looked) -> Iterator[Check]:
+    there = [part for part in it.parts if (it.job.output / part.file).is_file()]
+    damaged = frozenset(it.folder.damaged(there))
+    yield _every_position_once(it)
+    yield _rejects_are_within(it)
+    yield _files_are_known(it, there)
+    yield _bytes_are_published(it, there, damaged)
+    yield _manifest_matches(it)
+    yield from _rows_are_right(it, [part for part in there if part.number not in damaged])
+    yield _success_is_due(it)
 
 
-def _every_position_once(ledger: LedgerReader) -> Check:
+def _every_position_once(it: _Looked) -> Check:
     """
     Each position of the source is in the scores, in the rejects or among the empties: once.
     """
-    meta, account = ledger.meta(), Account.of(ledger)
-    total = int(meta["total"])
+    name, account = "every position once", it.account
     counts = f"{account.count('ranked'):,} ranked, {account.rejected:,} rejected"
-    found = f"{account.done:,} of {total:,} positions ({counts}, {account.count('empty'):,} empty)"
-    if account.done != total:
-        return Check("every position once", False, f"{found}: run it again")
-    if meta.get("pruned"):
-        return Check("every position once", True, f"{found}; scores were pruned from the ledger")
-    twice, rows = ledger.outcomes_twice(), ledger.count_outcomes(0, total)
-    holds = not twice and rows == total
-    return Check("every position once", holds, found if holds else f"{found}; {twice} twice")
+    ends = f"{counts}, {account.count('empty'):,} empty"
+    found = f"{account.done:,} of {counted(it.total, 'position')} ({ends})"
+    if not it.whole:
+        return Check(name, False, f"{found}: not finished yet, {it.again}")
+    if it.pruned:
+        return Check(name, True, f"{found}; scores were pruned from the ledger")
+    twice, rows = it.ledger.outcomes_twice(), it.ledger.count_outcomes(0, it.total)
+    holds = not twice and rows == it.total
+    return Check(name, holds, found if holds else f"{found}; {rows:,} in the ledger, {twice} twice")
 
 
-def _rejects_are_within(job: Job, ledger: LedgerReader) -> Check:
-    rejected, most = Account.of(ledger).rejected, job.config.output.rejected_max
-    return Check("rejects", rejected <= most, f"{rejected:,}, and {most:,} are allowed")
+def _rejects_are_within(it: _Looked) -> Check:
+    rejected, most = it.account.rejected, it.job.config.output.rejected_max
+    holds = rejected <= most
+    remedy = "" if holds else ": `batchrank run --retry-rejects` asks about them again"
+    return Check("rejects", holds, f"{rejected:,}, and {most:,} are allowed{remedy}")
 
 
-def _files_are_known(job: Job, parts: list[PartRow]) -> Check:
-    if not job.output.is_dir():
-        return Check("files", False, "the output folder is missing")
-    visible = OutputFolder(job.output, job.state, lambda _: None).visible()
-    known = {part.file for part in parts}
+def _files_are_known(it: _Looked, there: list[PartRow]) -> Check:
+    """
+    The folder holds the parts that are published, and nothing that readers would take for one.
+    """
+    if not it.job.output.is_dir():
+        return Check("files", False, f"the output folder is missing: {it.mended}")
+    visible, known = it.folder.visible(), {part.file for part in it.parts}
     strange = [*unfit(visible), *(n for n in visible if n.startswith("part-") and n not in known)]
-    found = f"{len(known)} parts" if not strange else f"not ours: {', '.join(strange[:5])}"
-    return Check("files", not strange, found)
+    missing = [part.file for part in it.parts if part not in there]
+    wrong = [f"not ours: {', '.join(strange[:5])}"] if strange else []
+    wrong += [f"missing: {some(missing)} ({it.mended})"] if missing else []
+    if wrong:
+        return Check("files", False, "; ".join(wrong))
+    return Check(
+        "files", True if there else None, f"{counted(len(there), 'part')}, nothing foreign"
+    )
 
 
-def _bytes_are_published(job: Job, parts: list[PartRow], *, pruned: bool) -> Check:
-    damaged = OutputFolder(job.output, job.state, lambda _: None).damaged(parts)
-    stale = [part.number for part in parts if part.stale]
-    if damaged or stale:
-        names = ", ".join(part.file for part in parts if part.number in {*damaged, *stale})
-        remedy = "restore them from a copy (the ledger was pruned)" if pruned else "run it again"
-        return Check("checksums", False, f"{names}: damaged, missing or stale; {remedy}")
-    return Check("checksums", True, f"SHA-256 of {len(parts)} parts as published")
+def _bytes_are_published(it: _Looked, there: list[PartRow], damaged: frozenset[int]) -> Check:
+    wrong = [part.file for part in there if part.number in damaged]
+    if wrong:
+        return Check("checksums", False, f"{some(wrong)}: damaged; {it.mended}")
+    if stale := [part.file for part in there if part.stale]:
+        return Check("checksums", False, f"{some(stale)}: to be rendered again; {it.mended}")
+    if not there:
+        return Check("checksums", None, "no part to look at")
+    return Check("checksums", True, f"SHA-256 of {counted(len(there), 'part')} as published")
 
 
-def _manifest_matches(job: Job, parts: list[PartRow]) -> Check:
+def _manifest_matches(it: _Looked) -> Check:
+    file = it.job.state.manifest
     try:
-        manifest = json.loads(job.state.manifest.read_bytes())
+        manifest = json.loads(file.read_bytes())
         listed = {(p["file"], p["rows"], p["sha256"]) for p in manifest["parts"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return Check("manifest", False, f"cannot be read: {error}")
-    same = listed == {(part.file, part.rows, part.sha256) for part in parts}
-    return Check("manifest", same, "lists exactly these parts" if same else "lists other parts")
+    except FileNotFoundError:
+        what = "is missing" if it.whole and not it.runner else "not finished yet"
+        return Check("manifest", False, f"{what}: {it.again}")
+    except OSError as error:
+        return Check("manifest", False, f"{file} cannot be read: {error.strerror or error}")
+    except (ValueError, KeyError, TypeError):
+        return Check("manifest", False, f"{file} is damaged: delete it, then run it again")
+    if listed == {(part.file, part.rows, part.sha256) for part in it.parts}:
+        return Check("manifest", True, f"lists exactly {counted(len(listed), 'part')} as published")
+    remedy = it.again if it.runner or not it.whole else "delete it, then run it again"
+    return Check("manifest", False, f"{file} lists other parts: {remedy}")
 
 
-def _rows_are_right(job: Job, ledger: LedgerReader, parts: list[PartRow]) -> Iterator[Check]:
+# --- rows -----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Rows:
     """
-    In each part: ranks from 1 without gaps, scores finite and falling, as many groups as ranked.
+    What was counted in the rows of all parts, and where something is wrong, by check.
     """
-    wrong: dict[str, list[str]] = {"ranks": [], "order": [], "finite scores": [], "groups": []}
-    rows = groups = 0
-    sql = _SQL[str(ledger.meta()["output_settings"]["output.layout"])]
+
+    firsts: int = 0
+    groups: int = 0
+    ranks: int = 0
+    scores: int = 0
+    rows: int = 0
+    wrong: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, part: PartRow, found: tuple[int, ...]) -> None:
+        gaps, disorder, odd, firsts, ranks, scores, rows = found
+        self.firsts, self.groups = self.firsts + firsts, self.groups + part.groups
+        self.ranks, self.scores = self.ranks + ranks, self.scores + scores
+        self.rows += rows
+        bad = {"ranks": gaps, "order": disorder, "finite scores": odd}
+        for name, count in bad.items():
+            if count:
+                self.wrong.setdefault(name, []).append(f"{part.file}: {counted(count, 'row')}")
+        if firsts > part.groups:
+            words = f"{part.file}: {counted(firsts, 'first rank')} for {part.groups:,} ranked"
+            self.wrong.setdefault("groups", []).append(words)
+
+    def checks(self) -> Iterator[Check]:
+        nulls = self.rows - self.scores
+        for name, looked_at, found in (
+            ("ranks", self.ranks, f"{counted(self.ranks, 'rank')}, from 1 and without a gap"),
+            (
+                "order",
+                self.ranks - self.firsts,
+                f"{counted(self.ranks - self.firsts, 'score')} not above the one before",
+            ),
+            (
+                "finite scores",
+                self.rows,
+                f"{counted(self.scores, 'number')} beside ranks, {nulls:,} null beside none",
+            ),
+            (
+                "groups",
+                self.groups,
+                f"{self.firsts:,} begin with a first rank, of {self.groups:,} ranked",
+            ),
+        ):
+            if wrong := self.wrong.get(name):
+                yield Check(name, False, "; ".join(wrong[:5]))
+            else:
+                yield Check(name, True if looked_at else None, found if looked_at else "none")
+
+
+def _rows_are_right(it: _Looked, parts: list[PartRow]) -> Iterator[Check]:
+    """
+    In each part that is as published: ranks from 1 without gaps, scores finite and falling, no more
+    groups than are ranked.
+    """
+    sql = _SQL[str(it.ledger.meta()["output_settings"]["output.layout"])]
+    counts = _Rows()
     for part in parts:
-        path = job.output / part.file
-        found = _read(sql, path)
+        found = _read(sql, it.job.output / part.file)
         if isinstance(found, str):
-            yield Check("rows", False, f"{part.file}: {found}")
-            continue
-        gaps, disorder, odd, first = found
-        rows, groups = rows + part.rows, groups + first
-        for name, bad in (("ranks", gaps), ("order", disorder), ("finite scores", odd)):
-            if bad:
-                wrong[name].append(f"{part.file}: {bad} rows")
-        if first > part.groups:
-            wrong["groups"].append(f"{part.file}: {first} first ranks for {part.groups} groups")
-    for name, where in wrong.items():
-        found_words = f"{rows:,} rows, {groups:,} groups with a first rank"
-        yield Check(name, not where, "; ".join(where[:5]) or found_words)
+            yield Check("rows", False, f"{part.file}: DuckDB cannot read it: {found}")
+        else:
+            counts.add(part, found)
+    yield from counts.checks()
 
 
-def _read(sql: str, path: Path) -> tuple[int, int, int, int] | str:
+def _read(sql: str, path: Path) -> tuple[int, ...] | str:
     try:
         with duckdb.connect() as connection:
             row = connection.execute(sql, [str(path)]).fetchone()
@@ -213,12 +337,15 @@ def _read(sql: str, path: Path) -> tuple[int, int, int, int] | str:
     return row if row is not None else "no answer"
 
 
-def _success_is_due(job: Job, ledger: LedgerReader, parts: list[PartRow]) -> Check:
-    account = Account.of(ledger)
-    whole = account.done == int(ledger.meta()["total"]) and bool(parts)
-    due = whole and account.rejected <= job.config.output.rejected_max
-    there = OutputFolder(job.output, job.state, lambda _: None).has_success()
-    words = "is there" if there else "is not there"
-    return Check(
-        "_SUCCESS", there is due, words + ("" if there is due else ", and should not be so")
-    )
+def _success_is_due(it: _Looked) -> Check:
+    few = it.account.rejected <= it.job.config.output.rejected_max
+    due = it.whole and bool(it.parts) and few
+    there = it.folder.has_success()
+    why = "too many groups are rejected" if it.whole and not few else "the output is not finished"
+    words = {
+        (True, True): "is there",
+        (True, False): f"is missing: {it.again}",
+        (False, True): f"is there although {why}: {it.again}",
+        (False, False): f"is not there: {why}",
+    }
+    return Check("_SUCCESS", there is due, words[due, there])

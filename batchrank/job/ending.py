@@ -216,6 +216,7 @@ def _summary(
         done=now.done,
         ranked=now.count("ranked"),
         rejected=now.rejected,
+        rejected_max=job.config.output.rejected_max,
         empty=now.count("empty"),
         candidates=now.count("candidates"),
         rejects_by_kind={kind: count for kind, count, _, _ in ledger.reject_counts()},

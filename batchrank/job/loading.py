@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 from batchrank.config import JobConfig, deadline_at, output_settings, parse, score_settings
 from batchrank.config.lines import Lines
 from batchrank.domain import Price
-from batchrank.errors import JobError, Problem
+from batchrank.errors import JobError, Problem, SourceError
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Options, Settings
+from batchrank.source.parquet import ParquetSource, open_source
 from batchrank.store.output import StateFolder
 from batchrank.store.parts import Layout
 from batchrank.wire.auth import Secret, check_base_url, key_from_environment, key_from_file
@@ -41,7 +42,8 @@ class Job:
     A job that could be run, as far as its file and its key tell.
 
     *base* is the folder that relative paths start from; *vendor* is None for a scorer in process;
-    *key* is None where none is needed, or none was asked for (`plan` does without).
+    *key* is None where none is needed, or none was asked for (`plan` does without). *lines* tells
+    where in the file a setting stands.
     """
 
     config: JobConfig
@@ -50,6 +52,7 @@ class Job:
     vendor: Vendor | None
     key: Secret | None
     now: datetime
+    lines: Lines
 
     # --- provider ---------------------------------------------------------------------------------
 
@@ -126,6 +129,33 @@ class Job:
         output = self.config.output
         return Layout(output.layout, output.top_n, output.part_groups)
 
+    # --- source -----------------------------------------------------------------------------------
+
+    def open_source(self) -> ParquetSource:
+        """
+        The groups; nothing but footers is read.
+
+        Raises:
+            NotReady: upstream has not finished writing.
+            SourceError: what is there cannot be read as the job says; told with file and line.
+        """
+        try:
+            return open_source(self.config.source, self.base)
+        except SourceError as error:
+            raise SourceError(self._with_lines(error.message), error.hint) from error
+
+    def _with_lines(self, message: str) -> str:
+        """
+        *message* with this file's name and the lines of the settings that it is about, if any.
+        """
+
+        def placed(match: re.Match[str]) -> str:
+            line = self.lines.of(("source", match[2]))
+            return f"{match[1]}line {line}: {match[0].lstrip()}"
+
+        placed_message, count = re.subn(r"(?m)^( *)source\.(\w+): ", placed, message)
+        return f"{self.file}: {placed_message}" if count else message
+
     # --- folders ----------------------------------------------------------------------------------
 
     @property
@@ -168,13 +198,13 @@ def _folder_name(output: Path, near: Path) -> str:
 
 def load(
     file: str | os.PathLike[str],
-    overrides: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str | float | date] | None = None,
     *,
     now: datetime | None = None,
     with_key: bool = True,
 ) -> Job:
     """
-    Read the job file *file*; *overrides* set its variables.
+    Read the job file *file*; *overrides* set its variables: text, numbers, or days.
 
     *with_key* False leaves the key alone: whoever calls nobody needs none.
 
@@ -184,15 +214,39 @@ def load(
     path = Path(file)
     now = now or datetime.now(UTC)
     text = _read(path)
-    config = parse(text, where=str(path), now=now, option_models=OPTION_MODELS, overrides=overrides)
-    vendor = VENDORS.get(config.provider.name)
-    if problems := list(_provider_problems(config, vendor, Lines(text))):
-        raise JobError(str(path), problems)
+    texts = _as_texts(overrides or {}, str(path))
+    config = parse(text, where=str(path), now=now, option_models=OPTION_MODELS, overrides=texts)
+    vendor, lines = VENDORS.get(config.provider.name), Lines(text)
     base = path.resolve().parent
-    if problems := list(_path_problems(config, base, Lines(text))):
-        raise JobError(str(path), problems)
-    key = _key(config, vendor, base) if with_key and vendor else None
-    return Job(config, path, base, vendor, key, now)
+    problems = [*_provider_problems(config, vendor, lines), *_path_problems(config, base, lines)]
+    if problems:
+        raise JobError(str(path), sorted(problems, key=lambda problem: problem.line))
+    try:
+        key = _key(config, vendor, base) if with_key and vendor else None
+    except JobError as error:
+        raise JobError(str(path), [_placed(problem, lines) for problem in error.problems]) from None
+    return Job(config, path, base, vendor, key, now, lines)
+
+
+def _as_texts(overrides: Mapping[str, object], where: str) -> dict[str, str]:
+    """
+    Values of variables as `--set` would give them; what no command line can say is refused.
+    """
+    problems = [
+        Problem(0, f"set {name}", f"is a {type(value).__name__}, expected text, a number or a day")
+        for name, value in overrides.items()
+        if isinstance(value, bool | datetime) or not isinstance(value, str | int | float | date)
+    ]
+    if problems:
+        raise JobError(where, problems)
+    return {str(name): str(value) for name, value in overrides.items()}
+
+
+def _placed(problem: Problem, lines: Lines) -> Problem:
+    """
+    *problem* with the line of its setting.
+    """
+    return replace(problem, line=lines.of(tuple(problem.key.split("."))))
 
 
 def _read(path: Path) -> str:
@@ -247,6 +301,5 @@ def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Prob
 
 def _key(config: JobConfig, vendor: Vendor, base: Path) -> Secret:
     if config.provider.key_file:
-        # As it is written, if there is no such home: then it cannot be opened, and that is told.
-        return key_from_file(os.path.join(base, os.path.expanduser(config.provider.key_file)))  # noqa: PTH111, PTH118 - see above
+        return key_from_file(config.provider.key_file, base)
     return key_from_environment(config.provider.key_env or vendor.key_env, os.environ)

@@ -24,7 +24,7 @@ from batchrank.errors import ChangedError, OutputError
 from batchrank.events import Event, Noticed, Reporter
 from batchrank.job.loading import Job
 from batchrank.source.files import differences, look
-from batchrank.source.parquet import ParquetSource, open_source
+from batchrank.source.parquet import ParquetSource
 from batchrank.store.disk import Lock, make_folder
 from batchrank.store.ledger import Ledger
 from batchrank.store.output import OutputFolder, StateFolder, some, unfit
@@ -91,7 +91,7 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
         NotReady, SourceError: the source.
         OutputError, ChangedError, AlreadyRunning, StorageError: the output and its state.
     """
-    source = open_source(job.config.source, job.base)
+    source = job.open_source()
     _check_apart(job, source)
     state = job.state
     state.prepare()
@@ -260,8 +260,7 @@ def refusal(
     if not changes:
         return None
     return ChangedError(
-        f"{job.output} was begun with other settings or another source:\n  "
-        + "\n  ".join(changes),
+        f"{job.output} was begun with other settings or another source:\n  " + "\n  ".join(changes),
         "undo the change, name another output.path, or set the old output aside with --restart"
         + ("; a mended source file is taken with --accept FILE" if _only_files(changes) else ""),
     )

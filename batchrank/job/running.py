@@ -75,6 +75,9 @@ def run(
     Raises:
         BatchrankError: it could not begin; nobody was called.
     """
+    if limit is not None and limit < 1:
+        problem = Problem(0, "limit", f"is {limit}: no group would be done", "at least 1, or None")
+        raise JobError("batchrank.run", [problem])
     loaded = job if isinstance(job, Job) else load(job, set)
     wishes = Wishes(limit, retry_rejects, tuple(accept), restart)
     return _outside_of_loops(lambda: _run(loaded, wishes, Chorus(listeners)), wishes.interrupted)
@@ -182,6 +185,7 @@ def _noted(world: World, done: Positions) -> Iterator[Callable[[Exit, str], None
     and not spent; without it the run counts as killed.
     """
     lost = _count_as_lost(world)
+    world.ledger.set_meta({"retries_rejects": world.wishes.retry_rejects})  # for `status`
     world.ledger.start_run(
         time.time(),
         os.getpid(),

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from batchrank.events import Event, GroupRejected, Noticed, ReporterFailed
 from batchrank.observe.pulse import Pulse
-from batchrank.observe.report import as_shown
+from batchrank.observe.report import FAILURE_WORDS, as_shown, in_words
 
 REFRESHES_PER_S = 4
 REJECTS_SHOWN = 20
@@ -120,7 +120,7 @@ def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
     """
     rate = pulse.started.rate_per_s if pulse.started else None
     limit = f" of {rate:,.1f} allowed" if rate else ""
-    failures = ", ".join(f"{n:,} {name}" for name, n in pulse.failures.most_common()) or "none"
+    failures = in_words(dict(pulse.failures.most_common()), FAILURE_WORDS) or "none"
     shown = [
         ("groups", f"{pulse.done:,} of {pulse.target:,}{_rejects(pulse)}"),
         ("speed", f"{pulse.groups_per_s:,.1f} groups/s{limit}, {pulse.in_flight} in flight"),

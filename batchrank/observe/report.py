@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from unicodedata import category
 
+from batchrank.errors import Exit
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -33,6 +35,7 @@ class Summary:
     done: int = 0
     ranked: int = 0
     rejected: int = 0
+    rejected_max: int = 0
     empty: int = 0
     candidates: int = 0
     rejects_by_kind: Mapping[str, int] = field(default_factory=dict)
@@ -78,9 +81,10 @@ class Summary:
 
     def _lines(self) -> list[tuple[str, str]]:
         return [
-            ("job", f"{self.job}: {self.ended}{f' ({self.reason})' if self.reason else ''}"),
+            ("job", f"{self.job}: {self._ended()}"),
+            ("next", RETRY if self._has_too_many_rejects() else ""),
             ("groups", self._groups()),
-            ("rejects", _counts(self.rejects_by_kind)),
+            ("rejects", in_words(self.rejects_by_kind, REJECT_WORDS)),
             ("calls", self._calls()),
             ("cost", self._cost()),
             ("lost", self._lost()),
@@ -92,13 +96,22 @@ class Summary:
             *(("note", note) for note in self.notes),
         ]
 
+    def _ended(self) -> str:
+        if self._has_too_many_rejects():
+            now = "" if self.calls_now else "; nobody was called now"
+            return f"{too_many_rejects(self.rejected, self.rejected_max)}{now}"
+        return f"{self.ended}{f' ({self.reason})' if self.reason else ''}"
+
+    def _has_too_many_rejects(self) -> bool:
+        return self.exit_code == Exit.REJECTS
+
     def _groups(self) -> str:
         ranked = f"{self.ranked:,} ranked ({self.candidates:,} candidates)"
         ends = f"{ranked}, {self.rejected:,} rejected, {self.empty:,} empty"
         return f"{self.done:,} of {self.groups:,} done: {ends}"
 
     def _calls(self) -> str:
-        failed = _counts(self.calls_failed)
+        failed = in_words(self.calls_failed, FAILURE_WORDS)
         repeated = f"{self.calls_repeated:,} repeated{f'; failed: {failed}' if failed else ''}"
         return f"{self.calls_now:,} now, {self.calls:,} in all, {repeated}"
 
@@ -118,7 +131,66 @@ class Summary:
 
     def _output(self) -> str:
         success = "_SUCCESS" if self.success else "no _SUCCESS"
-        return f"{self.output}: {self.parts} parts, {self.rows:,} rows, {success}"
+        parts, rows = counted(self.parts, "part"), counted(self.rows, "row")
+        return f"{self.output}: {parts}, {rows}, {success}"
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+FAILURE_WORDS = {
+    "never_sent": "never sent",
+    "throttled": "told to slow down",
+    "unknown": "perhaps billed (no clear answer)",
+    "bad_reply": "answered wrongly (perhaps billed)",
+    "bad_group": "refused by the provider for the content",
+    "fatal": "refused for good (key, credit, model or address)",
+}
+"""What became of failed calls, behind their number."""
+
+REJECT_WORDS = {
+    "empty_query": "with an empty query",
+    "flawed": "flawed in the source",
+    "bad_group": "refused by the provider for the content",
+    "bad_reply": "answered wrongly each time",
+    "unknown": "without a clear answer",
+    "throttled": "told to slow down each time",
+}
+"""Why groups were rejected, behind their number."""
+
+RETRY = "`batchrank run --retry-rejects` asks about them again; output.rejected_max allows more"
+
+
+def too_many_rejects(rejected: int, allowed: int) -> str:
+    """
+    How an output ended that is whole and lacks too much.
+    """
+    groups, are = counted(rejected, "group"), "is" if rejected == 1 else "are"
+    return f"finished, but {groups} {are} rejected where {allowed:,} are allowed"
+
+
+def in_words(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
+    """
+    `3 told to slow down, 1 never sent`: *counts* by kind as people say it.
+    """
+    return ", ".join(f"{n:,} {words.get(kind, kind)}" for kind, n in counts.items() if n)
+
+
+def counted(number: int, thing: str) -> str:
+    """
+    `1 part`, `2 parts`.
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def size(size_bytes: float) -> str:
+    """
+    So many bytes in a unit that fits.
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:,.0f} {unit}" if unit == "bytes" else f"{size_bytes:,.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} TB"
 
 
 def as_shown(text: str) -> str:
@@ -132,7 +204,3 @@ def as_shown(text: str) -> str:
 
 
 _STAND_IN = "\N{REPLACEMENT CHARACTER}"
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)

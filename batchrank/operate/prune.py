@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from batchrank.errors import OutputError
 from batchrank.job import Job
+from batchrank.observe.report import counted, size
 from batchrank.store.disk import Lock
 from batchrank.store.ledger import Ledger
-from batchrank.store.output import OutputFolder
+from batchrank.store.output import OutputFolder, part_file, some
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,23 @@ class Pruned:
     groups: int
     before_bytes: int
     after_bytes: int
+
+    @property
+    def freed_bytes(self) -> int:
+        """
+        How much smaller the ledger is now.
+        """
+        return max(0, self.before_bytes - self.after_bytes)
+
+    def as_text(self) -> str:
+        """
+        A line for people.
+        """
+        if not self.groups:
+            return f"nothing to prune; the ledger takes {size(self.after_bytes)}"
+        freed = f"{size(self.freed_bytes)} freed" if self.freed_bytes else "no room to free"
+        groups = counted(self.groups, "group")
+        return f"pruned {groups}: {freed}, the ledger takes {size(self.after_bytes)} now"
 
 
 def prune(job: Job) -> Pruned:
@@ -56,6 +74,7 @@ def _check_finished(job: Job, ledger: Ledger) -> None:
         raise OutputError(f"{job.output} has no _SUCCESS: it is not finished", "run it first")
     if damaged := output.damaged(ledger.parts()):
         raise OutputError(
-            f"parts {damaged[:10]} are damaged or missing, and only the ledger can mend them",
+            f"{some([part_file(number) for number in damaged])}: damaged or missing, and only the"
+            " ledger can mend that",
             "run the job: it renders them again without a call",
         )

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from batchrank.domain import Price
 from batchrank.errors import JobError, Problem
 from batchrank.events import Reporter
 from batchrank.job import Job
 from batchrank.job import run as run_job
 from batchrank.observe.report import Summary
-from batchrank.operate.serve import server
+from batchrank.operate.serve import options, read, server
 from batchrank.wire.auth import Secret
 
 LATENCY = "lognormal:0.15,0.4"
@@ -28,56 +29,73 @@ LATENCY = "lognormal:0.15,0.4"
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
     """
-    How the rehearsal went: our summary, and what the server saw and would have charged.
+    How the rehearsal went: our summary, and what the server saw and would have charged at *price*.
     """
 
     summary: Summary
     server: dict[str, Any]
+    price: Price | None
 
     def as_text(self) -> str:
         """
         Some lines for people.
         """
         seen = self.server
-        bill = sum(account["nano_usd"] for account in seen["bill"].values()) / 1e9
+        owed = sum(account["nano_usd"] for account in seen["bill"].values()) / 1e9
+        bill = f"${owed:,.4f}" if self.price else "no price is known: state it in [provider.price]"
         refused = seen["limit_refusals"]
-        calls = f"saw {seen['calls']:,} calls, billed {seen['billed_calls']:,} (${bill:,.4f})"
+        calls = f"saw {seen['calls']:,} calls, billed {seen['billed_calls']:,} ({bill})"
         limits = f"refused {refused:,} for its limit, {seen['in_flight_max']} at once at most"
         return f"{self.summary.as_text()}\nserver   {calls}, {limits}"
 
 
 def rehearse(
     job: Job,
-    options: Sequence[str],
+    dials: Mapping[str, object],
     *,
     limit: int | None = None,
     listeners: Sequence[Reporter] = (),
 ) -> Rehearsal:
     """
-    Run *job* (loaded without its key) against a server started with *options* of `serve`.
+    Run *job* (loaded without its key) against a server that has its limits and its price.
+
+    *dials* are turned beyond that, written as for `batchrank serve`.
 
     Raises:
-        JobError: the job's scorer is in process, so there is nothing to rehearse.
+        JobError: a dial is wrong, or the scorer is in process and there is nothing to rehearse.
         BatchrankError: as a run of the job would.
     """
     if job.vendor is None:
         problem = Problem(0, "provider.name", "needs no server: there is nothing to rehearse")
         raise JobError(str(job.file), [problem], "run it: it costs nothing")
+    turned = {**_as_the_job_says(job), **dials}
+    read(turned)  # before a process is started that could not say it better
     folder = job.state.path.parent / f"rehearsal-{job.state.path.name}"
     shutil.rmtree(folder, ignore_errors=True)
-    with server([*_as_the_job_says(job), *options]) as running:
+    with server(options(turned)) as running:
         rehearsed = _redirected(job, running.base_url, str(folder))
         summary = run_job(rehearsed, limit=limit, listeners=listeners)
-        return Rehearsal(summary, running.account())
+        return Rehearsal(summary, running.account(), job.price)
 
 
-def _as_the_job_says(job: Job) -> list[str]:
-    options = ["--latency", LATENCY]
+def _as_the_job_says(job: Job) -> dict[str, object]:
+    dials: dict[str, object] = {"latency": LATENCY, **_price(job.price)}
     limits = job.config.limits
-    for name, rate in (("limit", limits.request_limit), ("document-limit", limits.document_limit)):
+    for name, rate in (("limit", limits.request_limit), ("document_limit", limits.document_limit)):
         if rate is not None:
-            options += [f"--{name}", f"sliding:{rate.count!r}/{rate.period_s!r}s"]
-    return options
+            dials[name] = f"sliding:{rate.count!r}/{rate.period_s!r}s"
+    return dials
+
+
+def _price(price: Price | None) -> dict[str, object]:
+    """
+    The server bills at the price that `plan` reckons with; where none is known it names none.
+    """
+    if price is None:
+        return {"price": "0/unit", "usage": "no-cost"}
+    if price.usd_per_search_unit is not None:
+        return {"price": f"{price.usd_per_search_unit!r}/unit"}
+    return {"price": f"{price.usd_per_million_tokens!r}/mtok"}
 
 
 def _redirected(job: Job, base_url: str, folder: str) -> Job:

@@ -1,7 +1,8 @@
 """
 Run the embedded server, in this process or in another one.
 
-Owns the wiring of the server with its scorer, and the life of a server that serves one rehearsal.
+Owns the wiring of the server with its scorer, what its dials are called as options of the command,
+and the life of a server that serves one rehearsal.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
-from batchrank.errors import RehearsalError
+from batchrank.errors import JobError, RehearsalError
 from batchrank.local import lexical
 from batchrank.rehearsal import Dials, hashed_scores, turned
 from batchrank.rehearsal import run as run_server
@@ -26,6 +27,40 @@ SCORERS: Mapping[str, Callable[[str, Sequence[str]], list[float]]] = {
 }
 
 START_S_MAX = 30.0
+
+WHERE = "the embedded server's options"
+
+
+def option(dial: str) -> str:
+    """
+    What a dial is called on the command line.
+    """
+    return "--fault" if dial == "faults" else f"--{dial.replace('_', '-')}"
+
+
+def read(dials: Mapping[str, object]) -> Dials:
+    """
+    The dials as a person wrote them on the command line; what is wrong is told by its option.
+
+    Raises:
+        JobError: with every problem, if there is any.
+    """
+    try:
+        return turned(Dials(), dials)
+    except JobError as error:
+        problems = [replace(problem, key=option(problem.key)) for problem in error.problems]
+        raise JobError(WHERE, problems) from None
+
+
+def options(dials: Mapping[str, object]) -> list[str]:
+    """
+    Dials as options of `batchrank serve`; a list is an option that comes several times.
+    """
+    words = []
+    for dial, value in dials.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [option(dial), str(each)]
+    return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +109,7 @@ def serve(
         ready(Server(f"http://{shown}:{bound}/api/v1", f"http://{shown}:{bound}/admin"))
 
     run_server(
-        turned(Dials(), dials),
+        read(dials),
         SCORERS[scorer],
         host=host,
         port=port,

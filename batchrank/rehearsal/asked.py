@@ -2,8 +2,8 @@
 What a rerank request must look like: OpenRouter's request schema as a table of types.
 
 Owns the reading and checking of request bodies. The source is OpenRouter's OpenAPI document of
-2026-08-22; `provider.options` is from its Python SDK 1.3.84. Fields at the top that the schema does
-not name are let through, as it says.
+2026-08-22; `user`, `trace`, `session_id` and `provider.options` are from its Python SDK 1.3.84.
+Fields at the top that neither names are let through, as the schema says.
 
 A body that does not fit is a `Refused` with words for a person; what status and body that makes is
 for `replies` to say.
@@ -75,8 +75,11 @@ class _Body(msgspec.Struct):
     model: str
     query: str
     documents: Annotated[list[str | Rich], Meta(min_length=1)]
-    top_n: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    top_n: Annotated[int, Meta(ge=1)] | Annotated[float, Meta(ge=1)] | UnsetType = UNSET
     provider: _Preferences | None = None
+    user: str | UnsetType = UNSET
+    session_id: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    trace: dict[str, Any] | UnsetType = UNSET
 
 
 _read = msgspec.json.Decoder(_Body).decode
@@ -118,7 +121,9 @@ def read(content_type: str, body: bytes) -> Asked | Refused:
         return Refused(f"Invalid request parameters: {error}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Refused(f"The body is not JSON: {error}")
-    top_n = None if asked.top_n is UNSET else asked.top_n
+    if isinstance(asked.top_n, float) and not asked.top_n.is_integer():
+        return Refused("Invalid request parameters: Expected `int` - at `$.top_n`")
+    top_n = None if asked.top_n is UNSET else int(asked.top_n)  # to JSON Schema, 1.0 is an integer
     texts = [document for document in asked.documents if type(document) is str]
     if len(texts) < len(asked.documents):
         if refused := _refused_document(asked.documents):

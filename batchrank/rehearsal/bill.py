@@ -21,7 +21,7 @@ PRICE = Price(usd_per_search_unit=0.001, source="the rehearsal server")
 """What a model costs that is in no table."""
 
 PRICES: Mapping[str, Price] = OPENROUTER.prices
-"""What models cost unless the server is told otherwise."""
+"""What models cost unless the dial says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

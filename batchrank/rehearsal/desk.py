@@ -15,21 +15,29 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from math import ceil, inf
+from math import ceil, floor, inf
 
-from batchrank.domain import Price
 from batchrank.rehearsal import replies
 from batchrank.rehearsal.asked import Asked, Refused, read
 from batchrank.rehearsal.bill import PRICE, PRICES, Charge, charge
 from batchrank.rehearsal.dials import Dials, RetryAfter
-from batchrank.rehearsal.faults import MANNERS, STATUSES, Fault, Manner, chance, decide, is_billed
+from batchrank.rehearsal.faults import (
+    HINTED,
+    MANNERS,
+    STATUSES,
+    Fault,
+    Manner,
+    chance,
+    decide,
+    is_billed,
+)
 from batchrank.rehearsal.limits import Limit, LimitDial, limit_of
 from batchrank.rehearsal.replies import JSON_TYPE, Headers
 from batchrank.rehearsal.scorers import Score
 from batchrank.rehearsal.tally import Tally
 
 HINT_S = 1.0
-"""How long a 429 that is a fault asks to stay away; one of a limit knows better."""
+"""How long a 429 or 503 that is a fault asks to stay away; one of a limit knows better."""
 
 ABSURD = (b"999999999", b"-5", b"NaN", b"1e400", b"soon", b"")
 """What an absurd Retry-After says, by turns."""
@@ -82,15 +90,11 @@ class Desk:
         dials: Dials,
         score: Score,
         *,
-        prices: Mapping[str, Price] = PRICES,
-        price: Price = PRICE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tally = Tally()
         self.clock = clock
         self._score = score
-        self._prices = prices
-        self._price = price
         self._dials = dials
         self._limits = _limits_of(dials)
 
@@ -129,7 +133,8 @@ class Desk:
         error = fault if fault is not None and fault in STATUSES else None
         if error and not is_billed(STATUSES[error]):
             return self._turned_away(call, asked, key, error)
-        cost = charge(asked.query, asked.texts, self._prices.get(asked.model, self._price))
+        price = self._dials.price or PRICES.get(asked.model, PRICE)
+        cost = charge(asked.query, asked.texts, price)
         if not self._charged(key, cost):
             return refusal(402, *replies.MESSAGES[Fault.NO_CREDIT])
         if error:
@@ -154,11 +159,12 @@ class Desk:
     def _limited(self, call: Call, asked: Asked) -> Fate | None:
         amounts = (1, len(asked.documents))
         held = [(limit, n) for limit, n in zip(self._limits, amounts, strict=True) if limit]
-        wait_s = max((limit.wait_s(n, call.at_s) for limit, n in held), default=0.0)
-        if wait_s > 0:
+        waits = [limit.wait_s(n, call.at_s) for limit, n in held]
+        if any(waits):
             self.tally.limit_refusals += 1
-            hint = _hint(self._dials.retry_after, wait_s, call.number)
-            return refusal(429, *replies.MESSAGES[Fault.THROTTLED], headers=hint)
+            hint = _hint(self._dials.retry_after, max(waits), call.number)
+            headers = (*hint, *_described(self._dials.limit, waits[0]))
+            return refusal(429, *replies.MESSAGES[Fault.THROTTLED], headers=headers)
         for limit, n in held:
             limit.take(n, call.at_s)
         most = self._dials.concurrency_max
@@ -172,9 +178,10 @@ class Desk:
             location = (b"location", replies.ELSEWHERE.encode())
             return Fate(STATUSES[fault], headers=(location,), fault=fault)
         headers: Headers = ()
-        if fault is Fault.THROTTLED:
-            headers = _hint(self._dials.retry_after, HINT_S, call.number)
-        body = replies.fault_body(fault, asked, key)
+        wait_s = None
+        if fault in HINTED and self._dials.retry_after is not RetryAfter.ABSENT:
+            headers, wait_s = _hint(self._dials.retry_after, HINT_S, call.number), int(HINT_S)
+        body = replies.fault_body(fault, asked, key, wait_s)
         return Fate(STATUSES[fault], body, (JSON_TYPE, *headers), fault)
 
     def _charged(self, key: str, cost: Charge) -> bool:
@@ -232,7 +239,7 @@ def _key(headers: Mapping[bytes, bytes]) -> str:
 
 def _hint(kind: RetryAfter, wait_s: float, number: int) -> Headers:
     """
-    How a 429 says to come back in *wait_s*; infinity is never, and nothing is said about it.
+    How a 429 or 503 says to come back in *wait_s*; infinity is never, and nothing is said about it.
     """
     if kind is RetryAfter.ABSURD:
         return ((b"retry-after", ABSURD[number % len(ABSURD)]),)
@@ -244,3 +251,15 @@ def _hint(kind: RetryAfter, wait_s: float, number: int) -> Headers:
         at = formatdate(time.time() + ceil(wait_s), usegmt=True)
         return ((b"retry-after", at.encode()),)
     return ((b"retry-after", b"%d" % ceil(wait_s)),)
+
+
+def _described(dial: LimitDial | None, wait_s: float) -> Headers:
+    """
+    The limit of requests, if that is what was hit, in the headers that OpenRouter has for it. The
+    unit of the last one is not documented: milliseconds since 1970 is what public logs show.
+    """
+    if dial is None or wait_s <= 0:
+        return ()
+    reset_ms = ceil((time.time() + wait_s) * 1000)
+    told = {"limit": floor(dial.rate.count), "remaining": 0, "reset": reset_ms}
+    return tuple((f"x-ratelimit-{name}".encode(), b"%d" % value) for name, value in told.items())

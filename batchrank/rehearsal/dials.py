@@ -3,8 +3,8 @@ Everything that can be set on the rehearsal server, and how a person writes it.
 
 Owns the compact forms of the command line and of `POST /admin/dials`, which are the same: a latency
 is `0.15`, `0.1..0.3` or `lognormal:0.15,0.6`, a limit `1000/min` or `bucket:50/10s,5`, a fault
-`429:0.01`, `529@17,40`, `503@100..200` or `400=some text`. Whatever is wrong is told together, with
-a remedy.
+`429:0.01`, `529@17,40`, `503@100..200` or `400=some text`, a price `0.002/unit` or `0.05/mtok`.
+Whatever is wrong is told together, with a remedy.
 
 Nothing here acts: `server` does what the dials say.
 """
@@ -19,14 +19,17 @@ from math import ceil, exp, inf, isfinite, log
 from statistics import NormalDist
 from typing import Any, TypeVar
 
-from batchrank.config.wording import nearest
-from batchrank.domain import RateLimit
+from batchrank.config.values import nearest
+from batchrank.domain import Price, RateLimit
 from batchrank.errors import JobError, Problem
 from batchrank.rehearsal.faults import Fault, FaultRule
 from batchrank.rehearsal.limits import LimitDial, LimitKind
 from batchrank.rehearsal.replies import UsageTold
 
 WHERE = "the rehearsal server's dials"
+
+USD_MAX = 1e6
+"""The highest price that a job file can state."""
 
 
 # --- what can be set ------------------------------------------------------------------------------
@@ -91,7 +94,7 @@ Latency = Fixed | Uniform | LogNormal
 
 class RetryAfter(StrEnum):
     """
-    How a 429 says when to come back.
+    How a 429 or a 503 says when to come back.
     """
 
     ABSENT = "absent"
@@ -110,10 +113,11 @@ class Dials:
         seed: decides everything that looks random.
         latency: of calls that are worked on.
         limit, document_limit: of requests and of documents; beyond them, 429.
-        retry_after: how a 429 says when to come back.
+        retry_after: how a 429 or a 503 says when to come back.
         concurrency_max: more calls at once than this, and there is a 529.
         faults: the first rule that hits a call decides.
         slow_body_s: how long a dripping body takes.
+        price: what every model costs; None is what each is known to cost.
         usage: what replies say about their bill.
         models: those that exist; empty is any.
         keys: those that are known; empty is any that is not empty.
@@ -129,6 +133,7 @@ class Dials:
     concurrency_max: int | None = None
     faults: tuple[FaultRule, ...] = ()
     slow_body_s: float = 10.0
+    price: Price | None = None
     usage: UsageTold = UsageTold.ALL
     models: frozenset[str] = frozenset()
     keys: frozenset[str] = field(default=frozenset(), repr=False)
@@ -277,7 +282,7 @@ def _choice(kind: type[_E]) -> Callable[[object], _E]:
     return read
 
 
-# --- latencies, limits, faults --------------------------------------------------------------------
+# --- latencies, limits, prices, faults ------------------------------------------------------------
 
 _PERIODS_S = {
     **dict.fromkeys(("s", "sec", "second"), 1.0),
@@ -287,9 +292,10 @@ _PERIODS_S = {
 }
 
 _LIMIT = re.compile(
-    r"(?:(?P<kind>\w+):)?(?P<count>[\d.]+(?:e\+?\d+)?)"
-    r"/(?P<times>[\d.]+(?:e\+?\d+)?)?(?P<unit>[a-z]+)(?:,(?P<burst>\d+))?"
+    r"(?:(?P<kind>\w+):)?(?P<count>[\d.]+(?:e[+-]?\d+)?)"
+    r"/(?P<times>[\d.]+(?:e[+-]?\d+)?)?(?P<unit>[a-z]+)(?:,(?P<burst>\d+))?"
 )
+_PRICE = re.compile(r"(?P<usd>[\d.]+(?:e[+-]?\d+)?)/(?P<per>unit|mtok)")
 _FAULT = re.compile(r"(?P<name>[a-z0-9-]+)(?:(?P<how>[:@=])(?P<value>.*))?", re.DOTALL)
 
 
@@ -356,6 +362,18 @@ def _fault(given: object) -> FaultRule:
             return FaultRule(kind, odds=1.0)
 
 
+def _price(given: object) -> Price:
+    text = _text(given)
+    read = _PRICE.fullmatch(text)
+    if read is None:
+        remedy = "US dollars: 0.002/unit for a search unit, 0.05/mtok for a million tokens"
+        raise _Wrong(f"is {text[:60]!r}, expected a price", remedy)
+    usd = _number(read["usd"], most=USD_MAX)
+    if read["per"] == "unit":
+        return Price(usd_per_search_unit=usd, source=WHERE)
+    return Price(usd_per_million_tokens=usd, source=WHERE)
+
+
 def _span(text: str) -> tuple[int, float]:
     first, dots, last = text.partition("..")
     try:
@@ -382,6 +400,7 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "concurrency_max": lambda given: _whole(given, at_least=1),
     "faults": _faults,
     "slow_body_s": _number,
+    "price": _price,
     "usage": _choice(UsageTold),
     "models": _names,
     "keys": _names,

@@ -22,17 +22,24 @@ class Fault(StrEnum):
     """
 
     BAD_REQUEST = "400"
+    NO_MODEL = "400-model-not-found"
     UNAUTHORIZED = "401"
     NO_CREDIT = "402"
     KEY_LIMIT = "403-key"
     MODERATION = "403-moderation"
+    NOT_FOUND = "404"
+    NO_ENDPOINTS = "404-no-endpoints"
+    PRIVACY = "404-privacy-restricted"
     TIMED_OUT = "408"
     TOO_LARGE = "413"
+    UNPROCESSABLE = "422"
     THROTTLED = "429"
+    CAPACITY = "429-capacity-exhausted"
     QUOTA = "429-quota"
     SERVER = "500"
     BAD_GATEWAY = "502"
     UNAVAILABLE = "503"
+    TEMPORARY = "503-temporarily-unavailable"
     GATEWAY_TIMEOUT = "504"
     EDGE_TIMEOUT = "524"
     OVERLOADED = "529"
@@ -57,17 +64,24 @@ class Fault(StrEnum):
 
 STATUSES: Mapping[Fault, int] = {
     Fault.BAD_REQUEST: 400,
+    Fault.NO_MODEL: 400,
     Fault.UNAUTHORIZED: 401,
     Fault.NO_CREDIT: 402,
     Fault.KEY_LIMIT: 403,
     Fault.MODERATION: 403,
+    Fault.NOT_FOUND: 404,
+    Fault.NO_ENDPOINTS: 404,
+    Fault.PRIVACY: 404,
     Fault.TIMED_OUT: 408,
     Fault.TOO_LARGE: 413,
+    Fault.UNPROCESSABLE: 422,
     Fault.THROTTLED: 429,
+    Fault.CAPACITY: 429,
     Fault.QUOTA: 429,
     Fault.SERVER: 500,
     Fault.BAD_GATEWAY: 502,
     Fault.UNAVAILABLE: 503,
+    Fault.TEMPORARY: 503,
     Fault.GATEWAY_TIMEOUT: 504,
     Fault.EDGE_TIMEOUT: 524,
     Fault.OVERLOADED: 529,
@@ -75,6 +89,9 @@ STATUSES: Mapping[Fault, int] = {
     Fault.REDIRECT: 307,
 }
 """The faults that answer with an error status; every other one begins as a 200."""
+
+HINTED = frozenset({Fault.THROTTLED, Fault.CAPACITY, Fault.UNAVAILABLE, Fault.TEMPORARY})
+"""The faults that say when to come back: OpenRouter documents it for 429 and 503."""
 
 
 class Manner(Enum):

@@ -3,7 +3,8 @@ What the server answers: rerank replies, error bodies, and how each fault spoils
 
 Owns every body as bytes. Replies follow OpenRouter's OpenAPI document of 2026-08-22: results sorted
 by relevance, documents always echoed. Error bodies are `{"error": {"code", "message", "metadata"}}`
-with the typed code of its page "Errors and debugging" in `metadata.error_type`.
+with the typed code of its page "Errors and debugging" in `metadata.error_type`; where a model is
+not available they have the other form of that page, with `availability` and without `code`.
 
 Pure functions: what is asked and what was decided are arguments.
 """
@@ -212,21 +213,44 @@ MESSAGES: Mapping[Fault, tuple[str, str]] = {
         "Insufficient credits. Add more using https://openrouter.ai/credits",
         "payment_required",
     ),
+    Fault.NO_MODEL: ("{model} is not a valid model ID", "invalid_request"),
     Fault.KEY_LIMIT: ("Key limit exceeded (daily limit)", "permission_denied"),
     Fault.MODERATION: ("Input was flagged", "content_policy_violation"),
+    Fault.NOT_FOUND: ("Resource not found", "not_found"),
+    Fault.NO_ENDPOINTS: ("No endpoints found for {model}.", "not_found"),
+    Fault.PRIVACY: (
+        "No endpoints for {model} match your data policy (zero data retention).",
+        "not_found",
+    ),
     Fault.TIMED_OUT: ("Your request timed out", "timeout"),
     Fault.TOO_LARGE: ("Payload too large", "payload_too_large"),
+    Fault.UNPROCESSABLE: ("Unprocessable Entity", "unprocessable"),
     Fault.THROTTLED: ("Rate limit exceeded", "rate_limit_exceeded"),
+    Fault.CAPACITY: ("All providers for {model} are at capacity.", "rate_limit_exceeded"),
     Fault.QUOTA: ("You exceeded your current quota", "insufficient_quota"),
     Fault.SERVER: ("Internal Server Error", "server"),
     Fault.BAD_GATEWAY: ("Provider returned error", "provider_unavailable"),
     Fault.UNAVAILABLE: ("Service temporarily unavailable", "provider_overloaded"),
+    Fault.TEMPORARY: ("Service temporarily unavailable", "provider_overloaded"),
     Fault.GATEWAY_TIMEOUT: ("Provider timed out", "timeout"),
     Fault.EDGE_TIMEOUT: ("Request timed out. Please try again later.", "timeout"),
     Fault.OVERLOADED: ("Provider returned error", "provider_overloaded"),
     Fault.ECHO_KEY_ERROR: ("Upstream refused Authorization: Bearer {key}", "provider_unavailable"),
 }
 """The words and the typed code of every fault that answers with an error; a redirect has none."""
+
+AVAILABILITY: Mapping[Fault, Mapping[str, object]] = {
+    Fault.NO_MODEL: {"code": "model_not_found", "retryable": False},
+    Fault.NO_ENDPOINTS: {"code": "no_endpoints", "retryable": False},
+    Fault.PRIVACY: {
+        "code": "privacy_restricted",
+        "retryable": False,
+        "excluded_by": ["data_policy:zdr"],
+    },
+    Fault.CAPACITY: {"code": "capacity_exhausted", "retryable": True},
+    Fault.TEMPORARY: {"code": "temporarily_unavailable", "retryable": True},
+}
+"""The faults that say of the model when, or whether ever, it can be had."""
 
 
 def error(code: int, message: str, error_type: str, **metadata: object) -> bytes:
@@ -237,11 +261,14 @@ def error(code: int, message: str, error_type: str, **metadata: object) -> bytes
     return _encode({"error": {"code": code, "message": message, "metadata": told}})
 
 
-def fault_body(fault: Fault, asked: Asked, key: str) -> bytes:
+def fault_body(fault: Fault, asked: Asked, key: str, wait_s: int | None = None) -> bytes:
     """
-    The error body of a fault that answers with an error status.
+    The error body of a fault that answers with an error status; *wait_s* is when to come back.
     """
-    message, error_type = MESSAGES[fault]
+    words, error_type = MESSAGES[fault]
+    message = words.replace("{key}", key).replace("{model}", asked.model)
+    if fault in AVAILABILITY:
+        return _unavailable(fault, message, error_type, asked.model, wait_s)
     more: dict[str, object] = {}
     if fault is Fault.MODERATION:
         more = {
@@ -250,4 +277,24 @@ def fault_body(fault: Fault, asked: Asked, key: str) -> bytes:
             "provider_name": PROVIDER,
             "model_slug": asked.model,
         }
-    return error(STATUSES[fault], message.replace("{key}", key), error_type, **more)
+    return error(STATUSES[fault], message, error_type, **more)
+
+
+def _unavailable(
+    fault: Fault, message: str, error_type: str, model: str, wait_s: int | None
+) -> bytes:
+    told = AVAILABILITY[fault]
+    docs_url = f"https://openrouter.ai/docs/errors#{told['code']}"
+    availability = {**told, "requested_models": [model], "docs_url": docs_url}
+    if wait_s is not None:
+        availability["retry_after"] = wait_s
+    return _encode(
+        {
+            "error": {
+                "message": message,
+                "error_type": error_type,
+                "http_status": STATUSES[fault],
+                "availability": availability,
+            }
+        }
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -24,10 +25,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from batchrank.domain import Price
 from batchrank.errors import PortInUse
 from batchrank.rehearsal.app import Rehearsal
-from batchrank.rehearsal.bill import PRICE, PRICES
 from batchrank.rehearsal.desk import Desk
 from batchrank.rehearsal.dials import Dials
 from batchrank.rehearsal.scorers import Score
@@ -39,6 +38,19 @@ KEEP_ALIVE_S = 75
 """How long an idle connection stays open, as nginx has it."""
 
 BACKLOG = 2048
+
+ANOTHER_PORT = "choose another port: 0 is any that is free"
+ANOTHER_HOST = "choose another host: 127.0.0.1 is this machine alone, 0.0.0.0 all its addresses"
+
+NO_PLACE: Mapping[int | None, tuple[str, str]] = {
+    errno.EADDRINUSE: (
+        "another program listens there already",
+        f"stop that program, or {ANOTHER_PORT}",
+    ),
+    errno.EACCES: ("this user may not listen there", ANOTHER_PORT),
+    errno.EADDRNOTAVAIL: ("this machine does not have that address", ANOTHER_HOST),
+}
+"""Why nobody can listen somewhere, and what to do, by the system's number for it."""
 
 
 class Connection(HttpToolsProtocol):
@@ -66,20 +78,17 @@ async def serve(
     stop: asyncio.Event | None = None,
     until_stdin_closes: bool = False,
     grace_s: float = GRACE_S,
-    prices: Mapping[str, Price] = PRICES,
-    price: Price = PRICE,
 ) -> None:
     """
     Serve until *stop* is set, standard input ends (if asked for), or the task is cancelled.
 
     *ready* is told the port once connections are accepted; port 0 is any free one. *score* is asked
-    for every reply's numbers, *prices* by model, and *price* for other models, for the bill. Once
-    told to stop, calls under way get *grace_s* to come home.
+    for every reply's numbers. Once told to stop, calls under way get *grace_s* to come home.
 
     Raises:
         PortInUse: if the server cannot listen there.
     """
-    app = Rehearsal(Desk(dials, score, prices=prices, price=price))
+    app = Rehearsal(Desk(dials, score))
     state = ServerState()
     listener = await _listen(app, state, host, port)
     stop = stop or asyncio.Event()
@@ -138,15 +147,21 @@ async def _listen(app: Rehearsal, state: ServerState, host: str, port: int) -> a
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    where = f"cannot listen on {host} port {port}"
+    if not 0 <= port < 65_536:
+        raise PortInUse(f"{where}: ports go from 0 to 65535", ANOTHER_PORT)
     try:
-        if not 0 <= port < 65_536:
-            raise OSError("ports go from 0 to 65535")
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise PortInUse(
-            f"cannot listen on {host} port {port}: {error}",
-            "choose another port, or 0 for any that is free",
-        ) from error
+    except (OSError, UnicodeError) as error:
+        why, remedy = _no_place(error)
+        raise PortInUse(f"{where}: {why}", remedy) from error
+
+
+def _no_place(error: OSError | UnicodeError) -> tuple[str, str]:
+    # `create_server` raises a plain OSError for a name that is not known, with a number from DNS.
+    if isinstance(error, UnicodeError) or isinstance(error.__context__, socket.gaierror):
+        return "no host of that name is known", ANOTHER_HOST
+    return NO_PLACE.get(error.errno, (os.strerror(error.errno or 0), ANOTHER_PORT))
 
 
 async def _keep_time(state: ServerState, stop: asyncio.Event) -> None:

@@ -67,7 +67,7 @@ def find(path: str, base: Path, *, require_success: bool) -> tuple[Path, ...]:
     ======================  ==========================================  ===================
     a file that is there    (only `_SUCCESS` matters, where required)   it is read
     anything                a `_temporary/` folder                      NotReady
-    anything, and success   no `_SUCCESS`, or no folder at all          NotReady
+    anything, and success   no folder at all, or no `_SUCCESS`          NotReady
     is required
     anything                files                                       they are read
     anything                no folder to look in                        SourceError
@@ -204,6 +204,8 @@ def judge(found: Found, path: str, *, require_success: bool) -> None:
     there = found.kind == "file" and found.files
     if found.temporary and not there:
         raise NotReady(f"{found.temporary}/ is there: upstream is still writing", _LATER)
+    if require_success and not found.exists:
+        raise NotReady(f"{found.root} is not there yet", f"{_LATER}; {_nearest(found.root)}")
     if require_success and found.unmarked:
         raise NotReady(f"{found.unmarked} holds no {SUCCESS} yet", _LATER)
     if found.files:

@@ -171,11 +171,7 @@ class _Fitting:
         if table.yaml is not None:
             return Yaml(distinct(table.yaml))
         if table.template is not None:
-            try:
-                return template(table.template)
-            except ValueError as error:
-                self._say("template", f"{table.template!r}: {error}")
-                return Plain()
+            return template(table.template)
         if table.text is not None or "text" in there:
             return Plain((table.text or "text",))
         if table.image is None:
@@ -216,7 +212,8 @@ class _Fitting:
     ) -> pa.DataType | None:
         found = [kind for other, kind in there if other == name]
         if not found:
-            near = difflib.get_close_matches(name, [other for other, _ in there], 1)
+            near = self._fields_called(name) if key == "carry" else []
+            near += difflib.get_close_matches(name, [other for other, _ in there], 1)
             guess = f"; did you mean {near[0]}?" if near else ""
             self._say(key, f"no {what} is called {name}{guess}")
         elif len(found) > 1:
@@ -228,6 +225,16 @@ class _Fitting:
         else:
             return plain(found[0])
         return None
+
+    def _fields_called(self, name: str) -> list[str]:
+        """
+        The field of the documents that the last step of *name* names, as `carry` names it.
+        """
+        documents, field = self.table.documents, name.rpartition(".")[2]
+        kind = plain(dict(self.held).get(documents, pa.null()))
+        structs = is_list(kind) and _is_struct(kind.value_type)
+        there = structs and field in {one.name for one in kind.value_type}
+        return [f"{documents}.{field}"] if there else []
 
     def _say(self, key: str, problem: str) -> None:
         sentence = f"source.{key}: {problem}"

@@ -119,21 +119,29 @@ class ParquetSource:
         seconds_max: float,
         *,
         full: bool = False,
+        done: Positions | None = None,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> Profile:
         """
-        Look at groups all over the source for so long, or at every group.
+        Look at groups all over the source for so long, or at every group; those in *done* are as
+        if they were not there.
 
-        Of each row group, in random order, the beginning is read: at least one batch, and as much
-        as its share of the time allows.
+        Of each row group, in random order, the beginning is read: at least one batch with anything
+        to look at, and as much as its share of the time allows.
 
         Raises:
             SourceError, ChangedError: as in `batches`.
         """
         tally = Tally(seed)
         end = math.inf if full else clock() + seconds_max
-        places = [(file, group) for file, groups in self._row_groups() for group in groups]
+        done = Positions(self.total) if done is None else done
+        places = [
+            (file, group)
+            for file, groups in self._row_groups()
+            for group in groups
+            if _some_missing(done, group.start, group.stop)
+        ]
         if not full:
             random.Random(seed).shuffle(places)  # noqa: S311 - which to look at, not a secret
         for place, (file, group) in enumerate(places):
@@ -143,11 +151,11 @@ class ParquetSource:
             until = now + (end - now) / (len(places) - place)
             with self._reopened(file) as (reading, columns):
                 for batch in reading.batches(group, columns):
-                    for position in range(batch.position, batch.position + batch.rows):
-                        tally.add(batch.group(position))
-                    if clock() >= until:
+                    left = list(done.missing(batch.position, batch.position + batch.rows))
+                    tally.add_batch(map(batch.group, left))
+                    if left and clock() >= until:
                         break
-        return tally.profile(self.total, self.row_group_bytes_max)
+        return tally.profile(self.total - len(done), self.row_group_bytes_max)
 
     # --- places -----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchrank.domain import Document, Group, RichDocument
@@ -39,8 +39,9 @@ class Profile:
     What was found in the groups that were looked at.
 
     Attributes:
-        groups: in the whole source, as footers say.
+        groups: that there are to look at: the whole source, but for those that are done.
         sampled: groups that were looked at; *complete* if these are all.
+        batches: of neighbours in which they came: such groups may be alike.
         candidates: how many groups have so many candidates.
         sent: how many groups would ask about so many documents; groups that need no call count 0.
         queries, documents: lengths of what would be sent, each text once.
@@ -57,6 +58,7 @@ class Profile:
 
     groups: int
     sampled: int
+    batches: int
     candidates: Mapping[int, int]
     sent: Mapping[int, int]
     queries: Lengths
@@ -115,6 +117,7 @@ class Tally:
     def __init__(self, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311 - a fair sample, not a secret
         self.sampled = 0
+        self._batches = 0
         self._candidates: Counter[int] = Counter()
         self._sent: Counter[int] = Counter()
         self._queries = _Reservoir(chance)
@@ -123,10 +126,16 @@ class Tally:
         self._flaws: Counter[str] = Counter()
         self._ids: set[int] = set()
 
-    def add(self, group: Group) -> None:
+    def add_batch(self, groups: Iterable[Group]) -> None:
         """
-        Count one group.
+        Count groups that stand together.
         """
+        before = self.sampled
+        for group in groups:
+            self._add_group(group)
+        self._batches += self.sampled > before
+
+    def _add_group(self, group: Group) -> None:
         self.sampled += 1
         self._candidates[len(group.documents)] += 1
         self._count_id(group)
@@ -172,6 +181,7 @@ class Tally:
         return Profile(
             groups=groups,
             sampled=self.sampled,
+            batches=self._batches,
             candidates=dict(self._candidates),
             sent=dict(self._sent),
             queries=self._queries.lengths(),

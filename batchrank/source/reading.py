@@ -9,6 +9,7 @@ one page of each leaf column that is needed.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -75,11 +76,20 @@ def opened(path: FilePath, name: str) -> Iterator[OpenFile]:
             schema = parquet.schema_arrow
             size_bytes = handle.size()
         except (*_UNREADABLE, ValueError) as error:  # ValueError: names that are not UTF-8
-            raise SourceError(
-                f"{name} cannot be opened as Parquet: {_cause(error)}",
-                "look whether it is there, may be read, and was written to its end",
-            ) from error
+            raise _unopened(name, error) from error
         yield OpenFile(SourceFile(name, size_bytes, digest, rows), parquet, schema)
+
+
+def _unopened(name: str, error: Exception) -> SourceError:
+    """
+    Say whether the disk refused the file, or what stands in it is at fault.
+    """
+    if isinstance(error, OSError) and error.errno:
+        why = f"{name} cannot be opened: {os.strerror(error.errno)}"
+        return SourceError(why, "look whether it is there and may be read")
+    damaged = "its footer is damaged, or it is no Parquet file"
+    cause = damaged if "thrift" in str(error).lower() else _cause(error)
+    return SourceError(f"{name} cannot be opened as Parquet: {cause}", "write the file anew")
 
 
 def _rows_of(footer: pq.FileMetaData) -> tuple[int, ...]:

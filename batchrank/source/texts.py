@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import TypeVar
 
 import yaml
+
+from batchrank.config.braces import template_fields
 
 T = TypeVar("T")
 
@@ -96,20 +97,7 @@ def template(form: str) -> Template:
     r"""
     Read a template such as "{title}\n{body}"; a ValueError says what is wrong with it.
     """
-    fields: list[str] = []
-    for _, field, specification, conversion in Formatter().parse(form):
-        if field is None:
-            continue
-        if specification or conversion or not _is_plain(field):
-            raise ValueError("only plain fields such as {title} can be filled in")
-        fields.append(field)
-    if not fields:
-        raise ValueError("it names no field, as in {title}")
-    return Template(form, distinct(fields))
-
-
-def _is_plain(field: str) -> bool:
-    return bool(field) and not field.isdigit() and not set(field) & set(".[]")
+    return Template(form, template_fields(form))
 
 
 def distinct(names: Iterable[T]) -> tuple[T, ...]:

@@ -211,6 +211,23 @@ class LedgerReader:
         rows = self._rows("SELECT position FROM rejects ORDER BY position")
         return [position for (position,) in rows]
 
+    def rejects_before(self, at: float, stop: int) -> int:
+        """
+        How many groups below position *stop* were rejected before *at*.
+        """
+        return int(
+            self._one(
+                "SELECT count(*) FROM rejects WHERE rejected_at < ? AND position < ?", (at, stop)
+            )
+        )
+
+    def size_bytes(self) -> int:
+        """
+        The room that the ledger takes, without its log and without what is free in it.
+        """
+        pages = self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
+        return int(pages * self._one("PRAGMA page_size"))
+
     def reject_counts(self) -> list[tuple[str, int, str, str]]:
         """
         For each kind of reject: kind, how many, and one example's query id and message.

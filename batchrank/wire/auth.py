@@ -25,6 +25,9 @@ MASK = "***"
 KEY_BYTES_MAX = 16_384
 """The longest keys are signed tokens of a few kilobytes; a larger file is another file."""
 
+_MODES = (0o400, 0o600)
+"""What a key file may be to its owner: read, or read and written; to anybody else nothing."""
+
 
 class Secret:
     """
@@ -152,44 +155,73 @@ def key_from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     return _checked(environ[name], "key_env", "the environment variable", remedy)
 
 
-def key_from_file(path: str | os.PathLike[str]) -> Secret:
+def key_from_file(setting: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Secret:
     """
     The key in a file that nobody but its owner may read; one newline at its end is not part of it.
+
+    *setting* is the path as it was given; it starts from the folder *base*.
 
     Raises:
         JobError: the file is not there, not ours, open to others, or holds no key.
     """
+    given = os.fspath(setting)
+    # As it is written, if there is no such home: then it cannot be opened, and that is told.
+    path = os.path.join(base, os.path.expanduser(given))  # noqa: PTH111, PTH118 - see above
     try:
         # Without O_NONBLOCK a FIFO would wait for its other end before it could be refused.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        # The setting is not repeated: people paste the key itself into it.
-        why = error.strerror if isinstance(error, OSError) else None
-        problem = f"that file cannot be opened: {why or 'not a path'}"
-        raise _refused("key_file", problem, "expected the path of a file with the key") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or "not a path"
+        # People paste the key itself into this setting: only what can be none is repeated.
+        name = path if _is_surely_a_path(given) else "that file"
+        remedy = "expected the path of a file with the key"
+        remedy += f", as seen from {os.fspath(base)}" if base else ""
+        raise _refused("key_file", f"{name} cannot be opened: {why}", remedy) from None
     try:
         _check_owner(os.fstat(descriptor), path)
         content = os.read(descriptor, KEY_BYTES_MAX + 1)
     finally:
         os.close(descriptor)
-    remedy = f"put the key, and nothing else, into {os.fspath(path)}"
+    remedy = f"put the key, and nothing else, into {path}"
     try:
         return _checked(content.decode(), "key_file", "the file", remedy)
     except UnicodeDecodeError:
         raise _refused("key_file", "the file is not text", remedy) from None
 
 
-def _check_owner(status: os.stat_result, path: str | os.PathLike[str]) -> None:
-    name = os.fspath(path)
+_KEY_START = re.compile(r"(^|/)(sk|pk|key|token|bearer)[-_ ]", re.IGNORECASE)
+
+
+def _is_surely_a_path(setting: str) -> bool:
+    """
+    Tell what can only be meant as a path: it has folders or a suffix, and nothing like a key in it.
+    """
+    shaped = "/" in setting or re.search(r"\.[A-Za-z]{1,8}$", setting)
+    keyish = _KEY_START.search(setting) or any(map(_is_like_a_key, re.split("[/.]", setting)))
+    return bool(shaped) and setting.isprintable() and not keyish
+
+
+def _is_like_a_key(step: str) -> bool:
+    """
+    Tell a step of a path that nobody calls a folder: long, with digits among letters of all kinds.
+    """
+    mixed = not step.islower() or re.search("[a-z0-9]{16}", step)
+    return len(step) >= 12 and bool(mixed and re.search("[0-9]", step))
+
+
+def _check_owner(status: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _refused("key_file", f"{name} is not a regular file", "")
     if status.st_uid not in (os.geteuid(), 0):
         raise _refused(
             "key_file", f"{name} belongs to somebody else", f"chown {os.geteuid()} {name}"
         )
-    if status.st_mode & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
         raise _refused("key_file", f"{name} is open to others ({mode:04o})", f"chmod 600 {name}")
+    if mode not in _MODES:
+        problem = f"{name} has mode {mode:04o}, expected 0400 or 0600"
+        raise _refused("key_file", problem, f"chmod 600 {name}")
 
 
 def _checked(text: str, setting: str, where: str, remedy: str) -> Secret:
@@ -199,7 +231,8 @@ def _checked(text: str, setting: str, where: str, remedy: str) -> Secret:
     if len(key) > KEY_BYTES_MAX:
         raise _refused(setting, f"{where} is too large to be a key", remedy)
     if not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise _refused(setting, f"{where} holds a space or another character of no key", remedy)
+        problem = f"{where} holds a space, a second line, or another character that no key has"
+        raise _refused(setting, problem, remedy)
     if key[0] in "\"'":
         raise _refused(setting, f"{where} holds quotation marks", remedy)
     return Secret(key)

@@ -8,6 +8,7 @@ Connects to nobody.
 from __future__ import annotations
 
 import base64
+import encodings.idna  # noqa: F401 - loaded late it would want a file, when none may be left
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

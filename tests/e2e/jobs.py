@@ -508,4 +508,4 @@ def faults_of(job: Path) -> list[str]:
     What `batchrank verify` finds wrong.
     """
     found = verify(loaded(job))
-    return [f"{check.name}: {check.found}" for check in found.checks if not check.holds]
+    return [f"{check.name}: {check.found}" for check in found.checks if check.holds is False]

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrank.errors import Exit, JobError, SourceError
+from batchrank.job.loading import load
 from batchrank.store.disk import file_system_of, is_network
 from tests.e2e.fuse_mount import CANNOT
 from tests.e2e.small_jobs import Ran, SmallJob, cli, groups, process
@@ -99,7 +100,11 @@ MISTAKES = [
     ),
     pytest.param(
         change(source={"query": "qurey"}),
-        ["source.query", "no column is called qurey; did you mean query?", "it holds query_id:"],
+        [
+            "job.toml: groups.parquet does not fit the job:",
+            "line 5: source.query: no column is called qurey; did you mean query?",
+            "it holds query_id:",
+        ],
         id="a misspelled column",
     ),
     pytest.param(
@@ -109,7 +114,7 @@ MISTAKES = [
     ),
     pytest.param(
         change(source={"path": "gruops.parquet"}),
-        ["source.path", "there is no gruops.parquet", "groups.parquet"],
+        ["job.toml: line 2: source.path: there is no gruops.parquet", "groups.parquet"],
         id="a file that is not there",
     ),
     pytest.param(
@@ -124,7 +129,10 @@ MISTAKES = [
     ),
     pytest.param(
         write("groups.parquet", b"PAR1" + b"\xff" * 50 + b"\x20\0\0\0PAR1"),
-        ["groups.parquet cannot be opened as Parquet", "written to its end"],
+        [
+            "groups.parquet cannot be opened as Parquet: its footer is damaged",
+            "write the file anew",
+        ],
         id="a footer of nonsense",
     ),
     pytest.param(
@@ -134,7 +142,11 @@ MISTAKES = [
     ),
     pytest.param(
         change(provider={"key_file": None, "key_env": UNSET}),
-        ["provider.key_env", f"the environment variable {UNSET} is not set", f"export {UNSET}="],
+        [
+            "job.toml: 1 problem\n  line 9: provider.key_env",
+            f"the environment variable {UNSET} is not set",
+            f"export {UNSET}=",
+        ],
         id="a variable that is not set",
     ),
     pytest.param(
@@ -144,7 +156,11 @@ MISTAKES = [
     ),
     pytest.param(
         change(provider={"key_file": "nowhere"}),
-        ["provider.key_file", "cannot be opened: No such file", "the path of a file with the key"],
+        [
+            "job.toml: 1 problem\n  line 8: provider.key_file",
+            "that file cannot be opened: No such file",
+            "the path of a file with the key, as seen from /",
+        ],
         id="a key file that is not there",
     ),
     pytest.param(
@@ -215,8 +231,8 @@ MISTAKES = [
         id="a name that no disk takes",
     ),
     pytest.param(
-        change(provider={"key_file": "~nobody-of-this-name/canary"}),
-        ["provider.key_file", "cannot be opened"],
+        change(provider={"key_file": "~nobody-of-this-name/openrouter"}),
+        ["provider.key_file", "/~nobody-of-this-name/openrouter cannot be opened"],
         id="a key in a home that nobody has",
     ),
     pytest.param(
@@ -226,17 +242,17 @@ MISTAKES = [
     ),
     pytest.param(
         change(limits={"requests": {"count": 1e300, "per_s": 1e-300}}),
-        ["limits.requests.count", "less than or equal to", "limits.requests.per_s", "greater"],
+        ["limits.requests.count", "expected at most", "limits.requests.per_s", "at least 0.001"],
         id="a limit beyond reason",
     ),
     pytest.param(
         change(budget={"cost_usd_max": 1e300}),
-        ["budget.cost_usd_max", "less than or equal to"],
+        ["budget.cost_usd_max", "expected at most 1000000000"],
         id="a cap beyond all money",
     ),
     pytest.param(
         change(provider={"price": {"usd_per_search_unit": 1e300, "as_of": date(2026, 11, 20)}}),
-        ["provider.price.usd_per_search_unit", "less than or equal to"],
+        ["provider.price.usd_per_search_unit", "expected at most 1000000"],
         id="a price beyond all money",
     ),
     pytest.param(
@@ -259,6 +275,40 @@ def test_a_mistake_is_told_with_its_remedy(
 
     check_refused(ran, job, server, *words)
     assert "canary" not in ran.err
+
+
+def test_the_key_and_the_folders_are_looked_at_when_the_file_is_right(
+    job: SmallJob, server: Server
+) -> None:
+    """
+    What only the vendor and the disk know of is told together, in the order of lines.
+    """
+    job.change(provider={"send_top_n": True, "key_file": "nowhere"}, output={"state": "x" * 300})
+
+    check_refused(job.cli("run"), job, server, "2 problems\n  line 10: provider.send_top_n")
+
+
+@pytest.mark.parametrize("value", [None, True, 5.0j, ["a"], datetime(2026, 1, 1, tzinfo=UTC)])
+def test_a_variable_from_python_is_a_text_a_number_or_a_day(job: SmallJob, value: Any) -> None:
+    """
+    Anything else would become a folder that nobody meant.
+    """
+    with pytest.raises(JobError, match=r"set date: is a .*, expected text, a number or a day"):
+        load(job.file, {"date": value}, with_key=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "folder"), [("5", "5"), (5, "5"), (1.5, "1.5"), (date(2026, 1, 2), "2026-01-02")]
+)
+def test_a_variable_from_python_is_set_as_it_is_written(
+    job: SmallJob, value: Any, folder: str
+) -> None:
+    """
+    As `--set` would have it.
+    """
+    job.change(output={"path": "{out}"}, variables={"out": "x"})
+
+    assert folder == load(job.file, {"out": value}, with_key=False).output.name
 
 
 @pytest.mark.parametrize("name", ["plan", "rehearse"])
@@ -566,6 +616,11 @@ def temporary(job: SmallJob) -> None:
         pytest.param(temporary, "upstream is still writing", id="a _temporary folder"),
         pytest.param(
             change(source={"require_success": True}), "holds no _SUCCESS yet", id="no _SUCCESS"
+        ),
+        pytest.param(
+            change(source={"require_success": True, "path": "dt=2026-11-20"}),
+            "dt=2026-11-20 is not there yet",
+            id="no folder",
         ),
         pytest.param(
             lambda job: (job.base / "data" / "a.parquet").unlink(),

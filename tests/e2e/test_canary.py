@@ -110,7 +110,11 @@ def check_clean(job: SmallJob, *rans: Ran) -> None:
 # --- the embedded server's faults -----------------------------------------------------------------
 
 FATAL = {
+    Fault.NO_MODEL,
     Fault.UNAUTHORIZED,
+    Fault.NOT_FOUND,
+    Fault.NO_ENDPOINTS,
+    Fault.PRIVACY,
     Fault.NO_CREDIT,
     Fault.KEY_LIMIT,
     Fault.QUOTA,
@@ -149,21 +153,24 @@ def test_no_other_fault_tells_the_key(tmp_path: Path, server: Server) -> None:
     All of them in one run, each on a call of its own.
     """
     faults = [fault for fault in Fault if fault not in FATAL]
-    server.turn(faults=[f"{fault}@{number}" for number, fault in enumerate(faults, 1)])
+    told = [f"{fault}@{number}" for number, fault in enumerate(faults, 1)]
+    # All are under way before the first comes home: probes would meet one fault after the other.
+    server.turn(faults=told, latency=0.2)
     server.reset()
     job = SmallJob(
         tmp_path,
         server.port,
         CANARY,
-        provider={"timeout_s": 0.3},
+        provider={"timeout_s": 1.0},
         limits={"concurrency_max": 60},
         output={"rejected_max": 9},
     ).source(rows(60))
     ran = job.cli("run")
+    server.turn(latency=None)
 
     assert dict.fromkeys(faults, 1) == server.admin()["by_fault"]
     assert 0 == ran.code
-    assert 2 == len(job.rejects())
+    assert 3 == len(job.rejects())
     check_clean(job, ran, job.cli("status"), job.cli("verify"))
 
 

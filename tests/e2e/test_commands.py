@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -24,7 +25,9 @@ import pytest
 
 import batchrank
 from batchrank.errors import Exit
+from batchrank.operate import serve as serving
 from batchrank.operate.init import packaged_schema, schema_text, template
+from batchrank.rehearsal import Dials, turned
 from batchrank.rehearsal.faults import Fault
 from tests.e2e.small_jobs import (
     KEY,
@@ -246,12 +249,12 @@ def test_plan_knows_the_numbers_of_a_source(job: SmallJob, server: Server) -> No
 
     assert (100, 100, 0) == (found["groups"], found["sampled"], found["done"])
     assert {"least": 10, "median": 10, "p95": 120, "most": 250} == found["candidates"]
-    assert 100 == found["requests"]
+    assert [100, 100] == found["requests"]
     assert [111, 111] == found["search_units"]
     assert [0.111, 0.111] == found["cost_usd"]
     assert "100 groups" in text
     assert "per group min 10, median 10, p95 120, max 250 (all)" in text
-    assert "$0.1110 to $0.1110, at $0.001 a search unit" in text
+    assert "cost        $0.1110, at $0.001 a search unit" in text
     assert 0 == server.admin()["calls"]
     assert not job.output.exists()
     assert not (job.base / ".batchrank").exists()
@@ -264,7 +267,7 @@ def test_plan_counts_what_is_done(job: SmallJob) -> None:
     job.run(limit=4)
     found = job.cli("plan", "--json").json
 
-    assert (4, 6, [6, 6]) == (found["done"], found["requests"], found["search_units"])
+    assert (4, [6, 6], [6, 6]) == (found["done"], found["requests"], found["search_units"])
 
 
 def test_plan_warns_of_what_costs_or_fails(job: SmallJob) -> None:
@@ -293,8 +296,8 @@ def test_plan_warns_of_what_costs_or_fails(job: SmallJob) -> None:
         "1 of 7 groups whose query_id came before",
         "1 of 7 groups rejected without a call: query_id is null",
         "% of documents are longer than about 500 tokens",
-        "1 empty documents: not sent",
-        "1 documents stand twice in their group",
+        "1 empty document: not sent",
+        "1 document stood in the same group before: sent and scored twice",
     ):
         assert words in warnings
 
@@ -305,7 +308,7 @@ def test_plan_tells_how_long_it_takes(job: SmallJob) -> None:
     """
     job.change(limits={"requests_per_minute": 6})
 
-    assert "held by 6 per 60 s requests" in job.cli("plan").out
+    assert "held by the limit of 6 requests a minute" in job.cli("plan").out
     assert 10 / (0.98 * 0.1) == pytest.approx(job.cli("plan", "--json").json["seconds"])
 
 
@@ -437,6 +440,105 @@ def test_a_rehearsal_is_a_process_too(job: SmallJob, server: Server) -> None:
     assert 0 == server.admin()["calls"]
 
 
+def priced(model: str, **price: object) -> dict[str, object]:
+    """
+    A provider with a price of its own.
+    """
+    return {"model": model, "price": {**price, "as_of": date(2026, 11, 20)}}
+
+
+def test_a_rehearsal_costs_what_the_job_says(job: SmallJob) -> None:
+    """
+    As `plan` does: a price in the job file beats what the server knows of the model.
+    """
+    for provider, usd in (
+        (priced(MODEL, usd_per_search_unit=0.5), 5.0),
+        (priced("own/model", usd_per_million_tokens=1e6), None),
+    ):
+        job.change(provider=provider)
+        low, high = job.cli("plan", "--json").json["cost_usd"]
+        ran = job.cli("rehearse", "--latency", "0", "--json").json
+        billed = sum(bill["nano_usd"] for bill in ran["server"]["bill"].values()) / 1e9
+
+        assert ran["summary"]["cost_usd"] == pytest.approx(billed)
+        assert 0.8 * low <= billed <= 1.2 * high
+        assert usd is None or [usd] * 3 == [low, high, billed]
+
+
+def test_the_cap_stops_a_rehearsal_as_it_would_the_run(job: SmallJob) -> None:
+    """
+    At the job's own price.
+    """
+    job.change(
+        provider=priced(MODEL, usd_per_search_unit=0.5),
+        budget={"cost_usd_max": 1},
+    )
+    ran = job.cli("rehearse", "--latency", "0")
+
+    assert 3 == ran.code
+    assert "budget.cost_usd_max does not cover another call" in ran.out
+    assert "billed 2 ($1.0000)" in ran.out
+
+
+def test_a_rehearsal_invents_no_price(job: SmallJob) -> None:
+    """
+    Where `plan` knows no cost, neither does it.
+    """
+    job.change(provider={"model": "own/model"})
+    ran = job.cli("rehearse", "--latency", "0", "--limit", "2")
+
+    assert 0 == ran.code
+    assert "billed 2 (no price is known: state it in [provider.price])" in ran.out
+    assert "$0.0010" not in ran.out
+
+
+@pytest.mark.parametrize("name", ["serve", "rehearse"])
+def test_wrong_options_of_the_server_are_told_once(
+    job: SmallJob, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    All of them together, by the names that were typed, before anything is started.
+    """
+    monkeypatch.delattr(subprocess, "Popen")
+    wrong = ["--fault", "42x", "--latency", "soon"]
+    ran = cli(name, *([job.file] if name == "rehearse" else []), *wrong)
+
+    assert (2, "") == (ran.code, ran.out)
+    assert 1 == ran.err.count("error: ")
+    assert "the embedded server's options: 2 problems" in ran.err
+    assert "--fault: there is no fault '42x' (did you mean 429?)" in ran.err
+    assert "--latency: is 'soon', expected a number" in ran.err
+
+
+def test_every_dial_but_the_keys_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    And arrives as it was written; keys have no place on a command line.
+    """
+    given: dict[str, object] = {
+        "seed": 7,
+        "latency": "0.1..0.3",
+        "limit": "9/s",
+        "document_limit": "90/s",
+        "retry_after": "date",
+        "concurrency_max": 3,
+        "faults": ["429:0.5", "drop@3"],
+        "slow_body_s": 0.5,
+        "price": "0.5/unit",
+        "usage": "no-cost",
+        "models": "a/b,c/d",
+        "credit_usd": 2.5,
+        "body_bytes_max": 1000,
+    }
+    heard: list[object] = []
+    monkeypatch.setattr(serving, "serve", lambda dials, *more, **named: heard.append(dials))
+
+    ran = cli("serve", *serving.options(given))
+
+    assert (0, [given]) == (ran.code, heard)
+    assert set(Dials.__dataclass_fields__) == given.keys() | {"keys"}
+    assert turned(Dials(), given) == serving.read(given)
+
+
 def test_serve_is_a_process_until_its_input_ends(tmp_path: Path) -> None:
     """
     It says where it listens; then a job finds it there.
@@ -466,8 +568,9 @@ def test_a_port_that_is_taken_is_told(server: Server) -> None:
     ran = cli("serve", "--port", server.port)
 
     assert 2 == ran.code
-    assert str(server.port) in ran.err
-    assert "Traceback" not in ran.err
+    assert f"cannot listen on 127.0.0.1 port {server.port}: another program" in ran.err
+    assert "choose another port" in ran.err
+    assert "Errno" not in ran.err
 
 
 # --- exit codes -----------------------------------------------------------------------------------
@@ -477,7 +580,7 @@ def test_a_port_that_is_taken_is_told(server: Server) -> None:
     ("faults", "code", "words"),
     [
         pytest.param([], Exit.DONE, "done", id="done"),
-        pytest.param(["400=subject 3"], Exit.REJECTS, "too many rejects", id="rejects"),
+        pytest.param(["400=subject 3"], Exit.REJECTS, "1 group is rejected", id="rejects"),
         pytest.param([Fault.UNAUTHORIZED], Exit.PERSON, "needs a person", id="the key"),
         pytest.param([Fault.NO_CREDIT], Exit.PERSON, "needs a person", id="the credit"),
         pytest.param([Fault.BAD_REQUEST], Exit.PERSON, "groups in a row", id="all are rejected"),

@@ -427,6 +427,27 @@ def test_another_model_in_mid_run_stops_the_job(tmp_path: Path, lie: dict[str, A
     assert done.cost_usd == pytest.approx(liar.billed * COST_USD)
 
 
+def test_another_model_in_a_later_run_stops_the_job(tmp_path: Path) -> None:
+    """
+    The ledger knows who has begun: scores of the same model of another day are not mixed in.
+    """
+    rows = groups(20)
+    model = MODEL
+
+    with Liar(lambda heard: http(heard.reply(model=model))) as liar:
+        job = SmallJob(tmp_path, liar.port, limits={"concurrency_max": 4}).source(rows)
+        begun = job.run(limit=10)
+        kept = job.rows()
+        model = f"{MODEL}-20260901"
+        later = job.run()
+
+    assert (Exit.DONE, 10) == (begun.exit_code, begun.ranked)
+    assert (Exit.PERSON, 10) == (later.exit_code, later.ranked)
+    assert f"this job's scores are {MODEL}'s, now {model} answers" in later.reason
+    assert expected(rows[:10]) == kept == job.rows()
+    assert not job.output.joinpath("_SUCCESS").exists()
+
+
 def test_the_first_model_of_a_run_is_the_one_asked_for(tmp_path: Path) -> None:
     """
     A server that never had the model is found at its first reply.

@@ -32,7 +32,6 @@ from tests.e2e.jobs import (
     faults_of,
     here,
     loaded,
-    patiently,
     run_here,
     running,
     started,
@@ -73,7 +72,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, watched: Watched) -> dict[st
 @pytest.mark.parametrize(
     "scenario",
     [
-        pytest.param(Scenario("faults", 4, 240, FAULTS, 1, 32, 0.05, 40), id="with faults"),
+        pytest.param(
+            Scenario("faults", 4, 240, FAULTS, 1, 32, 0.05, 40, capped=True), id="with faults"
+        ),
         pytest.param(
             Scenario("kills", 4, 240, (), 1, 32, 0.05, 40), id="kills", marks=pytest.mark.long
         ),
@@ -84,7 +85,8 @@ def test_a_job_killed_again_and_again_pays_twice_only_for_calls_in_flight(
 ) -> None:
     """
     After each kill: paid and not durable ≤ concurrency, published parts whole; in the end all bytes
-    as in an undisturbed run, and nobody asked again who had scores.
+    as in an undisturbed run, nobody asked again who had scores, and what the dead runs may have
+    spent is owned up to.
     """
     with embedded() as server:
         report = Campaign(tmp_path, server, scenario).run()
@@ -128,9 +130,7 @@ def test_a_kill_while_the_ledger_is_made_leaves_none(
     job = write_job(tmp_path, watched.base_url)
     state = loaded(job).state
     with running(job) as process:
-        for _ in patiently(0):
-            if moment(state.path) or state.reserve.exists():
-                break
+        until(lambda: moment(state.path) or state.reserve.exists(), process, step_s=0.0)
         process.kill()
 
     assert 0 == run_here(job)
@@ -173,6 +173,27 @@ def test_a_kill_at_any_point_leaves_nothing_to_mend(
     assert [] == faults_of(job)
     assert GROUPS + lost == watched.settled().arrived
     assert [] == leftovers(job)
+
+
+def test_success_is_withdrawn_before_a_damaged_part_changes(
+    tmp_path: Path, watched: Watched, whole: dict[str, bytes]
+) -> None:
+    """
+    Who waits for `_SUCCESS` does not see it beside a part that nobody came to mend.
+    """
+    write_source(tmp_path, GROUPS)
+    job = write_job(tmp_path, watched.base_url, concurrency_max=CONCURRENCY, output=PARTS)
+    assert 0 == run_here(job)
+    (loaded(job).output / "part-00001.parquet").write_bytes(b"damaged")
+
+    with started(tmp_path, "tests.e2e.killing", str(job), "rendered", "1") as process:
+        killed_by = -process.exit_code()
+    told_done = SUCCESS in bytes_of(job)
+
+    assert signal.SIGKILL == killed_by, process.said
+    assert not told_done
+    assert 0 == run_here(job)
+    assert whole == bytes_of(job)
 
 
 def test_a_kill_while_the_output_is_tried_leaves_nothing_there(

@@ -558,7 +558,8 @@ def test_a_damaged_part_is_found_and_mended(
     mended = job.cli("run")
 
     assert 1 == found.code
-    assert "BAD checksums: part-00001.parquet" in found.out
+    wrong = "files: missing" if damage is delete else "checksums"
+    assert f"BAD {wrong}: part-00001.parquet" in found.out
     assert (0, before) == (mended.code, part.read_bytes())
     assert "parts damaged or missing, rendered again: 1" in mended.err
     assert 30 == server.admin()["billed_calls"]
@@ -653,7 +654,7 @@ def test_a_pruned_output_that_is_damaged_needs_a_copy(job: SmallJob, server: Ser
     found, ran = job.cli("verify"), job.cli("run")
 
     assert (1, 4) == (found.code, ran.code)
-    assert "part-00001.parquet: damaged, missing or stale; restore them from a copy" in found.out
+    assert "part-00001.parquet: damaged; restore it from a copy" in found.out
     assert "part-00001.parquet: damaged or missing, and the ledger was pruned" in ran.err
     assert "restore them from a copy and run again" in ran.err
     part.write_bytes(before)
@@ -716,6 +717,15 @@ def test_a_job_without_its_key_is_not_scored_by_somebody_else(job: SmallJob) -> 
     """
     with pytest.raises(JobError, match="without its key"):
         batchrank.run(job.job)
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_of_nothing_is_a_mistake(job: SmallJob, limit: int) -> None:
+    """
+    From Python as from the command line.
+    """
+    with pytest.raises(JobError, match="no group would be done"):
+        job.run(limit=limit)
 
 
 def test_restart_sets_the_old_output_aside(job: SmallJob, server: Server) -> None:

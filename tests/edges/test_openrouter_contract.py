@@ -22,6 +22,7 @@ from batchrank.policy import billing
 from batchrank.providers.base import HttpReply, Provider, Settings
 from batchrank.providers.openrouter import OPENROUTER, OpenRouterOptions
 from batchrank.rehearsal import Dials, Fault
+from batchrank.rehearsal.faults import HINTED
 from tests.rehearsing import KEY, MODEL, Server, asked, running
 from tests.shared import contract, data
 
@@ -64,6 +65,18 @@ def fits(document: Mapping[str, Any], place: str, value: object) -> bool:
     """
     schema = {**document, "$ref": f"{OPERATION}/{place}/content/application~1json/schema"}
     return bool(Draft202012Validator(schema).is_valid(value))
+
+
+SDK_FIELDS = Draft202012Validator(
+    {
+        "properties": {
+            "user": {"type": "string"},
+            "trace": {"type": "object"},
+            "session_id": {"type": "string", "maxLength": 256},
+        }
+    }
+)
+"""What the Python SDK 1.3.84 knows beyond the specification."""
 
 
 def fits_reply(document: Mapping[str, Any], status: int, value: object) -> bool:
@@ -112,10 +125,11 @@ PREFERENCES = st.fixed_dictionaries(
 REQUESTS = st.fixed_dictionaries(
     {"model": TEXTS, "query": TEXTS, "documents": st.lists(TEXTS | RICH, min_size=1, max_size=6)},
     optional={
-        "top_n": st.integers(1, 10),
+        "top_n": st.integers(1, 10) | st.integers(1, 10).map(float),
         "provider": PREFERENCES | st.none(),
         "user": TEXTS,
         "trace": st.dictionaries(TEXTS, TEXTS, max_size=2),
+        "session_id": TEXTS,
     },
 )
 JSONS = st.recursive(
@@ -187,11 +201,11 @@ def test_what_the_contract_forbids_is_a_400(
     document: Mapping[str, Any], shared: Server, body: Any
 ) -> None:
     """
-    The server refuses exactly what the specification does, and with the error body that it says.
+    The server refuses exactly what the specification or the SDK does, with the error body it says.
     """
     preferences = body.get("provider") if isinstance(body, dict) else None
     assume(not (isinstance(preferences, dict) and "options" in preferences))  # newer than it
-    good = fits(document, "requestBody", body)
+    good = fits(document, "requestBody", body) and SDK_FIELDS.is_valid(body)
 
     got = shared.rerank(json.dumps(body).encode())
 
@@ -227,8 +241,8 @@ def test_every_form_of_usage_is_in_the_contract(
 @pytest.mark.parametrize(
     "fault",
     [
-        *("400", "401", "402", "403-key", "403-moderation", "408", "413", "429", "429-quota"),
-        *("500", "502", "503", "504", "524", "529", "echo-key-error"),
+        *("400", "401", "402", "403-key", "403-moderation", "404", "408", "413", "422"),
+        *("429", "429-quota", "500", "502", "503", "504", "524", "529", "echo-key-error"),
     ],
 )
 def test_every_error_has_the_body_of_the_contract(
@@ -380,17 +394,24 @@ def test_every_option_of_ours_is_taken(server: Server) -> None:
     ("fault", "kind"),
     [
         ("400", FailureKind.BAD_GROUP),
+        ("400-model-not-found", FailureKind.FATAL),
         ("401", FailureKind.FATAL),
         ("402", FailureKind.FATAL),
         ("403-key", FailureKind.FATAL),
         ("403-moderation", FailureKind.BAD_GROUP),
+        ("404", FailureKind.FATAL),
+        ("404-no-endpoints", FailureKind.FATAL),
+        ("404-privacy-restricted", FailureKind.FATAL),
         ("408", FailureKind.UNKNOWN),
         ("413", FailureKind.BAD_GROUP),
+        ("422", FailureKind.BAD_GROUP),
         ("429", FailureKind.THROTTLED),
+        ("429-capacity-exhausted", FailureKind.THROTTLED),
         ("429-quota", FailureKind.FATAL),
         ("500", FailureKind.UNKNOWN),
         ("502", FailureKind.UNKNOWN),
         ("503", FailureKind.THROTTLED),
+        ("503-temporarily-unavailable", FailureKind.THROTTLED),
         ("504", FailureKind.UNKNOWN),
         ("524", FailureKind.UNKNOWN),
         ("529", FailureKind.THROTTLED),
@@ -417,7 +438,7 @@ def test_our_provider_classes_every_fault(server: Server, fault: str, kind: Fail
 
     assert not isinstance(answer, RerankReply)
     assert kind is answer.kind
-    assert (answer.retry_after_s == 1.0) == (fault == "429")
+    assert (answer.retry_after_s == 1.0) == (Fault(fault) in HINTED)
 
 
 def test_two_faults_that_cannot_be_told_from_a_good_reply(server: Server) -> None:

@@ -5,6 +5,7 @@ The output folder: what is seen in it at every moment, and what is refused.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,51 @@ def test_a_part_gets_its_name_in_this_order(ready: Scene) -> None:
     assert [] == list(ready.state.staging.iterdir())
     assert PartRow(0, "part-00000.parquet", 8, 16, 8, row.sha256, stale=False) == row
     assert [] == ready.folder.damaged([row])
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="there F_FULLFSYNC is asked for instead")
+def test_each_step_is_on_the_disk_before_the_next(
+    ready: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A part's bytes before its name; its name, and that it is gone from aside, before anyone is told.
+    """
+    folders = {path.stat().st_ino: path.name for path in (ready.output, ready.state.staging)}
+    fsync = os.fsync
+
+    def noted(file: int) -> None:
+        fsync(file)
+        ready.seen.append((f"fsync of {folders.get(os.fstat(file).st_ino, 'the part')}", []))
+
+    monkeypatch.setattr(os, "fsync", noted)
+
+    ready.publish(0)
+
+    assert [
+        *("rendered", "verified", "fsync of the part", "synced", "renamed"),
+        *("fsync of out", "fsync of staging", "folder_synced"),
+    ] == [name for name, _ in ready.seen]
+
+
+def test_a_part_that_reads_back_as_other_bytes_is_not_published(ready: Scene) -> None:
+    """
+    It is proved before it gets its name: one bit that a disk has turned is enough.
+    """
+    aside = ready.state.staging / "part-00000.parquet"
+
+    def tell(event: Event) -> None:
+        if isinstance(event, PartMoment) and event.point == "rendered":
+            written = bytearray(aside.read_bytes())
+            written[len(written) // 3] ^= 1
+            aside.write_bytes(written)
+
+    ready.folder = OutputFolder(ready.output, ready.state, tell)
+    ready.folder.prepare(begun=True)
+
+    with pytest.raises(StorageError, match="reads back as other bytes"):
+        ready.publish(0)
+
+    assert [] == ready.folder.visible()
 
 
 def test_at_no_moment_is_anything_seen_but_parts_and_success(ready: Scene) -> None:

@@ -136,7 +136,7 @@ def test_how_far_how_fast_at_which_price(screen: Screen) -> None:
     assert {
         "groups": "300 of 1,000",
         "speed": "10.0 groups/s of 16.7 allowed, 7 in flight",
-        "calls": "203, repeated 0; failed: 2 throttled, 1 unknown",
+        "calls": "203, repeated 0; failed: 2 told to slow down, 1 perhaps billed (no clear answer)",
         "cost": "$1.2000 so far, $1.90 at the end",
         "left": "1 m 10 s (until 23:31:10)",
     } == screen.drawn()

@@ -136,12 +136,6 @@ IDS = "a list of strings or integers, one for each document"
         ),
         pytest.param(
             STRUCTS,
-            {"template": "title"},
-            ["source.template: 'title': it names no field, as in {title}"],
-            id="a template without fields",
-        ),
-        pytest.param(
-            STRUCTS,
             {"yaml": ("title", "parts")},
             [f"source.yaml: parts is list<binary>, not {A_YAML}"],
             id="fields that YAML has no words for",
@@ -154,6 +148,16 @@ IDS = "a list of strings or integers, one for each document"
                 "source.carry: no field of documents is called prize; did you mean price?",
             ],
             id="candidates carried whole, or by a wrong name",
+        ),
+        pytest.param(
+            pa.schema([("query", pa.string()), ("candidates", pa.list_(DOCUMENT))]),
+            {"documents": "candidates", "carry": ("documents.price", "title", "documents.prize")},
+            [
+                "source.carry: no column is called documents.price; did you mean candidates.price?",
+                "source.carry: no column is called title; did you mean candidates.title?",
+                "source.carry: no column is called documents.prize",
+            ],
+            id="fields of candidates under another column's name",
         ),
         pytest.param(
             STRINGS,

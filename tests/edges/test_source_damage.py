@@ -15,6 +15,7 @@ from batchrank.config.schema import SourceTable
 from batchrank.domain import Positions
 from batchrank.errors import SourceError
 from batchrank.source import open_source
+from batchrank.source.reading import opened
 
 COMPRESSIONS = ["none", "snappy", "zstd"]
 
@@ -124,7 +125,12 @@ def test_carried_batches_name_damage_too(tmp_path: Path) -> None:
         pytest.param(b"", "its 0 bytes do not end in a footer", id="empty"),
         pytest.param(b"PAR1", "its 4 bytes", id="only the first letters"),
         pytest.param(b"query,documents\n" * 9, "do not end in a footer", id="CSV"),
-        pytest.param(b"PAR1" + b"\xff" * 20 + b"\x10\0\0\0PAR1", "cannot be opened", id="nonsense"),
+        pytest.param(
+            b"PAR1" + b"\xff" * 20 + b"\x10\0\0\0PAR1",
+            "cannot be opened as Parquet: its footer is damaged, or it is no Parquet file\n"
+            "  → write the file anew",
+            id="nonsense",
+        ),
         pytest.param(b"PAR1" + b"\xff" * 20 + b"\xff\xff\0\0PAR1", "footer", id="a length too far"),
     ],
 )
@@ -139,6 +145,19 @@ def test_what_is_no_parquet_file_is_named(tmp_path: Path, body: bytes, words: st
         open_source(SourceTable(path="."), tmp_path)
 
     assert words in str(raised.value)
+
+
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    """
+    The disk says why; what stands in it is not known.
+    """
+    with (
+        pytest.raises(SourceError, match=r"^a\.parquet cannot be opened: No such file") as raised,
+        opened(tmp_path / "nowhere", "a.parquet"),
+    ):
+        pass
+
+    assert "look whether it is there" in raised.value.hint
 
 
 def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:

@@ -199,15 +199,19 @@ NOT_READY, WRONG = NotReady, SourceError
             id="success above the root is not meant",
         ),
         pytest.param(
-            [], "d", True, NOT_READY, "d holds no _SUCCESS", id="no folder, success required"
+            ["data/x"], "d", True, NOT_READY, "d is not there yet", id="no folder, success required"
         ),
         pytest.param(
-            [], "d/a.parquet", True, NOT_READY, "d holds no _SUCCESS",
+            [], "d/a.parquet", True, NOT_READY, "d is not there yet",
             id="no folder for a file, success required",
         ),
         pytest.param(
-            [], "d/*.parquet", True, NOT_READY, "d holds no _SUCCESS",
+            [], "d/*.parquet", True, NOT_READY, "d is not there yet",
             id="no folder for a glob, success required",
+        ),
+        pytest.param(
+            ["data/x"], "date", True, NOT_READY, "and in it data",
+            id="a folder that is perhaps spelt otherwise",
         ),
         pytest.param(["d/"], "d", False, NOT_READY, "d is still empty", id="an empty folder"),
         pytest.param(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrank.config.schema import SourceTable
+from batchrank.domain import Positions
 from batchrank.source import ParquetSource, Profile, open_source
 
 ROWS: list[dict[str, Any]] = [
@@ -133,3 +134,20 @@ def test_lengths_are_sampled_fairly_and_in_bounded_memory(tmp_path: Path) -> Non
     assert (24_000, 10_000) == (documents.count, len(documents.sample))
     for length in (1, 2, 3, 4):
         assert 2_000 < documents.sample.count(length) < 3_000
+
+
+def test_what_is_done_is_not_looked_at(tmp_path: Path) -> None:
+    """
+    However many row groups of it come first, and whatever the clock says.
+    """
+    source = source_of(tmp_path, many(600), row_group_size=300)
+    done = Positions(600, [*range(450), 599])
+
+    whole = source.profile(60.0, full=True, done=done)
+    hurried = source.profile(0.0, done=Positions(600, range(299)), clock=ticking(1.0))
+
+    assert (149, 149, 2) == (whole.groups, whole.sampled, whole.batches)
+    assert list(range(451, 600)) == sorted(whole.queries.sample)
+    assert (301, 1) == (hurried.groups, hurried.batches)
+    assert hurried.sampled >= 1
+    assert source.profile(0.0, done=Positions(600, range(600))).complete

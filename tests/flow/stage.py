@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 
@@ -17,6 +17,7 @@ from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
 from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
+from batchrank.engine.waiting import Lane
 from batchrank.policy.budget import Budget
 from batchrank.policy.pace import Held, pace_of
 from batchrank.policy.retry import Rules
@@ -31,7 +32,26 @@ from batchrank.testing import (
     run_virtually,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 PRICE = Price(usd_per_search_unit=0.001, as_of="2026-11-20")
+
+
+@dataclass(frozen=True)
+class SlowLane:
+    """
+    A lane on which everything takes *seconds*, such as commits to a disk that is busy.
+    """
+
+    seconds: float
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Wait, then call *function*.
+        """
+        await anyio.sleep(self.seconds)
+        return function(*args, **kwargs)
 
 
 @dataclass
@@ -57,6 +77,7 @@ class Stage:
     interrupted: Callable[[], bool] = lambda: False
     seed: int = 0
     ledger: Ledger = field(default_factory=lambda: Ledger.create_or_open(None))
+    ledger_lane: Lane = field(default_factory=InlineLane)
     reporter: RecordingReporter = field(default_factory=RecordingReporter)
     parts: FakeParts = field(default_factory=FakeParts)
 
@@ -114,7 +135,7 @@ class Stage:
             clocks=Clocks(
                 wall=lambda: 1_790_000_000.0 + anyio.current_time(), jitter=random.random
             ),
-            lanes=Lanes(lane, lane, lane),
+            lanes=Lanes(self.ledger_lane, lane, lane),
             controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
             budget=Budget(
                 self.cap, spent=self.spent, authorised=meta.get("authorised_nano_usd", 0)

@@ -20,10 +20,26 @@ from batchrank.domain import (
     Usage,
 )
 from batchrank.errors import Exit
-from batchrank.events import AttemptFailed, CommitStarted, Committed, GateOpened, GateShut
+from batchrank.events import (
+    AttemptFailed,
+    Committed,
+    Event,
+    GateOpened,
+    GateShut,
+    PartPublished,
+)
 from batchrank.policy.retry import SENDS_MAX
-from batchrank.testing import ScriptedScorer, failure, groups, reply, run_virtually, windows_max
-from tests.flow.stage import Stage
+from batchrank.testing import (
+    RecordingReporter,
+    Script,
+    ScriptedScorer,
+    failure,
+    groups,
+    reply,
+    run_virtually,
+    windows_max,
+)
+from tests.flow.stage import SlowLane, Stage
 
 K = FailureKind
 
@@ -39,6 +55,23 @@ def test_every_group_ends_once_and_every_part_is_published() -> None:
     assert ending.stop is None
     assert list(range(20)) == stage.ranked()
     assert sorted(stage.parts.published) == [(0, 8), (1, 16), (2, 20)]
+
+
+def test_a_part_is_told_as_published_when_the_ledger_has_it() -> None:
+    """
+    What a person was told of is not rendered again after a kill.
+    """
+    known: list[bool] = []
+
+    class Witness(RecordingReporter):
+        def report(self, event: Event, /) -> None:
+            if isinstance(event, PartPublished):
+                known.append(event.part in [part.number for part in stage.ledger.parts()])
+
+    stage = Stage(groups(20), reporter=Witness())
+
+    assert stage.run().stop is None
+    assert [True] * 3 == known
 
 
 def test_a_finished_job_is_not_asked_again() -> None:
@@ -100,23 +133,22 @@ def test_every_group_ends_exactly_once_whatever_happens(
 
 def test_a_slot_is_free_only_when_its_record_is_durable() -> None:
     """
-    Paid replies that are not durable, and calls under way, are together never more than the slots.
+    Paid replies that are not durable, and calls under way, are together never more than the slots,
+    though each commit takes a second.
     """
-    stage = Stage(groups(60), ScriptedScorer(latency_s=lambda r: 0.01 * (r.slice.position % 7)))
-    stage.run()
+    stage = Stage(groups(60), ledger_lane=SlowLane(1.0))
+    not_durable: list[int] = []
 
-    under_way = highest = 0
-    moments = [("sent", at, 1) for at in stage.scorer.sent_at]
-    del moments
-    for event in stage.reporter.events:
-        if isinstance(event, Committed):
-            under_way -= len(event.calls)
-        elif isinstance(event, CommitStarted):
-            highest = max(highest, event.calls)
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        durable = sum(len(event.calls) for event in stage.reporter.of(Committed))
+        not_durable.append(len(stage.scorer.sent) - durable)
+        return reply(request)
 
-    assert highest <= stage.concurrency
-    assert stage.scorer.in_flight_max <= stage.concurrency
-    assert under_way == -60
+    stage.scorer.script = script
+
+    assert stage.run().stop is None
+    assert list(range(60)) == stage.ranked()
+    assert max(not_durable) == stage.concurrency
 
 
 def test_a_stop_by_value_loses_no_paid_reply() -> None:
@@ -173,6 +205,27 @@ def test_what_waits_is_bounded_during_an_outage() -> None:
     assert ending.stop is not None
     assert ending.stop.exit_code == Exit.LATER
     assert stage.source.read <= len(stage.ranked()) + 4 * 4 + 2 * 16
+
+
+def test_what_waits_is_bounded_while_nothing_is_wrong_with_the_server() -> None:
+    """
+    When every group has to be asked again after a while, no more than four times the concurrency
+    are begun and not ended.
+    """
+    stage = Stage(groups(200), ScriptedScorer(latency_s=0.001))
+    open_groups: list[int] = []
+
+    def script(request: RerankRequest, attempt: int, _now: float) -> Answer:
+        ended = sum(len(event.outcomes) for event in stage.reporter.of(Committed))
+        begun = {request.slice.position for _, request in stage.scorer.sent}
+        open_groups.append(len(begun) - ended)
+        return failure(K.BAD_REPLY) if attempt == 1 else reply(request)
+
+    stage.scorer.script = script
+
+    assert stage.run().stop is None
+    assert list(range(200)) == stage.ranked()
+    assert stage.concurrency < max(open_groups) <= 4 * stage.concurrency
 
 
 def test_a_poisonous_group_is_rejected_while_others_are_answered() -> None:
@@ -254,6 +307,25 @@ def test_nobody_sends_while_the_gate_is_shut() -> None:
     assert len(shut) == 1
     assert len(stage.reporter.of(GateOpened)) == 1
     assert [at for at in stage.scorer.sent_at if 3.2 < at < 33] == []
+
+
+def test_who_waits_for_a_turn_while_the_gate_shuts_does_not_send() -> None:
+    """
+    The gate is asked again when the turn has come: for as long as a 429 says nobody calls.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        return failure(K.THROTTLED, retry_after_s=30.0) if 3 < now < 33 else reply(request)
+
+    scorer = ScriptedScorer(script, latency_s=0.3)
+    stage = Stage(groups(40), scorer, concurrency=8, limit=RateLimit(60, 60))
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert list(range(40)) == stage.ranked()
+    heard_at = next(at for at in scorer.sent_at if at > 3) + 0.3
+    assert [] == [at for at in scorer.sent_at if heard_at < at < heard_at + 30]
 
 
 def test_an_absurd_retry_after_costs_a_minute_not_the_night() -> None:
@@ -369,6 +441,49 @@ def test_what_comes_home_for_a_rejected_group_is_kept() -> None:
     assert [(2, 4)] == [(kept.slice.start, kept.slice.stop) for kept in stage.ledger.slices()]
 
 
+def refusing(position: int, *starts: int) -> Script:
+    """
+    The script of a server that refuses the slices of one group that begin there.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        refused = request.slice.position == position and request.slice.start in starts
+        return failure(K.BAD_GROUP, status=400) if refused else reply(request)
+
+    return script
+
+
+def test_a_group_of_which_two_slices_are_refused_ends_once() -> None:
+    """
+    The second refusal is booked, and is no second outcome.
+    """
+    scorer = ScriptedScorer(refusing(1, 2, 4))
+    stage = Stage(groups(6, candidates=6), scorer, documents_max=2, concurrency=8)
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert [1] == stage.ledger.rejected_positions()
+    assert list(range(6)) == stage.endings()
+    assert 2 == len(stage.reporter.of(AttemptFailed))
+
+
+def test_what_waits_behind_a_refused_slice_of_its_group_is_not_sent() -> None:
+    """
+    Nor does it keep the money that was set aside for it: the others need all there is.
+    """
+    scorer = ScriptedScorer(refusing(1, 0))
+    held = groups(3, candidates=20)
+    stage = Stage(held, scorer, documents_max=2, concurrency=1, cap=20 * 10**6)
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert [0] == [request.slice.start for _, request in scorer.sent if request.slice.position == 1]
+    assert [0, 2] == stage.ranked()
+    assert stage.spent == stage.cap
+
+
 def test_twenty_rejections_in_a_row_stop_the_job() -> None:
     """
     When every group is refused the job is at fault, and no more is tried.
@@ -457,8 +572,8 @@ def test_what_may_be_spent_is_durable_before_it_is_sent() -> None:
 
     stage.scorer.script = script
 
-    stage.run()
-
+    assert stage.run().stop is None
+    assert len(allowed) == 100
     assert all(money >= 10**6 * sent for sent, money in enumerate(allowed, 1))
 
 

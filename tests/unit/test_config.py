@@ -27,6 +27,7 @@ from batchrank.config import (
     score_settings,
 )
 from batchrank.config.lines import Lines
+from batchrank.config.values import shown
 from batchrank.domain import Price, RateLimit
 from batchrank.errors import Exit, JobError, Problem
 from batchrank.providers import OPENROUTER
@@ -105,48 +106,107 @@ REFUSALS = [
     pytest.param("[limitz]\nx = 5", 7, "limitz", "unknown key", "did you mean limits?",
                  id="a table that is nearly right"),
     pytest.param("[limits]\nconcurrency_max = 0", 8, "limits.concurrency_max",
-                 "is '0', should be greater than or equal to 1", "", id="too small"),
+                 "is 0, expected at least 1", "requests under way at once", id="too small"),
     pytest.param("[limits]\nconcurrency_max = 2000", 8, "limits.concurrency_max",
-                 "is '2000', should be less than or equal to 1024", "", id="too large"),
+                 "is 2000, expected at most 1024", "", id="too large"),
     pytest.param('[limits]\nconcurrency_max = "9"', 8, "limits.concurrency_max",
-                 "is '9', should be a valid integer", "", id="a number in quotes"),
+                 'is "9", expected a whole number', "without quotes: 9", id="a number in quotes"),
+    pytest.param("[limits]\nconcurrency_max = 5.5", 8, "limits.concurrency_max",
+                 "is 5.5, expected a whole number", "", id="a fraction"),
+    pytest.param('[limits]\nrequests_per_minute = "1.5"', 8, "limits.requests_per_minute",
+                 'is "1.5", expected a number', "without quotes: 1.5", id="a fraction in quotes"),
+    pytest.param('[provider.price]\nusd_per_search_unit = 1\nas_of = "2026-11-20"', 9,
+                 "provider.price.as_of", 'is "2026-11-20", expected a date',
+                 "without quotes: 2026-11-20", id="a date in quotes"),
     pytest.param("[limits]\nrequests_per_minute = true", 8, "limits.requests_per_minute",
-                 "should be a valid number", "", id="true is no number"),
+                 "is true, expected a number", "", id="true is no number"),
     pytest.param("[limits]\nrequests_per_minute = inf", 8, "limits.requests_per_minute",
-                 "should be a finite number", "", id="no limit is no number"),
+                 "is inf, expected a number other than inf", "", id="no limit is no number"),
     pytest.param("[limits]\nrequests_per_minute = nan", 8, "limits.requests_per_minute",
-                 "is 'nan'", "", id="not a number"),
+                 "is nan, expected a number other than", "", id="not a number"),
     pytest.param("[budget]\ncost_usd_max = inf", 8, "budget.cost_usd_max",
-                 "should be a finite number", "", id="a budget without end"),
+                 "is inf, expected a number other than inf", "", id="a budget without end"),
+    pytest.param("[budget]\ncost_usd_max = 0", 8, "budget.cost_usd_max",
+                 "is 0, expected more than 0", "", id="a budget of nothing"),
+    pytest.param("[budget]\ncost_usd_max = 2e9", 8, "budget.cost_usd_max",
+                 "expected at most 1000000000", "", id="a budget beyond all money"),
     pytest.param("[limits]\nrequests_per_minute = 5\nrequests_per_hour = 9", 9, "limits",
                  "requests_per_minute and requests_per_hour exclude each other", "keep one",
                  id="two limits of requests"),
     pytest.param("[limits]\nrequests = { count = 1 }", 8, "limits.requests.per_s", "is missing",
                  "", id="a period left out"),
-    pytest.param("[limits]\nrequests = 5", 8, "limits.requests", "should be a valid dictionary", "",
-                 id="a number in place of a table"),
+    pytest.param("[limits]\nrequests = 5", 8, "limits.requests", "is 5, expected a table",
+                 "{ count = 50, per_s = 10 }", id="a number in place of a table"),
+    pytest.param("[[limits]]\nconcurrency_max = 5", 7, "limits", "is a list, expected a table",
+                 "write [limits], in single brackets", id="a table in double brackets"),
     pytest.param('[provider.price]\nas_of = 2026-11-20', 7, "provider.price",
                  "expected usd_per_search_unit or usd_per_million_tokens", "",
                  id="a price without a price"),
     pytest.param("[provider.price]\nusd_per_search_unit = 1", 7, "provider.price.as_of",
                  "is missing", "the day on which this price was seen", id="a price without a day"),
     pytest.param("[provider.price]\nusd_per_search_unit = -1\nas_of = 2026-11-20", 8,
-                 "provider.price.usd_per_search_unit", "greater than or equal to 0", "",
+                 "provider.price.usd_per_search_unit", "is -1, expected at least 0", "",
                  id="a negative price"),
     pytest.param('[provider.options]\nuserr = "me"', 8, "provider.options.userr", "unknown key",
                  "did you mean user?", id="a vendor's option that is nearly right"),
     pytest.param("[provider.options.provider]\nsort = 5", 8, "provider.options.provider.sort",
-                 "should be", "", id="a vendor's option of another type"),
+                 'is 5, expected "price", "throughput", "latency" or "exacto", or a table', "",
+                 id="a vendor's option of another type"),
+    pytest.param('[provider.options.provider]\nsort = "prices"', 8,
+                 "provider.options.provider.sort", 'is "prices", expected "price", "throughput"',
+                 "did you mean price?", id="a word that is nearly right, or a table"),
+    pytest.param('[provider.options.provider]\nsort = { by = "prices" }', 8,
+                 "provider.options.provider.sort.by", 'is "prices", expected "price"',
+                 "did you mean price?", id="the table that could be a word"),
+    pytest.param("[provider.options.provider]\npreferred_max_latency = true", 8,
+                 "provider.options.provider.preferred_max_latency",
+                 "is true, expected a number or a table", "", id="neither number nor table"),
+    pytest.param('[provider.options]\ncategories = ["Help Desk"]', 8,
+                 "provider.options.categories[0]", "expected small letters and digits", "",
+                 id="a text of other letters"),
+    pytest.param('[provider.options]\ncategories = ["a", "b", "c"]', 8,
+                 "provider.options.categories", "is a list, expected at most 2 of them", "",
+                 id="too many"),
+    pytest.param("[provider.options]\ncategories = 5", 8, "provider.options.categories",
+                 'is 5, expected a list, as in ["a", "b"]', "", id="a number in place of a list"),
+    pytest.param("[run]\ndeadline = 06:00:00", 8, "run.deadline",
+                 "is 06:00:00, expected text", 'put it in quotes: "06:00"',
+                 id="a time of day without quotes"),
+    pytest.param("[run]\ndeadline = \"25s\"", 8, "run.deadline",
+                 'is "25s", and its last 25 s (run.drain_s_max) are kept for calls under way',
+                 "expected a longer duration", id="a deadline that leaves no time"),
+    pytest.param("[run]\ndrain_s_max = 90\ndeadline = \"1m\"", 9, "run.deadline",
+                 "its last 90 s", "", id="a drain longer than the deadline"),
     pytest.param("[run]\ndeadline = \"25:00\"", 8, "run.deadline", "expected a time of day", "",
                  id="a clock that does not exist"),
     pytest.param("[run]\ndeadline = \"soon\"", 8, "run.deadline", "expected a time of day", "",
                  id="no time at all"),
-    pytest.param('[labels]\nteam = 5', 8, "labels.team", "is '5', should be a valid string", "",
-                 id="a label that is a number"),
-    pytest.param("[labels]\nTeam = 5", 8, "labels.Team", "is '5', should be a valid string", "",
+    pytest.param('[labels]\nteam = 5', 8, "labels.team", "is 5, expected text",
+                 'put it in quotes: "5"', id="a label that is a number"),
+    pytest.param("[labels]\nTeam = 5", 8, "labels.Team", "is 5, expected text", "",
                  id="a label with a capital"),
-    pytest.param('[variables]\nday = 5', 8, "variables.day", "should be a valid string", "",
+    pytest.param("[labels]\nstr = true", 8, "labels.str", "is true, expected text",
+                 'put it in quotes: "true"', id="a label with a name of Python's"),
+    pytest.param('[variables]\nday = 5', 8, "variables.day", "is 5, expected text", "",
                  id="a variable that is a number"),
+    pytest.param('[variables]\nday = 5\n[labels]\na = "{day}"', 8, "variables.day",
+                 "is 5, expected text", "", id="a variable that is a number, and is used"),
+    pytest.param('[variables]\ndate = 2026-11-20', 8, "variables.date",
+                 "is 2026-11-20, expected text", 'put it in quotes: "2026-11-20"',
+                 id="a day without quotes"),
+    pytest.param('[variables]\ndate = "2026-13-45"\n[labels]\na = "{yesterday}{date}"', 8,
+                 "variables.date", 'is "2026-13-45", and no calendar has that day',
+                 "as in 2026-11-20", id="a day that does not exist"),
+    pytest.param('[variables]\ndate = "latest"\n[labels]\na = "{yesterday}"', 10, "labels.a",
+                 '{yesterday} is the day before {date}, and that is "latest"',
+                 "set yesterday too", id="the day before no day"),
+    pytest.param('[variables]\na = "{b}"\nb = "x"', 8, "variables.a", "{b} is not known yet",
+                 "in their order", id="a variable that comes later"),
+    pytest.param('[variables]\na = "{a}"', 8, "variables.a", "{a} is not known yet",
+                 "in their order", id="a variable made of itself"),
+    pytest.param('[variables]\na = "{dat}"\nb = "{a}"\n[labels]\na = "{a}{b}"', 8, "variables.a",
+                 "no variable is called {dat}", "did you mean date?",
+                 id="a mistake in a value is told once"),
     pytest.param('[labels]\nteam = "{taem}"', 8, "labels.team", "no variable is called {taem}",
                  "declare it under [variables]", id="a variable that nobody declared"),
     pytest.param('[labels]\nday = "{dat}"', 8, "labels.day", "no variable is called {dat}",
@@ -159,9 +219,52 @@ REFUSALS = [
                  "write {date}", id="a variable with a conversion"),
     pytest.param('state = "a\\u0000b"', 7, "output.state", "holds a zero character", "",
                  id="a zero in a path"),
-    pytest.param("[output]\n", 7, "", "not TOML: Cannot declare", "", id="a table twice"),
-    pytest.param("[labels]\nx = ", 8, "", "not TOML: Invalid value", "", id="no value"),
-    pytest.param('[labels]\nx = "abc', 8, "", "not TOML: ", "", id="a text without its end"),
+    pytest.param("[output]\n", 7, "output", "stands twice, first in line 5", "keep one",
+                 id="a table twice"),
+    pytest.param('[limits]\n[output]\nx = "', 8, "output", "stands twice, first in line 5", "",
+                 id="a table twice, and worse behind it"),
+    pytest.param('top_n = 1\ntop_n = 2', 8, "output.top_n", "stands twice, first in line 7",
+                 "keep one", id="a key twice"),
+    pytest.param('x = { a = 1, a = 2 }', 7, "output.x.a", "stands twice, first in line 7", "",
+                 id="a key twice in a small table"),
+    pytest.param('x = { a = 1 }\nx = { b = 1 }', 8, "output.x", "stands twice, first in line 7", "",
+                 id="a small table twice"),
+    pytest.param('top_n = 1\ntop_n.x = 2', 8, "", "a key stands twice, or is a value in one place",
+                 "keep one", id="a value that is a table too"),
+    pytest.param("[labels]\nx = ", 8, "", "not TOML: no value stands behind the =",
+                 "text goes in quotes", id="no value"),
+    pytest.param("[labels]\nx = abc", 8, "", "not TOML: no value stands", "text goes in quotes",
+                 id="a text without quotes"),
+    pytest.param('[labels]\nx = "abc', 8, "", "not TOML: a quotation mark opens", "close it",
+                 id="a text without its end"),
+    pytest.param('[labels]\nx = "abc\ny = 1', 8, "", "not TOML: a quotation mark opens", "close it",
+                 id="a line without its end"),
+    pytest.param("[labels]\nx = 'abc\ny = 1", 8, "", "not TOML: a quotation mark opens", "close it",
+                 id="a line in single quotes without its end"),
+    pytest.param('[labels]\nx = """a\n\n', 8, "", "not TOML: a quotation mark opens", "close it",
+                 id="a long text without its end"),
+    pytest.param("[labels]\nx = '''a\n\n", 8, "", "not TOML: a quotation mark opens", "close it",
+                 id="a long text in single quotes without its end"),
+    pytest.param('[labels]\nx = "C:\\data"', 8, "", "not TOML: a \\ in double quotes",
+                 "write it twice", id="a path of Windows"),
+    pytest.param('[labels]\nx = "a\x01"', 8, "", "not TOML: holds a control character", "",
+                 id="a control character"),
+    pytest.param("[labels\nx = 1", 7, "", "not TOML: the name of a table is not closed", "",
+                 id="a table without its end"),
+    pytest.param('[labels]\nx = ["a"\ny = 1', 9, "", "not TOML: a list is not closed by ]", "",
+                 id="a list without its end"),
+    pytest.param("[labels]\nx = { a = 1", 8, "", "not TOML: a { table } is not closed by }", "",
+                 id="a small table without its end"),
+    pytest.param("[run]\ndeadline = 06:00", 8, "", "not TOML: something stands behind the value",
+                 "go in quotes", id="a time without quotes"),
+    pytest.param("hello", 7, "", "not TOML: this is neither KEY = VALUE", "", id="only a word"),
+    pytest.param("x = { = 5 }", 7, "", "not TOML: no key stands where one should", "", id="no key"),
+    pytest.param("x = 2026-02-30", 7, "", "not TOML: this is no date or time that exists", "",
+                 id="no date"),
+    pytest.param("x = " + "9" * 5000, 0, "", "not TOML: a number has thousands of digits", "",
+                 id="an endless number"),
+    pytest.param("x = " + "[" * 5000, 0, "", "not TOML: lists or tables lie too deep", "",
+                 id="endless brackets"),
 ]  # fmt: skip
 """What is appended to a small job file; line, key, words and remedy of the one problem."""
 
@@ -184,35 +287,50 @@ CHANGED = [
     pytest.param('path = "groups.parquet"\n', "", 1, "source.path", "is missing",
                  "a Parquet file, a folder of them, or a glob", id="no source path"),
     pytest.param('path = "groups.parquet"', 'path = ""', 2, "source.path",
-                 "should have at least 1 character", "", id="an empty path"),
+                 'is "", expected something between the quotes', "", id="an empty path"),
+    pytest.param('path = "groups.parquet"', "path = 5", 2, "source.path", "is 5, expected text",
+                 'put it in quotes: "5"', id="a path that is a number"),
+    pytest.param('path = "groups.parquet"', 'path = ["a", "b"]', 2, "source.path",
+                 "is a list, expected one text in quotes", "a folder of them, or a glob",
+                 id="several paths"),
     pytest.param('name = "openrouter"', 'name = "openroutr"', 4, "provider.name",
-                 "no provider is called 'openroutr'", "did you mean openrouter?",
+                 'no provider is called "openroutr"', "did you mean openrouter?",
                  id="a provider that is nearly right"),
     pytest.param('name = "openrouter"', 'name = "acme"', 4, "provider.name",
-                 "no provider is called 'acme'", "known are lexical, openrouter",
+                 'no provider is called "acme"', "known are lexical, openrouter",
                  id="a provider that nobody knows"),
     pytest.param('[output]\npath = "out"', "", 0, "output", "is missing", "a table [output]",
                  id="no output"),
     pytest.param('path = "out"', 'path = "out"\nlayout = "wide"', 7, "output.layout",
-                 "should be 'candidates' or 'groups'", "", id="a layout that does not exist"),
-    pytest.param('path = "out"', 'path = "out"\ntop_n = 0', 7, "output.top_n", "greater than 0", "",
-                 id="the best none"),
+                 'is "wide", expected "candidates" or "groups"', "",
+                 id="a layout that does not exist"),
+    pytest.param('path = "out"', 'path = "out"\ntop_n = 0', 7, "output.top_n",
+                 "is 0, expected more than 0", "", id="the best none"),
     pytest.param('path = "groups.parquet"', 'path = "g"\ncarry = ["a", "x.rank"]', 3,
                  "source.carry", "rank would hide a column that the output has anyway", "",
                  id="a carried column that would hide a score"),
     pytest.param('path = "groups.parquet"', 'path = "g"\ncarry = ["a", "x.a"]', 3, "source.carry",
                  "a column is named twice", "", id="a carried column twice"),
     pytest.param('path = "groups.parquet"', 'path = "g"\ncarry = ["a",\n  5]', 4, "source.carry[1]",
-                 "is '5', should be a valid string", "", id="a column that is a number"),
+                 "is 5, expected text", "", id="a column that is a number"),
+    pytest.param('path = "groups.parquet"', 'path = "g"\ntemplate = "{title\\n{body}"', 3,
+                 "source.template", "a brace without its partner", "", id="a broken template"),
+    pytest.param('path = "groups.parquet"', 'path = "g"\ntemplate = "constant"', 3,
+                 "source.template", "names no field of the documents", "",
+                 id="a template without a field"),
+    pytest.param('path = "groups.parquet"', 'path = "g"\ntemplate = "{title:>9}"', 3,
+                 "source.template", "only plain fields such as {title}", "",
+                 id="a template with a format"),
     pytest.param('path = "groups.parquet"', 'path = "g"\ntext = "t"\ntemplate = "{t}"', 4, "source",
                  "text and template exclude each other", "keep one", id="two rules for texts"),
     pytest.param("[source]", 'time_zone = "Europe/Berlim"\n[source]', 1, "time_zone",
                  "did you mean Europe/Berlin?", "", id="a time zone that is nearly right"),
-    pytest.param("[source]", 'name = "a b"\n[source]', 1, "name", "is 'a b', should match", "",
-                 id="a name with a space"),
+    pytest.param("[source]", 'name = "a b"\n[source]', 1, "name",
+                 'is "a b", expected letters, digits, dots', "", id="a name with a space"),
     pytest.param("[source]", "nam = 1\n[source]", 1, "nam", "unknown key", "did you mean name?",
                  id="a key at the top"),
-    pytest.param("[source]", "\ufeff[source]", 1, "", "not TOML", "", id="a byte order mark"),
+    pytest.param("[source]", "\ufeff[source]", 1, "", "not TOML: begins with a byte order mark",
+                 "save it without one", id="a byte order mark"),
 ]  # fmt: skip
 """What is replaced in the small job file, by what; and the one problem."""
 
@@ -243,7 +361,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
     assert [0, 8, 10, 11] == [problem.line for problem in error.problems]
     assert Exit.USAGE is error.exit_code
     assert str(error).startswith("jobs/nightly.toml: 4 problems\n  --set dat: the job file has no")
-    assert "\n  line 8: limits.concurrency_max: is '0'" in str(error)
+    assert "\n  line 8: limits.concurrency_max: is 0, expected at least 1" in str(error)
 
 
 @pytest.mark.parametrize("column", sorted(RESERVED_COLUMNS))
@@ -518,13 +636,74 @@ def test_braces_of_a_template_mean_fields_of_a_document() -> None:
     assert "{date}: {title}" == read(text).source.template
 
 
-def test_defaults_of_variables_are_taken_as_they_are() -> None:
+@pytest.mark.parametrize(
+    ("variables", "overrides", "expected"),
+    [
+        pytest.param('date = "2026-01-01"', {}, "2025-12-31", id="before the job's own day"),
+        pytest.param("", {"date": "2026-01-01"}, "2025-12-31", id="before the day that is set"),
+        pytest.param('date = "2026-05-05"', {"date": "2028-03-01"}, "2028-02-29", id="before both"),
+        pytest.param('yesterday = "x"', {"date": "2026-01-01"}, "x", id="its own"),
+        pytest.param("", {"date": "2026-01-01", "yesterday": "y"}, "y", id="set itself"),
+        pytest.param("", {"date": "latest", "yesterday": "y"}, "y", id="set beside no day"),
+        pytest.param('date = "{yesterday}"', {}, "2026-11-18", id="before yesterday"),
+        pytest.param('yesterday = "{date}"', {"date": "2026-01-01"}, "2026-01-01", id="today"),
+    ],
+)
+def test_yesterday_is_the_day_before_the_date_that_holds(
+    variables: str, overrides: dict[str, str], expected: str
+) -> None:
     """
-    A default may hold braces, and may be called as a variable that is always there.
+    A backfill of another day never mixes with the day on which it runs.
     """
-    found = read(SMALL + '[variables]\ndate = "{x}"\n[labels]\na = "{date}"')
+    text = f'{SMALL}[variables]\n{variables}\n[labels]\na = "{{yesterday}}"'
 
-    assert {"a": "{x}"} == found.labels
+    assert {"a": expected} == read(text, overrides).labels
+
+
+@pytest.mark.parametrize("day", ["2026-13-45", "2026-02-30", "0000-01-01"])
+@pytest.mark.parametrize("name", ["date", "yesterday"])
+def test_a_day_that_is_set_exists(name: str, day: str) -> None:
+    """
+    It would be a folder that nobody finds.
+    """
+    [found] = problems(SMALL, {name: day})
+
+    assert (f"--set {name}", f'is "{day}", and no calendar has that day') == (
+        found.key,
+        found.message,
+    )
+
+
+def test_the_first_day_of_all_has_none_before_it() -> None:
+    """
+    That is told, as for what is no day.
+    """
+    [found] = problems(SMALL + '[labels]\na = "{yesterday}"', {"date": "0001-01-01"})
+
+    assert "{yesterday} is the day before {date}" in found.message
+
+
+@pytest.mark.parametrize(
+    ("variables", "overrides", "expected"),
+    [
+        pytest.param('a = "{date}-z"', {}, "2026-11-20-z", id="the day"),
+        pytest.param('a = "{date}-z"', {"date": "2026-01-01"}, "2026-01-01-z", id="another day"),
+        pytest.param('a = "{date}"\ndate = "2026-05-05"', {}, "2026-05-05", id="the job's own day"),
+        pytest.param('b = "{date}"\na = "{b}/x"', {}, "2026-11-20/x", id="one above"),
+        pytest.param('b = "y"\na = "{b}/x"', {"b": "{date}"}, "{date}/x", id="what is set stays"),
+        pytest.param('a = "{{date}}"', {}, "{date}", id="literal braces"),
+        pytest.param('a = "{nobody}"', {"a": "set"}, "set", id="what is set goes before"),
+    ],
+)
+def test_values_of_variables_may_name_others(
+    variables: str, overrides: dict[str, str], expected: str
+) -> None:
+    """
+    Those that are always there, and those that stand above.
+    """
+    text = SMALL.replace('"out"', '"{a}"') + f"[variables]\n{variables}"
+
+    assert expected == read(text, overrides).output.path
 
 
 def test_a_variable_that_the_job_does_not_have_cannot_be_set() -> None:
@@ -578,9 +757,17 @@ def test_what_is_neither_a_time_nor_a_duration_is_refused(text: str) -> None:
     """
     found = problems(f'{SMALL}[run]\ndeadline = "{text}"')
 
-    assert ['expected a time of day such as "06:00", or a duration such as "7h30m"'] == [
-        problem.message for problem in found
-    ]
+    expected = 'expected a time of day such as "06:00", or a duration such as "7h30m"'
+    assert [f'is "{text}", {expected}'] == [problem.message for problem in found]
+
+
+def test_a_deadline_that_leaves_time_is_taken() -> None:
+    """
+    However little it is; of a time of day nobody knows before the run.
+    """
+    assert "26s" == read(SMALL + '[run]\ndeadline = "26s"').run.deadline
+    assert "1s" == read(SMALL + '[run]\ndrain_s_max = 0\ndeadline = "1s"').run.deadline
+    assert "06:00" == read(SMALL + '[run]\ndrain_s_max = 9e9\ndeadline = "06:00"').run.deadline
 
 
 @pytest.mark.parametrize(
@@ -862,6 +1049,31 @@ def test_arrays_dots_and_inline_tables_have_lines_too(
     assert line == Lines(text).of(path)
 
 
+# --- how values are shown -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("8", '"8"'),
+        ('a "b"\n\x1b\u202e', '"a \\"b\\"\\n\\u001b\\u202E"'),
+        ("é" * 61, f'"{"é" * 60}…"'),
+        (8, "8"),
+        (True, "true"),
+        (1.5, "1.5"),
+        pytest.param(10**5000, "a number of very many digits", id="what Python does not print"),
+        (date(2026, 11, 20), "2026-11-20"),
+        (["x"], "a list"),
+        ({"x": 1}, "a table"),
+    ],
+)
+def test_a_value_is_shown_as_toml_writes_it(value: object, text: str) -> None:
+    """
+    In one line that no terminal acts upon; what could be long is cut or only named.
+    """
+    assert text == shown(value)
+
+
 # --- the schema for editors -----------------------------------------------------------------------
 
 SCHEMA = json_schema(OPTION_MODELS)
@@ -912,3 +1124,25 @@ def test_the_schema_knows_the_providers_and_their_own_options() -> None:
     )
     named = SCHEMA["$defs"]["ProviderTable"]["properties"]["name"]
     assert ["lexical", "openrouter"] == named["enum"]
+
+
+def undescribed(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    """
+    The names of settings that editors have no words for.
+    """
+    for name, field in schema["properties"].items():
+        references = [field, *field.get("anyOf", [])]
+        tables = [one["$ref"].rpartition("/")[2] for one in references if "$ref" in one]
+        if not tables and "description" not in field:
+            yield f"{schema['title']}.{name}"
+        for table in tables:
+            yield from undescribed(definitions[table], definitions)
+
+
+def test_editors_have_words_for_every_setting() -> None:
+    """
+    Hovering over a key tells what it is.
+    """
+    own = JobConfig.model_json_schema()
+
+    assert [] == list(undescribed(own, own["$defs"]))

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrank.domain import RateLimit
+from batchrank.domain import Price, RateLimit
 from batchrank.errors import JobError
 from batchrank.rehearsal.dials import (
+    WHERE,
     Dials,
     Fixed,
     Latency,
@@ -60,6 +61,9 @@ def test_latencies(text: str, expected: Latency) -> None:
         pytest.param(
             "1e+06/6e+01s", LimitDial(RateLimit(1_000_000, 60)), id="as machines write it"
         ),
+        pytest.param(
+            "1e-05/6e-01s", LimitDial(RateLimit(1, 0.6 / 1e-05)), id="as machines write little"
+        ),
         pytest.param("2.5/s", LimitDial(RateLimit(3, 1.2)), id="a fraction keeps its rate"),
         pytest.param("0.5/s", LimitDial(RateLimit(1, 2)), id="less than one"),
         pytest.param("9/hour", LimitDial(RateLimit(9, 3600)), id="an hour"),
@@ -100,6 +104,22 @@ def test_faults(text: str, expected: FaultRule) -> None:
     assert expected == fault(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("0.002/unit", Price(0.002, None, "", WHERE), id="a search unit"),
+        pytest.param("0.05/mtok", Price(None, 0.05, "", WHERE), id="a million tokens"),
+        pytest.param("1e-07/unit", Price(1e-07, None, "", WHERE), id="as machines write it"),
+        pytest.param("0/unit", Price(0.0, None, "", WHERE), id="nothing"),
+    ],
+)
+def test_prices(text: str, expected: Price) -> None:
+    """
+    A price is in US dollars for a search unit, or for a million tokens.
+    """
+    assert expected == turned(Dials(), {"price": text}).price
+
+
 @pytest.mark.parametrize("kind", Fault)
 def test_every_fault_can_be_asked_for(kind: Fault) -> None:
     """
@@ -134,6 +154,11 @@ def test_every_fault_can_be_asked_for(kind: Fault) -> None:
         pytest.param("faults", "429@", ["numbers from 1"], id="no calls"),
         pytest.param("faults", "400=", ["write 400 for every call"], id="an empty text"),
         pytest.param("faults", [{}], ["expected a text"], id="a fault that is a table"),
+        pytest.param("price", "0.002", ["expected a price", "0.002/unit"], id="a bare price"),
+        pytest.param("price", "-1/unit", ["expected a price"], id="a price below nothing"),
+        pytest.param("price", "1e9/unit", ["from 0 to 1e+06"], id="a price nobody asks"),
+        pytest.param("price", "0.1/token", ["0.05/mtok"], id="a price for something else"),
+        pytest.param("price", {}, ["expected a text"], id="a price that is a table"),
         pytest.param("retry_after", "minutes", ["seconds, date"], id="an unknown hint"),
         pytest.param("usage", True, ["expected a text"], id="a flag for a choice"),
         pytest.param("concurrency_max", 0, ["at least 1"], id="no concurrency"),

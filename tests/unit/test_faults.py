@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrank.rehearsal.faults import (
+    HINTED,
     MANNERS,
     STATUSES,
     Fault,
@@ -15,7 +16,7 @@ from batchrank.rehearsal.faults import (
     decide,
     is_billed,
 )
-from batchrank.rehearsal.replies import MESSAGES
+from batchrank.rehearsal.replies import AVAILABILITY, MESSAGES
 
 SEEDS = st.integers(0, 2**64)
 NUMBERS = st.integers(1, 10**9)
@@ -108,6 +109,8 @@ def test_every_fault_has_its_place_in_the_tables(fault: Fault) -> None:
     """
     assert (fault in STATUSES) == (fault in MESSAGES or fault is Fault.REDIRECT)
     assert not (fault in STATUSES and fault in MANNERS)
+    assert fault not in HINTED or STATUSES[fault] in (429, 503)
+    assert fault not in AVAILABILITY or AVAILABILITY[fault]["retryable"] == (fault in HINTED)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ What a run came to: for people, for programs, and for nobody's terminal to obey.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrank.observe.report import Summary, as_shown
+from batchrank.domain import FailureKind, RejectKind
+from batchrank.observe.report import FAILURE_WORDS, REJECT_WORDS, Summary, as_shown, size
 from tests.laws import law
 
 BARE = Summary(
@@ -62,17 +64,62 @@ def test_the_summary_for_people() -> None:
     assert """\
 job      nightly: stopped early, run it again (stopped by SIGTERM)
 groups   10,000 of 12,000 done: 9,990 ranked (199,800 candidates), 7 rejected, 3 empty
-rejects  5 bad_group, 2 flawed
-calls    5,000 now, 10,100 in all, 103 repeated; failed: 90 throttled, 13 unknown
+rejects  5 refused by the provider for the content, 2 flawed in the source
+calls    5,000 now, 10,100 in all, 103 repeated; failed: 90 told to slow down, \
+13 perhaps billed (no clear answer)
 cost     $5.0000 now, $10.0123 in all ($10.0000 reported, $0.0123 estimated)
 lost     $0.0160 may have been spent by runs that were killed
 served   v/m, by Acme, by Other
 time     100.0 s, 50.0 groups/s, 64 in flight at most
-output   /data/out: 1 parts, 199,800 rows, no _SUCCESS
+output   /data/out: 1 part, 199,800 rows, no _SUCCESS
 state    /data/.batchrank/out-1234
 accepted a.parquet
 note     one thing
 note     another thing""" == FULL.as_text()
+
+
+def test_too_many_rejects_are_told_with_what_to_do() -> None:
+    """
+    So is a second run over them, that called nobody: it says no more than that.
+    """
+    ended = replace(BARE, exit_code=1, rejected=3, rejected_max=2, calls_now=5)
+    again = replace(
+        ended, rejected=1, rejected_max=0, calls_now=0, reason="it was finished before; nothing"
+    )
+
+    first, then = ended.as_text().splitlines(), again.as_text().splitlines()
+    assert "job      nightly: finished, but 3 groups are rejected where 2 are allowed" == first[0]
+    assert first[1].startswith("next     `batchrank run --retry-rejects` asks about them again")
+    assert (
+        "job      nightly: finished, but 1 group is rejected where 0 are allowed;"
+        " nobody was called now"
+    ) == then[0]
+
+
+def test_every_kind_has_its_words() -> None:
+    """
+    People read no identifiers; programs do.
+    """
+    assert set(FailureKind) == FAILURE_WORDS.keys()
+    assert set(RejectKind) == REJECT_WORDS.keys()
+    assert not any("_" in words for words in (*FAILURE_WORDS.values(), *REJECT_WORDS.values()))
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (57_344, "57.3 kB"),
+        (1.3e6, "1.3 MB"),
+        (5e15, "5,000.0 TB"),
+    ],
+)
+def test_a_size_has_the_unit_that_fits(size_bytes: float, shown: str) -> None:
+    """
+    Never "0.1 MB" of something small.
+    """
+    assert shown == size(size_bytes)
 
 
 def test_what_there_is_nothing_to_say_of_is_left_out() -> None:
@@ -128,6 +175,7 @@ STABLE = [
     "ranked",
     "reason",
     "rejected",
+    "rejected_max",
     "rejects_by_kind",
     "rows",
     "search_units",
