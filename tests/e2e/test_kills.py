@@ -394,6 +394,7 @@ def test_a_ledger_that_is_removed_ends_the_run_at_once(tmp_path: Path, watched: 
 # --- the server -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_outage_rejects_nothing(tmp_path: Path) -> None:
     """
     The server is gone for three seconds; when it is back the run goes on and finishes.
