@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -27,27 +27,9 @@ from batchrank.job.loading import load
 from batchrank.store.disk import file_system_of, is_network
 from tests.e2e.fuse_mount import CANNOT
 from tests.e2e.small_jobs import Ran, SmallJob, cli, groups, process
-from tests.rehearsing import Server, running
+from tests.rehearsing import Server
 
 UNSET = "BATCHRANK_TESTS_LEAVE_THIS_UNSET"
-
-
-@pytest.fixture(scope="module")
-def rehearsal() -> Iterator[Server]:
-    """
-    One server for all tests of this file.
-    """
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(rehearsal: Server) -> Server:
-    """
-    The server, with nothing on its bill.
-    """
-    rehearsal.reset()
-    return rehearsal
 
 
 @pytest.fixture

@@ -42,28 +42,9 @@ from tests.e2e.small_jobs import (
     http,
     process,
 )
-from tests.rehearsing import Server, running
+from tests.rehearsing import Server
 
 COMMANDS = ("init", "plan", "run", "status", "verify", "rehearse", "serve", "prune")
-
-
-@pytest.fixture(scope="module")
-def rehearsal() -> Iterator[Server]:
-    """
-    One server for all tests of this file.
-    """
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(rehearsal: Server) -> Iterator[Server]:
-    """
-    The server, with nothing on its bill; its dials are turned back at the end.
-    """
-    rehearsal.reset()
-    yield rehearsal
-    rehearsal.turn(faults=[], latency=None)
 
 
 @pytest.fixture

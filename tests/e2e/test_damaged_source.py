@@ -4,7 +4,7 @@ A source that breaks in the middle, and is mended: what was paid for is kept and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,10 @@ import pytest
 from batchrank.errors import Exit
 from batchrank.store.reading import LedgerReader
 from tests.e2e.small_jobs import Heard, Liar, Row, SmallJob, expected, groups, http
-from tests.rehearsing import Server, running
+from tests.rehearsing import Server
 
 GROUPS, ROW_GROUP = 60, 20
 ROWS = groups(GROUPS)
-
-
-@pytest.fixture(scope="module")
-def rehearsal() -> Iterator[Server]:
-    """
-    One server for all tests of this file.
-    """
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(rehearsal: Server) -> Iterator[Server]:
-    """
-    The server, with nothing on its bill; its dials are turned back at the end.
-    """
-    rehearsal.reset()
-    yield rehearsal
-    rehearsal.turn(faults=[])
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from batchrank.providers.base import HttpReply, Settings
 from batchrank.providers.openrouter import OPENROUTER, OpenRouterOptions
 from batchrank.rehearsal.faults import Fault
 from tests.e2e.small_jobs import MODEL, Heard, Liar, SmallJob, expected, groups, http
-from tests.rehearsing import Server, running
+from tests.rehearsing import Server
 
 COST_USD = 0.001
 """What each call with status 200 costs here, by the bill or by the price."""
@@ -322,25 +322,6 @@ def test_odd_replies_add_up(odd: Told) -> None:
 
 
 # --- once, by the embedded server -----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def rehearsal() -> Iterator[Server]:
-    """
-    One server for all tests of this file.
-    """
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(rehearsal: Server) -> Iterator[Server]:
-    """
-    The server, with nothing on its bill; its dials are turned back at the end.
-    """
-    rehearsal.reset()
-    yield rehearsal
-    rehearsal.turn(faults=[], retry_after=None)
 
 
 SEEN = [

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -32,26 +32,7 @@ from batchrank.store.ledger import Ledger, Records
 from batchrank.store.parts import Layout, render, schema_of
 from batchrank.testing import RecordingReporter
 from tests.e2e.small_jobs import MODEL, PROVIDER, Heard, Liar, Row, SmallJob, expected, groups, http
-from tests.rehearsing import Server, running
-
-
-@pytest.fixture(scope="module")
-def rehearsal() -> Iterator[Server]:
-    """
-    One server for all tests of this file.
-    """
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(rehearsal: Server) -> Iterator[Server]:
-    """
-    The server, with nothing on its bill; its dials are turned back at the end.
-    """
-    rehearsal.reset()
-    yield rehearsal
-    rehearsal.turn(faults=[])
+from tests.rehearsing import Server
 
 
 @pytest.fixture
