@@ -124,7 +124,9 @@ class LedgerReader:
         Ask. A damaged file is told as that, at whichever row it comes to light.
         """
         try:
-            yield from self.connection.execute(sql, values)
+            # `yield from` would close the cursor of whoever stops early, perhaps after the ledger.
+            for row in self.connection.execute(sql, values):  # noqa: UP028 - see above
+                yield row
         except sqlite3.Error as error:
             raise ledger_error("cannot read the ledger", error) from error
 

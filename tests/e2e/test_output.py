@@ -28,10 +28,11 @@ from batchrank.errors import Exit, JobError
 from batchrank.events import PartPublished
 from batchrank.source import open_source
 from batchrank.store.exports import CALLS, REJECTS
-from batchrank.store.ledger import Ledger, Records
+from batchrank.store.ledger import Records
 from batchrank.store.parts import Layout, render, schema_of
 from batchrank.testing import RecordingReporter
 from tests.e2e.small_jobs import MODEL, PROVIDER, Heard, Liar, Row, SmallJob, expected, groups, http
+from tests.edges.ledgers import for_now
 from tests.rehearsing import Server
 
 
@@ -362,7 +363,7 @@ def test_parts_are_what_a_plain_loop_would_write(
             ),
             base,
         )
-        ledger = Ledger.create_or_open(None)
+        ledger = for_now()
         ledger.set_meta({"part_groups": part_groups})
         found = [outcome(n, scores) for n, scores in enumerate(held)]
         chance.shuffle(found)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +32,20 @@ BY = Served("v/m", "Acme")
 FILES = [SourceFile("a.parquet", 1000, "ab" * 32, (5, 3)), SourceFile("b.parquet", 7, "", (16,))]
 
 
+def for_now(path: Path | None = None) -> Ledger:
+    """
+    A ledger that closes its file when nobody holds it any more; None is one in memory.
+    """
+    ledger = Ledger.create_or_open(path)
+    weakref.finalize(ledger, ledger.connection.close)
+    return ledger
+
+
 def begun(path: Path | None, part_groups: int = 8) -> Ledger:
     """
     A ledger in which a run has begun.
     """
-    ledger = Ledger.create_or_open(path)
+    ledger = for_now(path)
     ledger.begin({"part_groups": part_groups, "fingerprint": "f", "words": "Straße"}, FILES)
     ledger.start_run(1.0, 42, "host", done_before=0, target=24)
     return ledger

@@ -44,7 +44,17 @@ from batchrank.store.tables import (
     unpack_scores,
     unpack_shares,
 )
-from tests.edges.ledgers import BY, FILES, begun, call, limit_pages, pages, ranked, readonly
+from tests.edges.ledgers import (
+    BY,
+    FILES,
+    begun,
+    call,
+    for_now,
+    limit_pages,
+    pages,
+    ranked,
+    readonly,
+)
 from tests.laws import law
 
 TOTAL = 24
@@ -670,7 +680,7 @@ def test_a_ledger_without_its_beginning_is_damaged() -> None:
     """
     What every output begins with is asked for by name, and its lack is told.
     """
-    ledger = Ledger.create_or_open(None)
+    ledger = for_now()
 
     with pytest.raises(StorageError, match="lacks what every output begins with"):
         ledger.part_groups()

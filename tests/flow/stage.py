@@ -31,6 +31,7 @@ from batchrank.testing import (
     groups,
     run_virtually,
 )
+from tests.edges.ledgers import for_now
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Stage:
     can_split: bool = True
     interrupted: Callable[[], bool] = lambda: False
     seed: int = 0
-    ledger: Ledger = field(default_factory=lambda: Ledger.create_or_open(None))
+    ledger: Ledger = field(default_factory=for_now)
     ledger_lane: Lane = field(default_factory=InlineLane)
     reporter: RecordingReporter = field(default_factory=RecordingReporter)
     parts: FakeParts = field(default_factory=FakeParts)

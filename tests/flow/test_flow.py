@@ -417,7 +417,7 @@ def test_a_group_that_is_too_large_is_split_and_put_together_again() -> None:
     ending = stage.run()
 
     assert ending.stop is None
-    row = next(stage.ledger.ranked(0, 1))
+    (row,) = stage.ledger.ranked(0, 1)
     assert len(row.scores) == 100 * 8
     assert len(stage.scorer.sent) == 3 * (1 + 2 + 4)
     assert list(stage.ledger.slices()) == []
