@@ -86,10 +86,21 @@ class JobError(BatchrankError):
 
 class SourceError(BatchrankError):
     """
-    The source cannot be read as the job says.
+    The source cannot be read as the job says; *problems* are the settings that are at fault.
+
+    *message* introduces them, if they need that; *where* is the job file, once its lines are known.
     """
 
     exit_code = Exit.USAGE
+
+    def __init__(
+        self, message: str, hint: str = "", problems: Sequence[Problem] = (), where: str = ""
+    ) -> None:
+        indent = "  " if message else ""
+        told = "\n".join([*filter(None, [message]), *(f"{indent}{p}" for p in problems)])
+        super().__init__(f"{where}: {told}" if where else told, hint)
+        self.head = message
+        self.problems = tuple(problems)
 
 
 class RehearsalError(BatchrankError):

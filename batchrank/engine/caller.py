@@ -110,7 +110,6 @@ class Caller:
         Ask once. Raises nothing: what happens is a record, and a bug stops the job by value.
         """
         sending = _Sending(self._clocks.wall(), self._clocks.now(), probe)
-        self.in_hand.add(work)
         work.attempt += 1
         work.of.attempts += 1
         try:
@@ -167,15 +166,15 @@ class Caller:
             self.gate_opened()
         outcomes: list[Outcome] = []
         # What comes home for a group that was rejected meanwhile is kept: another run may need it.
-        part: Scored | None = scored(work.request, reply)
-        if part is not None and not work.of.closed and (whole := work.of.take(part)):
+        part = scored(work.request, reply)
+        whole = None if work.of.closed else work.of.take(part)
+        if whole is not None:
             outcomes.append(whole)
-            part = None
         outcomes += [
             self._rejection(guilty, RejectKind.UNKNOWN, guilty.last)
             for guilty in self._backlog.convicted(sending.at)
         ]
-        self._book(work, reply, sending, outcomes, part)
+        self._book(work, reply, sending, outcomes, None if whole else part)
 
     def _compared(self, reply: RerankReply) -> None:
         """

@@ -87,13 +87,6 @@ class Publisher:
         return number not in self._missing and not current
 
     @property
-    def owes(self) -> bool:
-        """
-        Tell whether some part is still to come, now or when its positions are done.
-        """
-        return bool(self._queue or self._missing)
-
-    @property
     def parts(self) -> list[PartRow]:
         """
         Every part that has its final name, in order.

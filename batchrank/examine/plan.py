@@ -17,7 +17,7 @@ from typing import Any
 from batchrank.domain import Positions, Price, RateLimit
 from batchrank.job import Job
 from batchrank.job.ending import Account
-from batchrank.job.opening import refusal
+from batchrank.job.opening import is_begun, refusal
 from batchrank.observe.panel import duration
 from batchrank.observe.report import as_shown, counted, size
 from batchrank.policy.billing import (
@@ -228,20 +228,16 @@ class _Past:
 
 def _past(job: Job, source: ParquetSource) -> _Past:
     nothing = Positions(source.total)
-    file = job.state.ledger
-    if not file.exists() or not file.stat().st_size:
+    if not is_begun(job.state.ledger):
         return _Past(nothing)
-    with LedgerReader.open(file) as ledger:
-        meta = ledger.meta()
-        if "fingerprint" not in meta:
-            return _Past(nothing)
+    with LedgerReader.open(job.state.ledger) as ledger:
         if error := refusal(job, source, ledger):
             head, *changes = error.message.splitlines()
             words = f"{head} {'; '.join(change.strip() for change in changes)} ({error.hint})"
             return _Past(nothing, refused=words)
         account = Account.of(ledger)
         spent = account.cost_nano_usd + account.lost_nano_usd
-        spent = max(spent, int(meta.get("authorised_nano_usd", 0)))
+        spent = max(spent, int(ledger.meta().get("authorised_nano_usd", 0)))
         return _Past(ledger.done(source.total), account.count("candidates"), spent)
 
 

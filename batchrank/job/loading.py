@@ -142,19 +142,10 @@ class Job:
         try:
             return open_source(self.config.source, self.base)
         except SourceError as error:
-            raise SourceError(self._with_lines(error.message), error.hint) from error
-
-    def _with_lines(self, message: str) -> str:
-        """
-        *message* with this file's name and the lines of the settings that it is about, if any.
-        """
-
-        def placed(match: re.Match[str]) -> str:
-            line = self.lines.of(("source", match[2]))
-            return f"{match[1]}line {line}: {match[0].lstrip()}"
-
-        placed_message, count = re.subn(r"(?m)^( *)source\.(\w+): ", placed, message)
-        return f"{self.file}: {placed_message}" if count else message
+            if not error.problems:
+                raise
+            placed = [_placed(problem, self.lines) for problem in error.problems]
+            raise SourceError(error.head, error.hint, placed, str(self.file)) from error
 
     # --- folders ----------------------------------------------------------------------------------
 

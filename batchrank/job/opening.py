@@ -115,7 +115,7 @@ def _world(
 
     state = job.state
     output = OutputFolder(job.output, state, tell)
-    begun = _is_begun(state.ledger)
+    begun = is_begun(state.ledger)
     output.prepare(begun=begun)
     ledger = Ledger.create_or_open(state.ledger)
     try:
@@ -135,7 +135,10 @@ def _world(
         ledger.close()
 
 
-def _is_begun(ledger: Path) -> bool:
+def is_begun(ledger: Path) -> bool:
+    """
+    Tell whether a ledger is there and knows what its output began with.
+    """
     if not ledger.exists() or ledger.stat().st_size == 0:
         return False
     with LedgerReader.open(ledger) as reader:
@@ -170,7 +173,7 @@ def _set_aside(job: Job) -> list[str]:
     is deleted, and nothing of it lies where readers of dated folders would find it. Says where.
     """
     state, stamp = job.state.path, job.now.strftime("%Y%m%dT%H%M%SZ")
-    if not any(job.output.iterdir()) and not _is_begun(job.state.ledger):
+    if not any(job.output.iterdir()) and not is_begun(job.state.ledger):
         return []
     ends = (f".aside-{stamp}" + (f"-{n}" if n > 1 else "") for n in count(1))
     aside = next(n for end in ends if not (n := state.with_name(state.name + end)).exists())

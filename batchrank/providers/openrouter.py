@@ -280,23 +280,22 @@ class OpenRouter:
         return self._bound(request, reply, read)
 
     def _bound(self, request: RerankRequest, reply: HttpReply, read: _Reply) -> Answer:
-        usage, request_id = _usage(read.usage), _request_id(read.id, reply)
         served = Served(read.model, _text(read.provider))
-        same = same_model(self._model, read.model)
-        scores = bind(request, map(_result, read.results), self._top_n) if same else ""
-        if not isinstance(scores, str):
-            echoed = all(result.document is not None for result in read.results)
-            return RerankReply(scores, served, usage, request_id, echoed)
-        failed = Failure(
-            FailureKind.FATAL,
-            f"asked for {self._model}, served by {read.model}: its scores cannot be mixed in",
-            status=reply.status,
-            code="another_model",
-            usage=usage,
-            served=served,
-            request_id=request_id,
-        )
-        return bad_reply(reply, scores, replace(failed, code="bad_results")) if same else failed
+        if not same_model(self._model, read.model):
+            return replace(
+                _known(reply, read.usage, read.id, served),
+                kind=FailureKind.FATAL,
+                message=f"asked for {self._model}, served by {read.model}:"
+                " its scores cannot be mixed in",
+                code="another_model",
+            )
+        scores = bind(request, map(_result, read.results), self._top_n)
+        if isinstance(scores, str):
+            known = _known(reply, read.usage, read.id, served)
+            return bad_reply(reply, scores, replace(known, code="bad_results"))
+        echoed = all(result.document is not None for result in read.results)
+        request_id = _request_id(read.id, reply)
+        return RerankReply(scores, served, _usage(read.usage), request_id, echoed)
 
 
 def _headers(options: OpenRouterOptions) -> Iterator[tuple[str, str]]:
@@ -350,19 +349,24 @@ def _unread(reply: HttpReply, error: Exception) -> Failure:
         return bad_reply(reply, "the reply is not JSON", _known(reply))
     if body.get("error") is not None:
         return _failure(reply)
-    return bad_reply(reply, f"not a rerank reply: {error}", _known(reply, body))
+    return bad_reply(
+        reply, f"not a rerank reply: {error}", _known(reply, body.get("usage"), body.get("id"))
+    )
 
 
-def _known(reply: HttpReply, body: Mapping[str, Any] | None = None) -> Failure:
+def _known(
+    reply: HttpReply, usage: object = None, named: object = None, served: Served | None = None
+) -> Failure:
     """
-    What a reply that makes no sense tells all the same: its bill, and what it is known by.
+    What a reply tells whatever is wrong with it: its bill, what it is known by, and who served it.
     """
-    told = body or {}
     return Failure(
         FailureKind.BAD_REPLY,
         "",
-        usage=_usage(told.get("usage")),
-        request_id=_request_id(told.get("id"), reply),
+        status=reply.status,
+        usage=_usage(usage),
+        served=served,
+        request_id=_request_id(named, reply),
     )
 
 
@@ -420,7 +424,7 @@ def _body(reply: HttpReply) -> dict[str, Any]:
 
 def _error_in(body: dict[str, Any]) -> dict[str, Any]:
     error = body.get("error")
-    return error if isinstance(error, dict) else {} if error is None else {"message": error}
+    return error if isinstance(error, dict) else {"message": error}
 
 
 def _served(body: dict[str, Any]) -> Served | None:

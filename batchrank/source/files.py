@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from batchrank.domain import SourceFile
-from batchrank.errors import NotReady, SourceError
+from batchrank.errors import NotReady, Problem, SourceError
 
 SUCCESS = "_SUCCESS"
 TEMPORARY = "_temporary"
@@ -81,15 +81,15 @@ def find(path: str, base: Path, *, require_success: bool) -> tuple[Path, ...]:
         SourceError: there is nothing of that name, and nothing says that it will come.
     """
     if "://" in path:
-        raise SourceError(
-            f"source.path: {path} is not on this machine",
+        raise _wrong_path(
+            f"{path} is not on this machine",
             "copy the files here, or mount the bucket; only local files are read",
         )
     try:
         found = look(path, base)
         judge(found, path, require_success=require_success)
     except OSError as error:
-        raise SourceError(f"source.path: {path} cannot be looked into: {error}") from error
+        raise _wrong_path(f"{path} cannot be looked into: {error}") from error
     return tuple(sorted(found.files, key=lambda file: relative(file, base)))
 
 
@@ -212,20 +212,22 @@ def judge(found: Found, path: str, *, require_success: bool) -> None:
         _refuse_lake(found)
         return
     if not found.exists:
-        raise SourceError(f"source.path: there is no {path}", _nearest(found.root))
+        raise _wrong_path(f"there is no {path}", _nearest(found.root))
     if found.other is None and found.kind != "file" and found.unmarked is None:
         return
     if found.other is None and (found.kind != "file" or found.unmarked):
         raise NotReady(f"{found.root} is still empty", _LATER)
     if found.kind == "file":
-        raise SourceError(
-            f"source.path: there is no {path}", _nearest(found.root / Path(path).name)
-        )
-    raise SourceError(
-        f"source.path: no Parquet file matches {path}",
+        raise _wrong_path(f"there is no {path}", _nearest(found.root / Path(path).name))
+    raise _wrong_path(
+        f"no Parquet file matches {path}",
         f"{found.root} holds other files, such as {found.other}; "
         "names that start with _ or . are left out",
     )
+
+
+def _wrong_path(message: str, hint: str = "") -> SourceError:
+    return SourceError("", hint, [Problem(0, "source.path", message)])
 
 
 _LATER = "try again when upstream has finished (exit 75)"
@@ -236,9 +238,8 @@ def _refuse_lake(found: Found) -> None:
         return
     for mark, lake in _LAKES:
         if any(found.root.glob(mark)):
-            raise SourceError(
-                f"source.path: {found.root} is a table of {lake}: "
-                "its files also hold rows that were deleted",
+            raise _wrong_path(
+                f"{found.root} is a table of {lake}: its files also hold rows that were deleted",
                 "export the table to Parquet; or name the files (…/*.parquet) to read them all",
             )
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from batchrank.config.schema import SourceTable
-from batchrank.errors import SourceError
+from batchrank.errors import Problem, SourceError
 from batchrank.source.columns import Columns, Path, is_list, is_number, plain
 from batchrank.source.texts import Plain, Template, TextRule, Yaml, distinct, template
 
@@ -81,8 +81,9 @@ def fit(schema: pa.Schema, table: SourceTable, where: str) -> Columns:
     columns = fitting.columns()
     if columns is None or fitting.problems:
         raise SourceError(
-            "\n".join([f"{where} does not fit the job:", *(f"  {p}" for p in fitting.problems)]),
+            f"{where} does not fit the job:",
             "it holds " + ", ".join(f"{field.name}: {named(field.type)}" for field in schema),
+            fitting.problems,
         )
     return columns
 
@@ -108,7 +109,7 @@ class _Fitting:
         self.table = table
         self.held = [(field.name, field.type) for field in schema]
         self.types: dict[Path, pa.DataType] = {}
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
 
     def columns(self) -> Columns | None:
         table = self.table
@@ -236,10 +237,10 @@ class _Fitting:
         there = structs and field in {one.name for one in kind.value_type}
         return [f"{documents}.{field}"] if there else []
 
-    def _say(self, key: str, problem: str) -> None:
-        sentence = f"source.{key}: {problem}"
-        if sentence not in self.problems:
-            self.problems.append(sentence)
+    def _say(self, key: str, message: str) -> None:
+        problem = Problem(0, f"source.{key}", message)
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
 def _is_candidates(kind: pa.DataType) -> bool:

@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,18 +76,31 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     Replace *path* whole: readers see the old content or the new, after a power cut too.
     """
+    with replacing(path) as aside, aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        sync_file(file.fileno())
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    A name to write to, which becomes *path* at the end. If that fails what was written is removed:
+    half of it is of no use, and takes the room that is short.
+
+    Raises:
+        StorageError: the disk does not let us.
+    """
     aside = path.with_name(f".{path.name}.new")
     try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            sync_file(file.fileno())
+        yield aside
         aside.replace(path)
     except OSError as error:
         raise storage_error(f"cannot write {path}", error) from error
     finally:
-        aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        with contextlib.suppress(OSError):  # nearly always: it is *path* by now
+            aside.unlink()
 
 
 def storage_error(what: str, error: OSError) -> StorageError:
@@ -190,7 +203,7 @@ class Lock:
             os.write(file, json.dumps([os.getpid(), socket.gethostname(), self._since]).encode())
             folder = os.open(self._output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._take(folder, f"{self._output} is being written by another job")
-        except BaseException as error:
+        except BaseException as error:  # interrupted, too: nothing stays locked or open
             self.__exit__(None, None, None)
             if isinstance(error, OSError):
                 raise storage_error(f"cannot lock {self._output}", error) from error

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrank.errors import StorageError
-from batchrank.store.disk import storage_error
+from batchrank.store.disk import replacing
 from batchrank.store.reading import LedgerReader
 
 ROWS = 20_000
@@ -91,18 +91,15 @@ def export_calls(ledger: LedgerReader, path: Path) -> None:
 
 
 def _export(ledger: LedgerReader, sql: str, schema: pa.Schema, path: Path) -> None:
-    aside = path.with_name(f".{path.name}.new")
     try:
-        with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+        with (
+            replacing(path) as aside,
+            pq.ParquetWriter(aside, schema, compression="zstd") as writer,
+        ):
             for batch in _batches(ledger, sql, schema):
                 writer.write_batch(batch)
-        aside.replace(path)
-    except OSError as error:
-        raise storage_error(f"cannot write {path}", error) from error
     except pa.ArrowException as error:
         raise StorageError(f"cannot write {path}: {error}") from error
-    finally:
-        aside.unlink(missing_ok=True)  # half of it is of no use, and takes the room that is short
 
 
 def _batches(ledger: LedgerReader, sql: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

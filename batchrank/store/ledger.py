@@ -143,7 +143,7 @@ class Ledger(LedgerReader):
                 ledger._prepare()
                 ledger._remember()
                 ledger._file = _identity(where)
-        except BaseException:
+        except BaseException:  # interrupted, too: nobody else holds this connection
             ledger.close()
             raise
         return ledger
@@ -475,7 +475,7 @@ class Ledger(LedgerReader):
                 yield self.connection.execute
                 self.connection.execute("COMMIT")
                 self._check_there()
-            except BaseException:
+            except BaseException:  # interrupted, too: a transaction ends whole or not at all
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 self._remember()
