@@ -2,8 +2,9 @@
 Groups in, in position order, in the memory of one batch.
 
 `parquet` is the source that a job opens, `files` finds its files, `fitting` maps their schema to
-`columns`, `reading` decodes one file, `batch` makes groups of rows, `texts` makes texts of fields,
-`carried` packs what a part needs besides scores, `profile` counts for a plan.
+`columns`, `reading` decodes one file, `batch` makes groups of rows, `rows` reads what they ask,
+`texts` makes texts of fields, `carried` packs what a part needs besides scores, `profile` counts
+for a plan.
 """
 
 from batchrank.source.files import differences

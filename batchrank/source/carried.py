@@ -234,15 +234,18 @@ def sound(array: pa.Array) -> tuple[pa.Array, list[int]]:
     """
     The array with null for what is not valid (text that is not UTF-8), and where that was.
     """
-    if _is_sound(array):
+    if is_sound(array):
         return array, []
-    bad = [row for row in range(len(array)) if not _is_sound(array.take(pa.array([row])))]
+    bad = [row for row in range(len(array)) if not is_sound(array.take(pa.array([row])))]
     held = set(bad)
     rows = [None if row in held else row for row in range(len(array))]
     return array.take(pa.array(rows, pa.int64())), bad
 
 
-def _is_sound(array: pa.Array) -> bool:
+def is_sound(array: pa.Array) -> bool:
+    """
+    Tell whether everything in it is valid: of texts, that they are UTF-8.
+    """
     try:
         array.validate(full=True)
     except pa.ArrowInvalid:

@@ -144,6 +144,7 @@ class OpenFile:
         for position, piece in self._cut(group, columns, paths):
             with self._decoding(group):
                 batch = Batch(position, columns, piece)
+            del piece  # the batch holds what it needs, and the next one is read beside it
             yield batch
 
     def blocks(self, group: RowGroup, columns: Columns) -> Iterator[tuple[int, Block]]:
@@ -191,10 +192,13 @@ class OpenFile:
             rows = self._batch_rows(group, columns)
         pieces = self._pieces(group, rows, paths)
         for position in range(group.start, group.stop, rows):
-            wanted = min(rows, group.stop - position)
-            with self._decoding(group):
-                piece = _joined(pieces, wanted)
-            yield position, piece
+            yield position, self._next_piece(group, pieces, min(rows, group.stop - position))
+
+    def _next_piece(
+        self, group: RowGroup, pieces: Iterator[pa.RecordBatch], rows: int
+    ) -> pa.RecordBatch:
+        with self._decoding(group):
+            return _joined(pieces, rows)
 
     def _pieces(self, group: RowGroup, rows: int, paths: Sequence[str]) -> Iterator[pa.RecordBatch]:
         pieces = self._parquet.iter_batches(

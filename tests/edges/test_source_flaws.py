@@ -83,6 +83,18 @@ def structs(**fields: pa.Array) -> pa.ListArray:
             id="a document that is not UTF-8",
         ),
         pytest.param(
+            {"query": QUERIES, "documents": lists(strings(["1", " ", b"\xc0\xa0", "4"]))},
+            {},
+            "documents at index 1 is not UTF-8",
+            id="a space that is written in two bytes",
+        ),
+        pytest.param(
+            {"query": QUERIES, "documents": structs(text=strings(["1", "2", BROKEN, "4"]))},
+            {},
+            "text at index 1 is not UTF-8",
+            id="a field taken as it is that is not UTF-8",
+        ),
+        pytest.param(
             {"query": QUERIES, "documents": structs(text=strings(["1", "2", BROKEN, "4"]))},
             {"template": "{text}!"},
             "text at index 1 is not UTF-8",

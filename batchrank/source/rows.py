@@ -1,0 +1,251 @@
+"""
+What a row asks: a query and its documents, as Python's strings.
+
+Owns two ways from Arrow to strings which find the same. `Quick` takes some rows at once, of texts
+that Arrow itself can make, all of them UTF-8. `Careful` goes group by group, by any rule, and says
+of a text that is not UTF-8 where it stands. Knows no ids, and never reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from itertools import pairwise
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
+from batchrank.config.braces import pieces
+from batchrank.domain import Document, RichDocument
+from batchrank.source.carried import Lists, fields_of, is_sound
+from batchrank.source.columns import Columns, is_list, is_number
+from batchrank.source.texts import Template, TextRule, Yaml, is_blank
+
+T = TypeVar("T")
+
+PORTION_BYTES_MAX = 256 * 1024
+"""Of Arrow's memory that becomes strings at once, unless a single group has more.
+
+A call to pyarrow costs as much as 40 texts, so groups share it. A whole batch would share it too,
+but where texts are short, or a single emoji is in each, its strings take many times its 4 MiB."""
+
+FILLED_BYTES_MAX = 8 * 1024 * 1024
+"""Of texts that a template makes of a batch at once; the batch itself has about 4 MiB."""
+
+_NULL = pa.scalar(None, pa.string())
+
+Asked = tuple[str, tuple[Document | None, ...]]
+"""The query of a row, empty if it is null, and its documents."""
+
+
+class Flaw(Exception):
+    """
+    The group at hand cannot be asked; the message becomes its flaw.
+    """
+
+
+def reader(columns: Columns, queries: pa.Array, documents: Lists) -> Quick | Careful:
+    """
+    The quickest way that can read these rows.
+    """
+    texts, images = _read_out(columns, documents)
+    made = None if images else _made(columns.rule, dict(texts))
+    if made is None or not is_sound(queries):
+        return Careful(columns, queries, documents.starts, texts, images)
+    return Quick(queries, documents.starts, made)
+
+
+def _made(rule: TextRule, fields: Mapping[str, pa.Array]) -> pa.Array | None:
+    """
+    The documents' texts, null where there is nothing to send; None if Arrow cannot make them.
+    """
+    if isinstance(rule, Yaml) or not all(map(is_sound, fields.values())):
+        return None
+    if isinstance(rule, Template):
+        return filled(rule, fields)
+    (texts,) = fields.values()
+    return without_blanks(texts)
+
+
+# --- quick ----------------------------------------------------------------------------------------
+
+
+class Quick:
+    """
+    Rows of which each document is one of *texts*, null if it is not sent; a portion of them is held
+    as strings.
+    """
+
+    def __init__(
+        self,
+        queries: pa.Array,
+        starts: Sequence[int],
+        texts: pa.Array,
+        portion_bytes_max: int = PORTION_BYTES_MAX,
+    ) -> None:
+        self._queries = queries.fill_null("")
+        self._starts = starts
+        self._texts = texts
+        self._portion_bytes_max = portion_bytes_max
+        nbytes = self._queries.nbytes + self._texts.nbytes
+        self._rows_at_once = max(1, portion_bytes_max * len(queries) // max(1, nbytes))
+        self._start = self._stop = 0
+        self._portion: list[Asked] = []
+
+    def asked(self, row: int) -> Asked:
+        """
+        What a row asks; rows are quick in their order, and right in any.
+        """
+        if not self._start <= row < self._stop:
+            self._read(row, min(row + self._rows_at_once, len(self._queries)))
+        return self._portion[row - self._start]
+
+    def _read(self, start: int, stop: int) -> None:
+        queries, texts = self._slices(start, stop)
+        if queries.nbytes + texts.nbytes > 2 * self._portion_bytes_max:
+            stop = start + 1  # far more than the mean foretold
+            queries, texts = self._slices(start, stop)
+        held = tuple(texts.to_pylist())
+        first = self._starts[start]
+        cuts = pairwise(self._starts[start : stop + 1])
+        documents = [held[cut - first : end - first] for cut, end in cuts]
+        self._portion = list(zip(queries.to_pylist(), documents, strict=True))
+        self._start, self._stop = start, stop
+
+    def _slices(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
+        first = self._starts[start]
+        texts = self._texts.slice(first, self._starts[stop] - first)
+        return self._queries.slice(start, stop - start), texts
+
+
+def without_blanks(texts: pa.Array) -> pa.Array:
+    """
+    The texts, which are UTF-8, with null for each that `is_blank`; the same array if none is.
+    """
+    blank = _blank(texts)
+    return pc.if_else(blank, _NULL, texts) if blank.true_count else texts
+
+
+def filled(rule: Template, fields: Mapping[str, pa.Array]) -> pa.Array | None:
+    """
+    What `rule.texts` makes of *fields*, which are UTF-8, if it is at most `FILLED_BYTES_MAX`.
+    """
+    words: list[pa.Array | str] = []
+    for literal, name, _ in pieces(rule.form):
+        words += [literal] if name is None else [literal, fields[name]]
+    blank = reduce(pc.and_, (pc.fill_null(_blank(texts), True) for texts in fields.values()))
+    sizes = (len(w.encode()) * len(blank) if isinstance(w, str) else w.nbytes for w in words)
+    if sum(sizes) > FILLED_BYTES_MAX:
+        return None
+    nothing = {"null_handling": "replace", "null_replacement": ""}
+    joined = pc.binary_join_element_wise(*words, "", **nothing)  # the last one stands between
+    return pc.if_else(blank, _NULL, joined) if blank.true_count else joined
+
+
+def _blank(texts: pa.Array) -> pa.BooleanArray:
+    """
+    Which texts are blank, null for null.
+
+    Arrow finds white space as `str.isspace` does, and leaves the interpreter to other threads.
+    """
+    return pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0))
+
+
+# --- careful --------------------------------------------------------------------------------------
+
+Named = tuple[str, pa.Array]
+
+
+class Careful:
+    """
+    Rows of which each document is made of the fields *texts*, and perhaps has one of *images*.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        queries: pa.Array,
+        starts: Sequence[int],
+        texts: Sequence[Named],
+        images: Named | None,
+    ) -> None:
+        self._name = columns.table.query
+        self._rule = columns.rule
+        self._queries = queries
+        self._starts = starts
+        self._texts = texts
+        self._images = images
+
+    def asked(self, row: int) -> Asked:
+        """
+        What a row asks.
+
+        Raises:
+            Flaw: a text of it is not UTF-8.
+        """
+        query = _spoken(self._name, self._queries[row].as_py) or ""
+        start, stop = self._starts[row], self._starts[row + 1]
+        return query, self._documents(start, stop - start) if start < stop else ()
+
+    def _documents(self, start: int, count: int) -> tuple[Document | None, ...]:
+        texts: Sequence[str | None] = [None] * count
+        if self._texts:
+            texts = self._rule.texts([_values(name, a, start, count) for name, a in self._texts])
+        if self._images is None:
+            return tuple(texts)
+        return tuple(map(_document, texts, _values(*self._images, start, count)))
+
+
+def _document(text: str | None, image: object) -> Document | None:
+    return text if is_blank(image) else RichDocument(text, str(image))
+
+
+def _values(name: str, array: pa.Array, start: int, count: int) -> list[object | None]:
+    values = array.slice(start, count)
+    try:
+        return values.to_pylist()  # type: ignore[no-any-return] # pyarrow has no types
+    except UnicodeDecodeError:
+        for index in range(count):
+            _spoken(f"{name} at index {index}", values[index].as_py)
+        raise
+
+
+def _spoken(what: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except UnicodeDecodeError as error:
+        raise Flaw(f"{what} is not UTF-8") from error
+
+
+# --- fields ---------------------------------------------------------------------------------------
+
+
+def _read_out(columns: Columns, documents: Lists) -> tuple[list[Named], Named | None]:
+    """
+    The arrays that texts are made of, and the array of images.
+    """
+    if not columns.structs:
+        return [(columns.table.documents, documents.values)], None
+    fields = fields_of(documents.values)
+    worded = _for_yaml if isinstance(columns.rule, Yaml) else _as_text
+    image = columns.table.image
+    texts = [(name, worded(fields[name])) for name in columns.rule.fields]
+    return texts, (image, fields[image]) if image else None
+
+
+def _as_text(array: pa.Array) -> pa.Array:
+    return array if kinds.is_string(array.type) else array.cast(pa.string())
+
+
+def _for_yaml(array: pa.Array) -> pa.Array:
+    """
+    Values that YAML has words for: dates and decimals as text, short floats by their short names.
+    """
+    kind = array.type
+    if kinds.is_float32(kind) or kinds.is_float16(kind):
+        return array.cast(pa.string()).cast(pa.float64())
+    if is_list(kind) or kinds.is_struct(kind) or is_number(kind):
+        return array
+    return _as_text(array)

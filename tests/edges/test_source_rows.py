@@ -1,0 +1,145 @@
+"""
+Rows are read quickly or with care, and nobody can tell which from what they ask.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrank.config.schema import SourceTable
+from batchrank.source.carried import Lists, is_sound
+from batchrank.source.fitting import fit
+from batchrank.source.rows import Careful, Quick, filled, reader, without_blanks
+from batchrank.source.texts import is_blank, template
+from tests.edges.test_source_flaws import strings
+from tests.laws import law
+
+SCALARS = [chr(n) for n in range(sys.maxunicode + 1) if not 0xD800 <= n < 0xE000]
+SPACES = "".join(filter(str.isspace, SCALARS))
+
+TEXTS = st.none() | st.text(SPACES, max_size=3) | st.text(st.characters(codec="utf-8"), max_size=9)
+BYTES = TEXTS | st.binary(max_size=4) | st.sampled_from([b"\xc0\xa0", b"\xed\xa0\x80", b" \xff"])
+COLUMNS = fit(
+    pa.schema([("query", pa.string()), ("documents", pa.list_(pa.string()))]),
+    SourceTable(path="x"),
+    "x",
+)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> tuple[pa.Array, Lists]:
+    """
+    Queries and documents whose arrays begin anywhere.
+    """
+    counts = draw(st.lists(st.integers(0, 4) | st.just(40), max_size=8))
+    starts = list(accumulate(counts, initial=0))
+    before = draw(st.integers(0, 9))
+    texts = draw(st.lists(TEXTS, min_size=1, max_size=12))
+    held = [texts[n % len(texts)] for n in range(before + starts[-1])]
+    queries = [draw(TEXTS) for _ in range(before + len(counts))]
+    values = pa.array(held, pa.string()).slice(before)
+    return pa.array(queries, pa.string()).slice(before), Lists(starts, values)
+
+
+@law(200)
+@given(rows(), st.integers(1, 400), st.data())
+def test_the_quick_way_finds_what_the_careful_way_finds(
+    held: tuple[pa.Array, Lists], portion_bytes_max: int, data: st.DataObject
+) -> None:
+    """
+    Whatever is null, empty or white space, however rows are cut, in whatever order they are asked.
+    """
+    queries, documents = held
+    sendable = without_blanks(documents.values)
+    quick = Quick(queries, documents.starts, sendable, portion_bytes_max)
+    texts = [("documents", documents.values)]
+    careful = Careful(COLUMNS, queries, documents.starts, texts, None)
+
+    order = st.permutations(range(len(queries)))
+    for row in (*range(len(queries)), *data.draw(order)):
+        assert careful.asked(row) == quick.asked(row)
+
+
+def test_arrow_and_python_call_the_same_characters_white_space() -> None:
+    """
+    All of Unicode, each character alone and behind a space.
+    """
+    texts = [text for char in SCALARS for text in (char, f" {char}")]
+
+    found = without_blanks(pa.array(texts)).to_pylist()
+
+    assert [None if is_blank(text) else text for text in texts] == found
+    assert 29 <= len(SPACES)
+
+
+@law(200)
+@given(
+    st.lists(st.sampled_from(["{a}", "{b}", "{{", "}}", " ", "ẞ: ", "\n"]), max_size=5),
+    st.lists(st.tuples(TEXTS, TEXTS), max_size=9),
+)
+def test_arrow_fills_a_template_as_python_does(form: list[str], documents: list[Any]) -> None:
+    """
+    Fields once, twice or beside each other, any of them blank.
+    """
+    rule = template("".join(("{b}", *form)))
+    columns = {name: [pair["ab".index(name)] for pair in documents] for name in rule.fields}
+
+    found = filled(rule, {name: pa.array(held, pa.string()) for name, held in columns.items()})
+
+    assert found is not None
+    assert rule.texts(list(columns.values())) == found.to_pylist()
+
+
+def test_a_template_that_makes_much_of_little_is_left_to_python() -> None:
+    """
+    Memory is bounded by the batch, and a form may be longer than all its fields.
+    """
+    fields = {"a": pa.array(["x"] * 9_000)}
+
+    assert [True, False] == [filled(template("{a}" + "y" * n), fields) is None for n in (1_000, 10)]
+
+
+def test_without_anything_blank_no_text_is_copied() -> None:
+    """
+    Most batches are such; null is blank already.
+    """
+    texts = pa.array(["a", None, " b"])
+
+    assert texts is without_blanks(texts)
+
+
+@law(200)
+@given(st.lists(BYTES, min_size=1, max_size=4))
+def test_arrow_and_python_call_the_same_bytes_utf_8(values: list[bytes | str | None]) -> None:
+    """
+    What is sound to Arrow can be read without care.
+    """
+    raw = [value for value in values if isinstance(value, bytes)]
+
+    assert all(map(_is_utf_8, raw)) == is_sound(strings(values))
+
+
+def _is_utf_8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def test_one_broken_text_makes_all_its_batch_read_with_care() -> None:
+    """
+    A document or a query; nothing else does.
+    """
+    good, bad = strings(["a", " "]), strings(["a", b"\xc0\xa0"])
+
+    def way(queries: pa.Array, texts: pa.Array) -> type:
+        return type(reader(COLUMNS, queries, Lists([0, 1, 2], texts)))
+
+    assert [Quick, Careful, Careful] == [way(good, good), way(bad, good), way(good, bad)]
