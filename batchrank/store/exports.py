@@ -69,9 +69,9 @@ FROM rejects ORDER BY position
 """
 
 _CALLS_SQL = """
-SELECT position, start, stop, attempt, probe, CAST(sent_at * 1e6 AS INTEGER), latency_s,
-       failure, status, code, message, request_id, model, provider, search_units, total_tokens,
-       cost_nano_usd / 1e9, cost_source, reply_bytes, reply_sha256
+SELECT position, start, stop, attempt, probe, CAST(sent_at * 1e6 AS INTEGER),
+       round(latency_s, 6), failure, status, code, message, request_id, model, provider,
+       search_units, total_tokens, cost_nano_usd / 1e9, cost_source, reply_bytes, reply_sha256
 FROM calls LEFT JOIN served ON served.id = calls.served ORDER BY calls.rowid
 """
 

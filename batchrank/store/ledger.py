@@ -14,16 +14,20 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from batchrank.domain import (
     Call,
     Empty,
+    Failure,
     Outcome,
     Positions,
     Ranked,
@@ -41,15 +45,38 @@ from batchrank.store.tables import SCHEMA, SCHEMA_VERSION, pack_scores, pack_sha
 _COLUMNS = {
     "meta": 2,
     "source_files": 5,
-    "ranked": 4,
     "rejects": 8,
     "empties": 1,
     "slices": 5,
     "carried": 3,
-    "calls": 19,
     "parts": 7,
 }
-"""How many columns each table has; `tables` says which."""
+"""How many columns the tables have that get few rows a commit; `tables` says which."""
+
+_CALLS = (
+    "calls (position, start, stop, attempt, probe, sent_at, latency_s, status, request_id, served,"
+    " search_units, total_tokens, cost_nano_usd, cost_source"
+)
+_FAILED_CALLS = f"{_CALLS}, failure, code, message, reply_bytes, reply_sha256)"
+_GOOD_CALLS = f"{_CALLS})"
+_SHARED = "ranked (position, served, scores, shares)"
+_RANKED = "ranked (position, served, scores)"
+"""
+The tables that get a row for every group. What is null in all rows of a commit, as it is nearly
+always, is not named: Python's sqlite3 takes ten times as long to bind None as a number.
+"""
+
+_ROWS = (*range(1, 8), *range(8, 16, 2), *range(16, 32, 4), *range(32, 64, 8), *range(64, 129, 16))
+"""
+How many rows one statement may insert: few enough lengths that every statement stays prepared, and
+close enough that a quarter of the longest is filling at most.
+"""
+
+_FILLING = -1
+"""Stands in every column of a row that fills a statement up; no position is below zero."""
+
+STATEMENTS_KEPT = 256
+"""So many prepared statements are kept: those of all lengths, and some."""
 
 
 LOCKED_S_MAX = 120.0
@@ -100,7 +127,7 @@ class Ledger(LedgerReader):
         self._file: tuple[int, int] | None = None
         self._run = 0
         # What is in the tables, so that a commit need not look.
-        self._served: dict[Served, int] = {}
+        self._served: dict[tuple[str, str | None], int] = {}
         self._rejected: set[int] = set()
         self._sliced: set[int] = set()
 
@@ -164,7 +191,7 @@ class Ledger(LedgerReader):
         run("PRAGMA journal_mode = WAL")
 
     def _remember(self) -> None:
-        self._served = {served: number for number, served in self.served().items()}
+        self._served = {(who.model, who.provider): n for n, who in self.served().items()}
         self._rejected = set(self.rejected_positions())
         sliced = self.connection.execute("SELECT DISTINCT position FROM slices")
         self._sliced = {position for (position,) in sliced}
@@ -301,7 +328,7 @@ class Ledger(LedgerReader):
             self._put_slices(records.slices)
             self._put_outcomes(records.outcomes, records.at, tally)
             self._put_carried(records.carried)
-            self._insert("parts", map(astuple, records.parts), "OR REPLACE")
+            self._insert("parts", [astuple(part) for part in records.parts], "OR REPLACE")
             if records.authorised is not None:
                 self._set_meta({"authorised_nano_usd": records.authorised})
             if records.model is not None:
@@ -312,37 +339,39 @@ class Ledger(LedgerReader):
             self._add_up(tally)
 
     def _put_calls(self, calls: Sequence[Call], tally: dict[str, float]) -> None:
-        self._insert("calls", map(self._call_row, calls))
-        for call in calls:
-            kind = call.failure.kind.value if call.failure else "ok"
-            tally[f"calls.{kind}"] += 1
-            tally[f"cost_nano_usd.{call.cost_source.value}"] += call.cost_nano_usd
-            tally["calls.repeated"] += call.attempt > 1
-            tally["search_units"] += call.usage.search_units or 0.0
-            tally["total_tokens"] += call.usage.total_tokens or 0
+        failed = Counter(call.failure.kind for call in calls if call.failure)
+        if failed:
+            rows = [(*self._call_row(call), *_failure_row(call.failure)) for call in calls]
+            self._insert_at_once(_FAILED_CALLS, rows)
+        else:
+            self._insert_at_once(_GOOD_CALLS, [self._call_row(call) for call in calls])
+        for kind, count in failed.items():
+            tally[f"calls.{kind.value}"] += count
+        tally["calls.ok"] += len(calls) - failed.total()
+        for source in {call.cost_source for call in calls}:
+            costs = (call.cost_nano_usd for call in calls if call.cost_source is source)
+            tally[f"cost_nano_usd.{source.value}"] += sum(costs)
+        tally["calls.repeated"] += sum(call.attempt > 1 for call in calls)
+        tally["search_units"] += sum(call.usage.search_units or 0.0 for call in calls)
+        tally["total_tokens"] += sum(call.usage.total_tokens or 0 for call in calls)
 
     def _call_row(self, call: Call) -> tuple[Any, ...]:
-        failure = call.failure
+        part, usage, failure = call.slice, call.usage, call.failure
         return (
-            call.slice.position,
-            call.slice.start,
-            call.slice.stop,
+            part.position,
+            part.start,
+            part.stop,
             call.attempt,
-            call.probe,
+            1 if call.probe else 0,
             call.sent_at,
-            round(call.latency_s, 6),
-            failure.kind.value if failure else None,
+            call.latency_s,
             failure.status if failure else 200,
-            failure.code if failure else None,
-            failure.message if failure else None,
             call.request_id,
             self._served_id(call.served) if call.served else None,
-            call.usage.search_units,
-            call.usage.total_tokens,
+            usage.search_units,
+            usage.total_tokens,
             call.cost_nano_usd,
-            call.cost_source.value,
-            failure.reply_bytes if failure else None,
-            failure.reply_sha256 if failure else None,
+            str(call.cost_source),
         )
 
     def _put_slices(self, slices: Sequence[Scored]) -> None:
@@ -371,7 +400,14 @@ class Ledger(LedgerReader):
             overruled = [o.position for o in outcomes if o.position in self._rejected]
             self._overrule(overruled)
             tally["rejected"] -= len(overruled)
-        self._put_ranked([o for o in outcomes if isinstance(o, Ranked)], tally)
+        ranked = [o for o in outcomes if isinstance(o, Ranked)]
+        self._put_ranked(ranked, tally)
+        if len(ranked) < len(outcomes):
+            self._put_unranked(outcomes, at, tally)
+
+    def _put_unranked(
+        self, outcomes: Sequence[Outcome], at: float, tally: dict[str, float]
+    ) -> None:
         rejected = [o for o in outcomes if isinstance(o, Rejected)]
         self._insert("rejects", (_reject_row(o, at) for o in rejected))
         self._rejected.update(o.position for o in rejected)
@@ -425,7 +461,11 @@ class Ledger(LedgerReader):
             yield start, stop
 
     def _put_ranked(self, ranked: Sequence[Ranked], tally: dict[str, float]) -> None:
-        self._insert("ranked", map(self._ranked_row, ranked))
+        if any(len(outcome.shares) > 1 for outcome in ranked):
+            rows = [(*self._ranked_row(outcome), self._shares(outcome)) for outcome in ranked]
+            self._insert_at_once(_SHARED, rows)
+        else:
+            self._insert_at_once(_RANKED, [self._ranked_row(outcome) for outcome in ranked])
         if self._sliced:
             whole = [outcome.position for outcome in ranked if outcome.position in self._sliced]
             self._delete("slices", whole)
@@ -434,28 +474,47 @@ class Ledger(LedgerReader):
         tally["candidates"] += sum(len(outcome.scores) for outcome in ranked)
 
     def _ranked_row(self, ranked: Ranked) -> tuple[Any, ...]:
-        ids = [(share.stop, self._served_id(share.served)) for share in ranked.shares]
-        one = ids[0][1] if len(ids) == 1 else None
-        several = pack_shares(ids) if len(ids) > 1 else None
-        return ranked.position, one, pack_scores(ranked.scores), several
+        shares = ranked.shares
+        one = self._served_id(shares[0].served) if len(shares) == 1 else None
+        return ranked.position, one, pack_scores(ranked.scores)
+
+    def _shares(self, ranked: Ranked) -> bytes | None:
+        if len(ranked.shares) < 2:
+            return None
+        return pack_shares((share.stop, self._served_id(share.served)) for share in ranked.shares)
 
     def _served_id(self, served: Served) -> int:
-        if served not in self._served:
+        who = served.model, served.provider
+        number = self._served.get(who)
+        if number is None:
             cursor = self.connection.execute(
-                "INSERT INTO served (model, provider) VALUES (?, ?)",
-                (served.model, served.provider),
+                "INSERT INTO served (model, provider) VALUES (?, ?)", who
             )
-            self._served[served] = cursor.lastrowid or 0
-        return self._served[served]
+            number = self._served[who] = cursor.lastrowid or 0
+        return number
 
     def _add_up(self, tally: dict[str, float]) -> None:
-        self.connection.executemany(
-            "INSERT INTO tally VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        self._insert_at_once(
+            "tally",
             [(name, value) for name, value in tally.items() if value],
+            "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
         )
 
     # --- statements and transactions --------------------------------------------------------------
+
+    def _insert_at_once(self, into: str, rows: Sequence[Sequence[Any]], clause: str = "") -> None:
+        """
+        Insert many rows by one statement (by several, if they are very many).
+
+        Python's sqlite3 lets go of the interpreter at every statement, and has to wait until it is
+        free again: beside a busy event loop that takes longer than the rows themselves.
+        """
+        for at in range(0, len(rows), _ROWS[-1]):
+            some = rows[at : at + _ROWS[-1]]
+            width, size = len(some[0]), _ROWS[bisect_left(_ROWS, len(some))]
+            values = list(chain.from_iterable(some))
+            values += [_FILLING] * (width * (size - len(some)))
+            self.connection.execute(_insertion(into, width, size, clause), values)
 
     def _insert(self, table: str, rows: Iterable[Sequence[Any]], clause: str = "") -> None:
         marks = ", ".join("?" * _COLUMNS[table])
@@ -504,10 +563,27 @@ class Ledger(LedgerReader):
 def _connect(where: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(
-            where, timeout=LOCKED_S_MAX, isolation_level=None, check_same_thread=False
+            where,
+            timeout=LOCKED_S_MAX,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS_KEPT,
         )
     except sqlite3.Error as error:
         raise ledger_error(f"cannot open the ledger {where}", error) from error
+
+
+@cache
+def _insertion(into: str, width: int, size: int, clause: str) -> str:
+    """
+    The statement that inserts *size* rows of *width* columns, but for those that are filling.
+
+    OR FAIL: what fails is rolled back with its whole transaction, so SQLite need not keep copies of
+    the pages before each statement (above 64 KB it writes them to a file).
+    """
+    row = f"({', '.join('?' * width)})"
+    rows = f"SELECT * FROM (VALUES {', '.join([row] * size)})"
+    return f"INSERT OR FAIL INTO {into} {rows} WHERE column1 <> {_FILLING} {clause}"
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -529,6 +605,18 @@ def _runs(kept: Positions, start: int, stop: int) -> Iterator[tuple[int, int]]:
         if start < gap:
             yield start, gap
         start = gap + 1
+
+
+def _failure_row(failure: Failure | None) -> tuple[Any, ...]:
+    if failure is None:
+        return (None,) * 5
+    return (
+        failure.kind.value,
+        failure.code,
+        failure.message,
+        failure.reply_bytes,
+        failure.reply_sha256,
+    )
 
 
 def _reject_row(rejected: Rejected, at: float) -> tuple[Any, ...]:

@@ -4,15 +4,16 @@ From ledger rows to one Parquet file: what a part holds, and proof that it can b
 Owns the layouts, ranks, and everything that makes a part a pure function of input, settings,
 accepted replies and pyarrow's version: fixed row groups, source order, ties kept, no time of day.
 Publishes nothing (`output` does) and calls nobody: rendering a part again is always free.
+
+Candidates are columns from the ledger to the file, never Python objects: a part is rendered beside
+the calls of a run, and pyarrow leaves the interpreter to them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
@@ -24,13 +25,16 @@ from batchrank.domain import Served
 from batchrank.errors import StorageError
 from batchrank.store import blocks
 from batchrank.store.reading import LedgerReader, RankedRow
-from batchrank.store.tables import unpack_scores, unpack_shares
+from batchrank.store.tables import SCORE_BYTES, unpack_scores, unpack_shares
 
 PYARROW: str = pa.__version__
 """Who writes the parts: another version may write other bytes for the same rows."""
 
 ROW_GROUP_ROWS = {"candidates": 65_536, "groups": 2_048}
 """Every row group but a part's last has exactly so many rows, each written by one call."""
+
+CANDIDATES_TOGETHER = 32_768
+"""So many are put in order at once, unless one block has more: half a row group of candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,83 +51,129 @@ class Layout:
 # --- one block of groups --------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+_ZERO = pa.array([0], pa.int32())
+_NO_RANK, _NO_SCORE = pa.scalar(None, pa.int32()), pa.scalar(None, pa.float64())
+_FROM_THE_BEST = [("group", "ascending"), ("score", "descending")]
+
+
+@dataclass(frozen=True, slots=True)
 class _Rows:
     """
-    Columns of candidates in output order. *parents* are rows of the block, *children* places in
-    its flattened lists.
+    The ranked groups of a block, and their candidates in output order.
+
+    *groups* are rows of the block; the candidates of the n-th are `ends[n] <= row < ends[n + 1]`.
+    *parents* are rows of the block, too, *children* places in its flattened lists, *served* ids.
     """
 
-    parents: array[int] = field(default_factory=lambda: array("q"))
-    children: array[int] = field(default_factory=lambda: array("q"))
-    indices: array[int] = field(default_factory=lambda: array("i"))
-    ranks: list[int | None] = field(default_factory=list)
-    scores: list[float | None] = field(default_factory=list)
-    served: list[int | None] = field(default_factory=list)
-    groups: array[int] = field(default_factory=lambda: array("q"))
-    ends: array[int] = field(default_factory=lambda: array("i"))
+    groups: pa.Array
+    ends: pa.Array
+    parents: pa.Array
+    children: pa.Array
+    indices: pa.Array
+    ranks: pa.Array
+    scores: pa.Array
+    served: pa.Array
+
+    def best(self, count: int) -> _Rows:
+        """
+        The rows with a rank, up to *count* of each group.
+        """
+        kept = pc.fill_null(pc.less_equal(self.ranks, count), False)
+        before = pa.concat_arrays([_ZERO, pc.cumulative_sum(kept.cast(pa.int32()))])
+        places = self.parents, self.children, self.indices
+        values = self.ranks, self.scores, self.served
+        columns = (column.filter(kept) for column in (*places, *values))
+        return _Rows(self.groups, before.take(self.ends), *columns)
 
 
-def ranking(scores: Sequence[float], top_n: int | None) -> list[tuple[int, int | None]]:
+def _in_order(block: pa.RecordBatch, first: int, ranked: Sequence[RankedRow]) -> _Rows:
     """
-    Pairs of (index, rank) from the best: ties keep source order, what has no score comes last.
+    The candidates of *ranked*, of which row n of *block* holds the one at position `first + n`.
 
-    With *top_n* only so many are kept, and nothing without a score.
+    From the best: ties keep source order, what has no score comes last and has no rank.
     """
-    scored = [index for index, score in enumerate(scores) if not math.isnan(score)]
-    order = sorted(scored, key=scores.__getitem__, reverse=True)
-    ranked: list[tuple[int, int | None]] = [(index, n) for n, index in enumerate(order[:top_n], 1)]
-    if top_n is None and len(scored) < len(scores):
-        ranked += [(index, None) for index, score in enumerate(scores) if math.isnan(score)]
-    return ranked
+    counts = block.column("documents")
+    groups = pa.array([row.position - first for row in ranked], pa.int64())
+    own = counts.take(groups)
+    scores = _scores(ranked, own)
+    ends = _ends(own)
+    group = _owners(ends)
+    table = pa.record_batch({"group": group, "score": scores})
+    order = pc.sort_indices(table, sort_keys=_FROM_THE_BEST)  # stable, nulls at the end
+    before = ends.take(group)
+    indices = pc.subtract(order, before)
+    ranks = pc.subtract(pa.arange(1, len(scores) + 1), before)
+    scores = scores.take(order)
+    return _Rows(
+        groups,
+        ends,
+        groups.take(group),
+        pc.add(indices, _ends(counts).take(groups).take(group)),
+        indices.cast(pa.int32()),
+        pc.if_else(scores.is_valid(), ranks.cast(pa.int32()), _NO_RANK),
+        scores,
+        _served(ranked, own, group, order),
+    )
 
 
-def _collect(
-    block: pa.RecordBatch, first: int, ranked: Iterable[RankedRow], top_n: int | None
-) -> _Rows:
-    rows = _Rows()
-    counts = block.column("documents").to_pylist()
-    starts = _starts(counts)
-    for row in ranked:
-        place = row.position - first
-        scores = unpack_scores(row.scores)
-        if len(scores) != counts[place]:
-            raise StorageError(
-                f"group {row.position} has {counts[place]} candidates and {len(scores)} scores",
-                "the ledger is damaged: do not use this output; begin anew with --restart",
-            )
-        _add(rows, place, starts[place], scores, row, top_n)
-    return rows
+def _scores(ranked: Sequence[RankedRow], counts: pa.Array) -> pa.Array:
+    """
+    All scores one after another, null for a candidate that has none.
+    """
+    lengths = pa.array([len(row.scores) for row in ranked], pa.int64())
+    if not lengths.equals(pc.multiply(counts.cast(pa.int64()), SCORE_BYTES)):
+        raise _miscounted(ranked, counts.to_pylist())
+    joined = unpack_scores(b"".join([row.scores for row in ranked]))
+    scores = pa.Array.from_buffers(pa.float64(), len(joined), [None, pa.py_buffer(joined)])
+    return pc.if_else(pc.is_nan(scores), _NO_SCORE, scores)
 
 
-def _starts(counts: Sequence[int]) -> list[int]:
-    starts, at = [], 0
-    for count in counts:
-        starts.append(at)
-        at += count
-    return starts
+def _miscounted(ranked: Sequence[RankedRow], counts: Sequence[int]) -> StorageError:
+    position, count, length = next(
+        (row.position, count, len(row.scores))
+        for row, count in zip(ranked, counts, strict=True)
+        if len(row.scores) != count * SCORE_BYTES
+    )
+    return _damaged(f"group {position} has {count} candidates and {length / SCORE_BYTES:g} scores")
 
 
-def _add(
-    rows: _Rows, place: int, start: int, scores: array[float], row: RankedRow, top_n: int | None
-) -> None:
-    ranked = ranking(scores, top_n)
-    rows.groups.append(place)
-    for index, rank in ranked:
-        rows.parents.append(place)
-        rows.children.append(start + index)
-        rows.indices.append(index)
-        rows.ranks.append(rank)
-        rows.scores.append(None if rank is None else scores[index])
-    rows.served += _served_by(row, [index for index, _ in ranked])
-    rows.ends.append(len(rows.ranks))
+def _served(
+    ranked: Sequence[RankedRow], counts: pa.Array, group: pa.Array, order: pa.Array
+) -> pa.Array:
+    """
+    The id of who scored each candidate, in *order*; null where nobody was asked.
+    """
+    if all(row.shares is None for row in ranked):
+        return pa.array([row.served for row in ranked], pa.int64()).take(group)
+    ids, ends = [], [0]
+    for row, count in zip(ranked, counts.to_pylist(), strict=True):
+        shares = unpack_shares(row.shares) if row.shares else [(count, row.served)]
+        if shares[-1][0] != count:
+            raise _damaged(f"group {row.position} does not say who scored all of it")
+        ids += [served for _, served in shares]
+        ends += [ends[-1] + stop for stop, _ in shares]
+    return pa.array(ids, pa.int64()).take(_owners(pa.array(ends, pa.int32()))).take(order)
 
 
-def _served_by(row: RankedRow, indices: Sequence[int]) -> list[int | None]:
-    if row.shares is None:
-        return [row.served] * len(indices)
-    shares = unpack_shares(row.shares)
-    return [next(served for stop, served in shares if index < stop) for index in indices]
+def _damaged(what: str) -> StorageError:
+    return StorageError(
+        what, "the ledger is damaged: do not use this output; begin anew with --restart"
+    )
+
+
+def _ends(counts: pa.Array) -> pa.Array:
+    """
+    Where the lists of so many elements begin and end, one after another.
+    """
+    return pa.concat_arrays([_ZERO, pc.cumulative_sum(counts)])
+
+
+def _owners(ends: pa.Array) -> pa.Array:
+    """
+    For each element of the lists that have these *ends*, which list it is in.
+    """
+    elements = pa.nulls(ends[-1].as_py())
+    return pc.list_parent_indices(pa.ListArray.from_arrays(ends, elements))
 
 
 # --- layouts --------------------------------------------------------------------------------------
@@ -133,23 +183,21 @@ def _columns(block: pa.RecordBatch, rows: _Rows, who: dict[int, Served]) -> dict
     """
     Everything that is known of each candidate, by output column.
     """
-    parents, children = pa.array(rows.parents, pa.int64()), pa.array(rows.children, pa.int64())
-    ids = sorted(who)
-    places = {number: place for place, number in enumerate(ids)}
-    served = pa.array([None if n is None else places[n] for n in rows.served], pa.int32())
-    models = pa.array([who[n].model for n in ids], pa.string())
-    providers = pa.array([who[n].provider for n in ids], pa.string())
-    names = block.schema.names
+    names, parents, children = block.schema.names, rows.parents, rows.children
+    ids = pa.array(list(who), pa.int64())
+    served = pc.index_in(rows.served, ids)
+    if served.null_count > rows.served.null_count:
+        raise _damaged("it is not known any more who scored some of the groups")
     columns = {
         "query_id": block.column("query_id").take(parents),
         "doc_id": block.column("doc_id").flatten().take(children)
         if "doc_id" in names
         else pa.nulls(len(children), pa.string()),
-        "index": pa.array(rows.indices, pa.int32()),
-        "rank": pa.array(rows.ranks, pa.int32()),
-        "relevance_score": pa.array(rows.scores, pa.float64()),
-        "model": models.take(served),
-        "provider": providers.take(served),
+        "index": rows.indices,
+        "rank": rows.ranks,
+        "relevance_score": rows.scores,
+        "model": pa.array([one.model for one in who.values()], pa.string()).take(served),
+        "provider": pa.array([one.provider for one in who.values()], pa.string()).take(served),
     }
     for name in names:
         if name.startswith("g:"):
@@ -168,13 +216,11 @@ def _as_groups(block: pa.RecordBatch, rows: _Rows, who: dict[int, Served]) -> pa
     nested = ["doc_id", "index", "rank", "relevance_score", "model", "provider"]
     nested += [name[2:] for name in block.schema.names if name.startswith("c:")]
     results = pa.StructArray.from_arrays([columns[name] for name in nested], names=nested)
-    groups = pa.array(rows.groups, pa.int64())
-    ends = pa.array([0, *rows.ends], pa.int32())
-    table = {"query_id": block.column("query_id").take(groups)}
+    table = {"query_id": block.column("query_id").take(rows.groups)}
     for name in block.schema.names:
         if name.startswith("g:"):
-            table[name[2:]] = block.column(name).take(groups)
-    table["results"] = pa.ListArray.from_arrays(ends, results)
+            table[name[2:]] = block.column(name).take(rows.groups)
+    table["results"] = pa.ListArray.from_arrays(rows.ends, results)
     return pa.table(table)
 
 
@@ -192,6 +238,17 @@ def tables(ledger: LedgerReader, layout: Layout, start: int, stop: int) -> Itera
         StorageError: the ledger lacks the ids of some of these groups.
     """
     who = ledger.served()
+    for first, block in _together(_blocks(ledger, start, stop)):
+        rows = _in_order(block, first, ledger.ranked(first, first + block.num_rows))
+        if layout.top_n is not None:
+            rows = rows.best(layout.top_n)
+        yield _LAYOUTS[layout.layout](block, rows, who)
+
+
+def _blocks(ledger: LedgerReader, start: int, stop: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """
+    The blocks of `start <= position < stop`, each with its first position, cut to what is new.
+    """
     reached = start
     for position, rows, body in ledger.carried(start, stop):
         end = min(position + rows, stop)
@@ -199,16 +256,36 @@ def tables(ledger: LedgerReader, layout: Layout, start: int, stop: int) -> Itera
             continue
         if position > reached and ledger.count_ranked(reached, position):
             break
-        block = blocks.opened(body)
-        ranked = ledger.ranked(max(position, reached), end)
-        collected = _collect(block, position, ranked, layout.top_n)
-        yield _LAYOUTS[layout.layout](block, collected, who)
+        first = max(position, reached)
+        yield first, blocks.opened(body).slice(first - position, end - first)
         reached = end
     if reached < stop and ledger.count_ranked(reached, stop):
         raise StorageError(
             f"the ledger lacks the ids of groups {reached} to {stop - 1}",
             "it is damaged: begin anew with --restart, and report this",
         )
+
+
+def _together(
+    found: Iterable[tuple[int, pa.RecordBatch]],
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """
+    The same groups in longer blocks: every step of pyarrow's waits for the interpreter once.
+    """
+    held: list[pa.RecordBatch] = []
+    first = after = candidates = 0
+    for position, block in found:
+        more = pc.sum(block.column("documents")).as_py() or 0
+        follows = position == after and held and block.schema.equals(held[0].schema)
+        if held and not (follows and candidates + more <= CANDIDATES_TOGETHER):
+            yield first, pa.concat_batches(held)
+            held, candidates = [], 0
+        if not held:
+            first = position
+        held.append(block)
+        after, candidates = position + block.num_rows, candidates + more
+    if held:
+        yield first, pa.concat_batches(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,14 +351,17 @@ def _regrouped(pieces: Iterable[pa.Table], size: int, schema: pa.Schema) -> Iter
     """
     Cut *pieces* anew into tables of exactly *size* rows, but for the last.
     """
-    held = schema.empty_table()
+    held, rows = [schema.empty_table()], 0
     for piece in pieces:
-        held = pa.concat_tables([held, piece.cast(schema)])
-        while held.num_rows >= size:
-            yield held.slice(0, size).combine_chunks()
-            held = held.slice(size)
-    if held.num_rows:
-        yield held.combine_chunks()
+        held.append(piece if piece.schema.equals(schema) else piece.cast(schema))
+        rows += piece.num_rows
+        if rows >= size:
+            whole = pa.concat_tables(held)
+            cuts = range(0, rows - size + 1, size)
+            yield from (whole.slice(at, size).combine_chunks() for at in cuts)
+            held, rows = [whole.slice(cuts[-1] + size)], rows % size
+    if rows:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def schema_of(carried: bytes, layout: Layout) -> pa.Schema:
@@ -289,7 +369,7 @@ def schema_of(carried: bytes, layout: Layout) -> pa.Schema:
     The schema of every part of a job, from any of its packed blocks.
     """
     block = blocks.opened(carried).slice(0, 0)
-    return _LAYOUTS[layout.layout](block, _Rows(), {}).schema
+    return _LAYOUTS[layout.layout](block, _in_order(block, 0, []), {}).schema
 
 
 # --- proof ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from batchrank.domain import Positions, Scored, Served, Slice, SourceFile
 from batchrank.errors import StorageError
@@ -22,8 +22,7 @@ from batchrank.store.tables import SCHEMA_VERSION, unpack_scores
 READER_WAIT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class RankedRow:
+class RankedRow(NamedTuple):
     """
     A ranked group as the ledger has it; *shares* are pairs of (stop, served id), packed.
     """
@@ -127,6 +126,15 @@ class LedgerReader:
             # `yield from` would close the cursor of whoever stops early, perhaps after the ledger.
             for row in self.connection.execute(sql, values):  # noqa: UP028 - see above
                 yield row
+        except sqlite3.Error as error:
+            raise ledger_error("cannot read the ledger", error) from error
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """
+        Ask for all rows at once, where they are not many.
+        """
+        try:
+            return self.connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise ledger_error("cannot read the ledger", error) from error
 
@@ -298,16 +306,16 @@ class LedgerReader:
         )
         return [PartRow(*row) for row in rows]
 
-    def ranked(self, start: int, stop: int) -> Iterator[RankedRow]:
+    def ranked(self, start: int, stop: int) -> list[RankedRow]:
         """
         The ranked groups of `start <= position < stop`, in order.
         """
-        rows = self._rows(
+        rows = self._all(
             "SELECT position, served, scores, shares FROM ranked"
             " WHERE position >= ? AND position < ? ORDER BY position",
             (start, stop),
         )
-        return (RankedRow(*row) for row in rows)
+        return [RankedRow._make(row) for row in rows]
 
     def count_ranked(self, start: int, stop: int) -> int:
         """

@@ -349,6 +349,92 @@ TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = law(20, steps=18)
 
 
+# --- many rows at once ----------------------------------------------------------------------------
+
+
+def stored_calls(ledger: Ledger) -> list[tuple[object, ...]]:
+    """
+    What the calls table tells apart, in the order in which it was written.
+    """
+    return list(
+        ledger.connection.execute(
+            "SELECT position, failure, code, message, status, served, search_units, total_tokens,"
+            " cost_source, probe, reply_bytes FROM calls ORDER BY rowid"
+        )
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 31, 33, 112, 127, 128, 129, 300])
+def test_commits_of_any_size_store_every_row_once(count: int) -> None:
+    """
+    However many rows one statement takes: those that fill it up are not stored.
+    """
+    ledger = begun(None)
+    positions = [(7 * n) % count if count % 7 else n for n in range(count)]
+    ended = {p: ranked(p, [p / 8] * (p % 4)) for p in positions}
+
+    ledger.commit(Records(calls=[call(p) for p in positions], outcomes=list(ended.values())))
+
+    told = (None, None, None, 200, 1, 1.0, 7, "reported", 0, None)
+    assert [(p, *told) for p in positions] == stored_calls(ledger)
+    found = [(row.position, tuple(unpack_scores(row.scores)), row.shares, row.served)
+             for row in ledger.ranked(0, 1000)]  # fmt: skip
+    assert [(p, ended[p].scores, None, 1) for p in sorted(positions)] == found
+    tally = ledger.tally()
+    assert (count, count, 5 * count) == (
+        tally["ranked"],
+        tally["calls.ok"],
+        tally["cost_nano_usd.reported"],
+    )
+
+
+def test_failures_and_successes_of_one_commit_keep_their_order() -> None:
+    """
+    As do groups that several have scored, and those that nobody has.
+    """
+    ledger = begun(None)
+    bad = replace(call(1, FailureKind.BAD_REPLY), served=None, probe=True)
+    calls = [call(0), bad, call(2, usage=Usage(), source=CostSource.UNKNOWN)]
+    outcomes = [ranked(5, (0.5, 0.25), (1, BY), (2, WHO[2])), ranked(4, (0.5,)), Ranked(3, (), ())]
+
+    ledger.commit(Records(calls=calls, outcomes=list(outcomes)))
+
+    assert [
+        (0, None, None, None, 200, 1, 1.0, 7, "reported", 0, None),
+        (1, "bad_reply", "code", "it failed", 500, None, 1.0, 7, "reported", 1, None),
+        (2, None, None, None, 200, 1, None, None, "unknown", 0, None),
+    ] == stored_calls(ledger)
+    assert [
+        (3, None, None),
+        (4, 1, None),
+        (5, None, pack_shares([(1, 1), (2, 2)])),
+    ] == [(row.position, row.served, row.shares) for row in ledger.ranked(0, 9)]
+
+
+@pytest.mark.parametrize("place", [0, 57, 199])
+def test_a_second_ranking_among_many_takes_the_whole_commit_back(place: int) -> None:
+    """
+    Also the rows of its own statement that came before it; the next commit finds nothing of it.
+    """
+    ledger = begun(None)
+    ledger.commit(Records(outcomes=[ranked(place, (0.75,))]))
+    records = Records(
+        calls=[call(p, served=Served("new")) for p in range(200)],
+        outcomes=[ranked(p, (0.5,)) for p in range(200)],
+    )
+
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.commit(records)
+
+    assert [place] == [row.position for row in ledger.ranked(0, 1000)]
+    assert [] == stored_calls(ledger)
+    assert [BY] == list(ledger.served().values())
+    records.outcomes.pop(place)
+    ledger.commit(records)
+    assert 200 == ledger.count_ranked(0, 1000)
+    assert 200 == ledger.tally()["ranked"]
+
+
 # --- opening --------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,6 @@ from batchrank.store.parts import (
     Layout,
     Rendered,
     prove,
-    ranking,
     render,
     schema_of,
     sha256_of,
@@ -102,9 +101,32 @@ def rendered(
 )
 def test_ranks(scores: list[float], top_n: int | None, expected: list[object]) -> None:
     """
-    Pairs of index and rank.
+    Pairs of index and rank, also between other groups.
     """
-    assert expected == ranking(scores, top_n)
+    held = Held([2, len(scores), 1])
+    ledger = begun(None)
+    filled(ledger, held, [ranked(0, [0.5, 0.5]), ranked(1, scores), ranked(2, [1.0])])
+
+    rows = rows_of(ledger, held, Layout("candidates", top_n))
+
+    found = [(row["index"], row["rank"]) for row in rows if row["query_id"] == "q1"]
+    assert expected == found
+
+
+@pytest.mark.parametrize("top_n", [None, 700])
+def test_long_groups_full_of_ties_keep_source_order(top_n: int | None) -> None:
+    """
+    However pyarrow sorts what is long: two zeros are one score, and no score is the last.
+    """
+    chance, scores = random.Random(5), [0.0, -0.0, 0.5, -1.0, math.inf, -math.inf, UNSCORED]
+    held = Held([3_000, 1, 5_000], doc_ids=False, carried=False)
+    ended: list[Outcome] = [
+        ranked(p, chance.choices(scores, k=n)) for p, n in enumerate(held.counts)
+    ]
+    ledger = begun(None)
+    filled(ledger, held, ended)
+
+    assert held.expected(ended, top_n) == rows_of(ledger, held, Layout("candidates", top_n))
 
 
 # --- the law --------------------------------------------------------------------------------------
@@ -133,7 +155,7 @@ def outcomes(draw: st.DrawFn, position: int, count: int) -> Outcome:
         return Empty(position)
     if draw(st.integers(0, 4)) == 0:
         return Rejected(position, f"q{position}", RejectKind.BAD_GROUP, "no")
-    numbers = st.sampled_from([0.0, 0.25, 0.25, 0.5, 1.0, UNSCORED])
+    numbers = st.sampled_from([0.0, -0.0, 0.25, 0.5, 1.0, -math.inf, UNSCORED])
     scores = draw(st.lists(numbers, min_size=count, max_size=count))
     if all(math.isnan(score) for score in scores):
         return Ranked(position, tuple(scores), ())
@@ -345,6 +367,24 @@ def test_row_groups_have_one_size_but_for_the_last(
     assert total == found.rows
 
 
+@pytest.mark.parametrize("counts", [[5_000] * 27, [140_000, 0, 1, 60_000, 2]], ids=["even", "odd"])
+def test_rows_are_cut_anew_and_none_is_lost(tmp_path: Path, counts: list[int]) -> None:
+    """
+    Whether a block is a small part of a row group, or several of them long.
+    """
+    held = Held(counts, carried=False, doc_ids=False)
+    ledger = begun(None)
+    filled(
+        ledger, held, [ranked(p, [-float(i) for i in range(n)]) for p, n in enumerate(counts)], 1
+    )
+
+    rendered(ledger, held, CANDIDATES, path := tmp_path / "part.parquet")
+
+    read = pq.read_table(path, columns=["query_id", "index"]).to_pydict()
+    assert [f"q{p}" for p, n in enumerate(counts) for _ in range(n)] == read["query_id"]
+    assert [i for n in counts for i in range(n)] == read["index"]
+
+
 def test_nothing_in_a_file_tells_when_it_was_written(tmp_path: Path) -> None:
     """
     Two renderings of one ledger are the same bytes.
@@ -379,6 +419,30 @@ def test_a_group_with_more_scores_than_candidates_is_never_written() -> None:
 
 
 @pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        pytest.param("scores = x'00'", "group 2 has 3 candidates and 0.125 scores", id="half"),
+        pytest.param("shares = x'01000000000000000100000000000000'",
+                     "group 2 does not say who scored all of it", id="a share is missing"),
+        pytest.param("served = 77", "not known any more who scored", id="nobody has that number"),
+    ],
+)  # fmt: skip
+def test_a_damaged_row_of_the_ledger_is_never_written(damage: str, words: str) -> None:
+    """
+    Neither its group nor those beside it.
+    """
+    held = Held([3] * 5)
+    ledger = begun(None)
+    filled(ledger, held, [ranked(p, [0.5, 0.25, 0.75]) for p in range(5)])
+    ledger.connection.execute(f"UPDATE ranked SET {damage} WHERE position = 2")
+
+    with pytest.raises(StorageError, match=words) as found:
+        rows_of(ledger, held, CANDIDATES)
+
+    assert "--restart" in found.value.hint
+
+
+@pytest.mark.parametrize(
     ("kept", "missing"),
     [
         pytest.param([], "groups 0 to 8", id="all"),
@@ -400,6 +464,20 @@ def test_groups_without_their_ids_are_never_written(
 
     with pytest.raises(StorageError, match=missing):
         rows_of(ledger, held, CANDIDATES)
+
+
+def test_ids_of_groups_without_scores_may_be_missing() -> None:
+    """
+    What is not written needs no ids, and the blocks on both sides are not taken for neighbours.
+    """
+    held = Held([2] * 9)
+    ledger = begun(None)
+    rejected = [Rejected(p, "q", RejectKind.FLAWED, "") for p in range(3, 6)]
+    ended = [ranked(p, [0.25, p / 8]) for p in (0, 1, 2, 6, 7, 8)]
+    kept = [held.packed(0, 3), held.packed(6, 9)]
+    ledger.commit(Records(outcomes=[*ended, *rejected], carried=kept))
+
+    assert held.expected(ended) == rows_of(ledger, held, CANDIDATES)
 
 
 def test_a_block_that_cannot_be_read_is_damage() -> None:
@@ -563,3 +641,18 @@ def test_shares_are_kept_as_they_were_served() -> None:
 
     assert ["Acme", "Acme", None, "Other", "Other", "Other"] == [row["provider"] for row in rows]
     assert ["v/m"] * 3 + ["v/m-20260101"] * 3 == [row["model"] for row in rows]
+
+
+def test_shares_of_one_group_leave_its_neighbours_alone() -> None:
+    """
+    Also those that nobody was asked about, and with only the best kept.
+    """
+    held = Held([2, 3, 1, 2], carried=False)
+    ledger = begun(None)
+    several = ranked(1, [0.1, 0.2, 0.3], (1, BY), (3, OTHER))
+    nobody = Ranked(2, (UNSCORED,), ())
+    ended = [ranked(0, [0.1, 0.2], (2, UNNAMED)), several, nobody, ranked(3, [0.5, 0.5])]
+    filled(ledger, held, ended)
+
+    assert held.expected(ended) == rows_of(ledger, held, CANDIDATES)
+    assert held.expected(ended, 1) == rows_of(ledger, held, Layout("candidates", 1))
