@@ -111,6 +111,20 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Advertised:
+    """
+    The limit of requests that the headers of a reply tell; None is "did not say".
+
+    Every number is finite and not negative. *per_s* is the quota over its window, *remaining* how
+    many requests are left until the window ends, *reset_s* when it ends, in seconds from the reply.
+    """
+
+    per_s: float | None = None
+    remaining: float | None = None
+    reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RerankReply:
     """
     A reply that was understood and whose results are bound to their documents.
@@ -125,6 +139,7 @@ class RerankReply:
     usage: Usage = Usage()
     request_id: str | None = None
     echoed: bool = True
+    advertised: Advertised | None = None
 
 
 class FailureKind(StrEnum):
@@ -158,6 +173,7 @@ class Failure:
         too_large: the request would do if it were smaller.
         usage, served: as far as the reply told.
         reply_bytes, reply_sha256: what is kept of a reply that was refused.
+        advertised: the limit that the reply's headers told.
     """
 
     kind: FailureKind
@@ -171,6 +187,7 @@ class Failure:
     request_id: str | None = None
     reply_bytes: int | None = None
     reply_sha256: str | None = None
+    advertised: Advertised | None = None
 
 
 Answer = RerankReply | Failure

@@ -16,7 +16,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from batchrank.config.lines import Lines, Path
-from batchrank.config.schema import AT_LEAST_ONE, AT_MOST_ONE, JobConfig, RunTable, duration_s
+from batchrank.config.schema import (
+    AT_LEAST_ONE,
+    AT_MOST_ONE,
+    JobConfig,
+    LimitsTable,
+    RunTable,
+    duration_s,
+)
 from batchrank.config.syntax import tables
 from batchrank.config.values import nearest, shown
 from batchrank.config.variables import filled
@@ -54,6 +61,7 @@ def parse(
     job = _validate(settings, lines, problems)
     problems += _company_problems(settings, lines)
     problems += _option_problems(settings, option_models, lines)
+    problems += _concurrency_problems(settings, lines)
     problems += _run_problems(settings, lines)
     if problems or job is None:
         raise JobError(where, sorted(set(problems), key=lambda p: (p.line, p.key)))
@@ -77,8 +85,9 @@ def _company_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Pro
     """
     Find keys that exclude each other, and tables that need one of several keys.
     """
-    for path, keys in AT_MOST_ONE.items():
-        given = [key for key in keys if key in _table_at(settings, path)]
+    for path, keys in AT_MOST_ONE:
+        table = _table_at(settings, path)
+        given = [key for key in keys if table.get(key, False) is not False]
         if len(given) > 1:
             message = f"{' and '.join(given)} exclude each other"
             yield Problem(lines.of((*path, given[1])), dotted(path), message, "keep one")
@@ -117,6 +126,25 @@ def _option_problems(
             option_models[name].model_validate(options)
         except ValidationError as error:
             yield from problems_in(error, ("provider", "options"), option_models[name], lines)
+
+
+def _concurrency_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Problem]:
+    """
+    Find a fixed concurrency above the most that the job allows; the most by default binds only what
+    is found out.
+    """
+    try:
+        limits = LimitsTable.model_validate(settings.get("limits", {}))
+    except ValidationError:
+        return  # told with the whole
+    fixed, most = limits.concurrency_fixed, limits.concurrency_max
+    if fixed is not None and "concurrency_max" in limits.model_fields_set and fixed > most:
+        yield Problem(
+            lines.of(("limits", "concurrency")),
+            "limits.concurrency",
+            f"is {fixed}, and concurrency_max allows {most}",
+            "keep one of them, or lower this one",
+        )
 
 
 def _run_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Problem]:

@@ -169,7 +169,7 @@ class AnyPeriod(Table):
     A limit over any period.
     """
 
-    count: Count = Field(description="how many requests in the period")
+    count: Count = Field(description="how many in the period")
     per_s: Annotated[float, Field(ge=1e-3, le=1e8)] = Field(
         description="how long the period is, in seconds"
     )
@@ -178,9 +178,13 @@ class AnyPeriod(Table):
 _PERIODS_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 
+Concurrency = Annotated[int, Field(ge=1, le=1024)]
+"""How many requests may be under way at once."""
+
+
 class LimitsTable(Table):
     """
-    What the provider allows. Without a limit of requests only the concurrency holds back.
+    What the provider allows. A limit of requests that is not told is found out, by its 429s.
     """
 
     requests_per_second: Count | None = Field(None, description="requests in any second")
@@ -188,11 +192,28 @@ class LimitsTable(Table):
     requests_per_hour: Count | None = Field(None, description="requests in any hour")
     requests_per_day: Count | None = Field(None, description="requests in any day")
     requests: AnyPeriod | None = Field(None, description="any period: { count = 50, per_s = 10 }")
+    unlimited: bool = Field(
+        False,
+        description="there is no limit of requests, as on a server of your own: only the"
+        " concurrency holds back",
+    )
     documents_per_minute: Count | None = Field(
         None, description="documents in any minute, over all requests"
     )
-    concurrency_max: Annotated[int, Field(ge=1, le=1024)] = Field(
-        64, description="requests under way at once, at most"
+    documents: AnyPeriod | None = Field(
+        None, description="documents in any period: { count = 5000, per_s = 10 }"
+    )
+    tokens_per_minute: Count | None = Field(
+        None, description="tokens in any minute, over all requests, as the provider counts them"
+    )
+    tokens: AnyPeriod | None = Field(
+        None, description="tokens in any period: { count = 50000, per_s = 10 }"
+    )
+    concurrency: Literal["auto"] | Concurrency = Field(
+        "auto", description='requests under way at once: a number, or "auto" for what is needed'
+    )
+    concurrency_max: Concurrency = Field(
+        256, description="requests under way at once, at most, where their number is found out"
     )
 
     @property
@@ -200,19 +221,48 @@ class LimitsTable(Table):
         """
         The one limit of requests that is set, if any.
         """
-        if self.requests:
-            return RateLimit(self.requests.count, self.requests.per_s)
-        for period, period_s in _PERIODS_S.items():
-            if (count := getattr(self, f"requests_per_{period}")) is not None:
-                return RateLimit(count, period_s)
-        return None
+        return _limit(self, "requests")
 
     @property
     def document_limit(self) -> RateLimit | None:
         """
-        The limit of documents, if any.
+        The one limit of documents that is set, if any.
         """
-        return RateLimit(self.documents_per_minute, 60.0) if self.documents_per_minute else None
+        return _limit(self, "documents")
+
+    @property
+    def token_limit(self) -> RateLimit | None:
+        """
+        The one limit of tokens that is set, if any.
+        """
+        return _limit(self, "tokens")
+
+    @property
+    def concurrency_fixed(self) -> int | None:
+        """
+        How many requests are under way at once; None if that is to be found out.
+        """
+        return None if self.concurrency == "auto" else self.concurrency
+
+    @property
+    def concurrency_most(self) -> int:
+        """
+        How many requests are ever under way at once.
+        """
+        return self.concurrency_fixed or self.concurrency_max
+
+
+def _limit(limits: LimitsTable, unit: str) -> RateLimit | None:
+    """
+    The limit of *unit* that is set: for any period, or for one that has a name.
+    """
+    period: AnyPeriod | None = getattr(limits, unit)
+    if period:
+        return RateLimit(period.count, period.per_s)
+    for name, period_s in _PERIODS_S.items():
+        if (count := getattr(limits, f"{unit}_per_{name}", None)) is not None:
+            return RateLimit(count, period_s)
+    return None
 
 
 class OutputTable(Table):
@@ -303,13 +353,15 @@ class JobConfig(Table):
     budget: BudgetTable = BudgetTable()
 
 
-AT_MOST_ONE: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("source",): ("text", "template", "yaml"),
-    ("provider",): ("key_env", "key_file"),
-    ("provider", "price"): ("usd_per_search_unit", "usd_per_million_tokens"),
-    ("limits",): (*(f"requests_per_{period}" for period in _PERIODS_S), "requests"),
-}
-"""Keys that exclude each other, by their table."""
+AT_MOST_ONE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("source",), ("text", "template", "yaml")),
+    (("provider",), ("key_env", "key_file")),
+    (("provider", "price"), ("usd_per_search_unit", "usd_per_million_tokens")),
+    (("limits",), (*(f"requests_per_{name}" for name in _PERIODS_S), "requests", "unlimited")),
+    (("limits",), ("documents_per_minute", "documents")),
+    (("limits",), ("tokens_per_minute", "tokens")),
+)
+"""Tables, and keys in them that exclude each other; one that is false excludes nothing."""
 
 AT_LEAST_ONE: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("provider", "price"): ("usd_per_search_unit", "usd_per_million_tokens"),

@@ -56,7 +56,7 @@ def _is_branch(step: object) -> bool:
     Tell pydantic's names of alternatives (`float`, `literal[...]`) from keys of the file.
     """
     return isinstance(step, str) and bool(
-        re.search(r"[\[(]|^(str|int|float|bool|dict|list)$", step)
+        re.search(r"[\[(]|^(constrained-)?(str|int|float|bool|dict|list)$", step)
     )
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite, isnan
 from typing import Protocol
@@ -69,9 +70,13 @@ class Provider(Protocol):
         The call that asks *request*.
         """
 
-    def read(self, request: RerankRequest, reply: HttpReply) -> Answer:
+    def read(
+        self, request: RerankRequest, reply: HttpReply, now_epoch_s: float | None = None
+    ) -> Answer:
         """
         What *reply* says: scores bound to the request's documents, or a classed failure.
+
+        *now_epoch_s* is our clock, for times of day in a reply that has no `Date`.
         """
 
 
@@ -157,32 +162,47 @@ def kind_of_status(status: int) -> FailureKind:
 # --- binding scores to documents ------------------------------------------------------------------
 
 
-@dataclass(slots=True)  # not frozen: that takes three times as long, for each of a reply's lines
-class Result:
+@dataclass(frozen=True, slots=True)
+class Results:
     """
-    One line of a vendor's results; *echo* is the document it repeats, if it does.
+    A vendor's results, line by line: place among the documents sent, score, and the document that
+    the line repeats, None where it repeats none.
     """
 
-    index: int
-    score: float
-    echo: Document | None = None
+    indices: Sequence[int]
+    scores: Sequence[float]
+    echoes: Sequence[Document | None]
 
 
-def bind(
-    request: RerankRequest, results: Iterable[Result], top_n: int | None
-) -> tuple[float, ...] | str:
+def bind(request: RerankRequest, results: Results, top_n: int | None) -> tuple[float, ...] | str:
     """
     Put scores in the order of the request's documents, or say why the results cannot be trusted.
 
     Every index is in range and comes once; all are there, or *top_n* of them where that was sent;
     every score is finite; an echoed document is the one that was sent at that index.
     """
-    documents = request.documents
+    documents, indices = request.documents, results.indices
+    # Whole lists at a time, as nearly every reply can be checked; `_placed` looks at each line.
+    if (
+        top_n is not None
+        or sorted(indices) != list(range(len(documents)))
+        or [documents[index] for index in indices] != results.echoes
+        or not all(map(isfinite, results.scores))
+    ):
+        return _placed(documents, results, top_n)
+    scores = [UNSCORED] * len(documents)
+    for index, score in zip(indices, results.scores, strict=True):
+        scores[index] = score
+    return tuple(scores)
+
+
+def _placed(
+    documents: Sequence[Document], results: Results, top_n: int | None
+) -> tuple[float, ...] | str:
     count = len(documents)
     scores = [UNSCORED] * count
     seen = 0
-    for result in results:
-        index, score, echo = result.index, result.score, result.echo
+    for index, score, echo in zip(results.indices, results.scores, results.echoes, strict=True):
         if not 0 <= index < count:
             return f"index {index} of {count} documents"
         if not isnan(scores[index]):
@@ -243,27 +263,29 @@ def bad_reply(reply: HttpReply, why: str, known: Failure | None = None) -> Failu
     )
 
 
-def retry_after_s(headers: Headers) -> float | None:
+def retry_after_s(headers: Headers, now_epoch_s: float | None = None) -> float | None:
     """
     How long the other side asks to be left alone, in seconds; None if it says nothing or nonsense.
 
     `retry-after-ms` and `x-ms-retry-after-ms` first, then `Retry-After` as seconds or as a date
-    (RFC 9110 §10.2.3), measured from the reply's own `Date`: our clock may be wrong.
+    (RFC 9110 §10.2.3), measured from the reply's own `Date`: our clock may be wrong. Without one
+    *now_epoch_s*, our clock, has to do.
     """
-    for wait_s in _waits(headers):
+    for wait_s in _waits(headers, now_epoch_s):
         if wait_s is not None:
             return wait_s if wait_s <= RETRY_AFTER_S_MAX else None
     return None
 
 
-def _waits(headers: Headers) -> Iterator[float | None]:
+def _waits(headers: Headers, now_epoch_s: float | None) -> Iterator[float | None]:
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         value = positive(headers.get(name))
         yield None if value is None else value / 1000
     text = headers.get("retry-after")
     yield positive(text)
-    then, now = _date(text), _date(headers.get("date"))
-    yield None if then is None or now is None else max(0.0, then - now)
+    then, date_s = date_epoch_s(text), date_epoch_s(headers.get("date"))
+    now_s = now_epoch_s if date_s is None else date_s
+    yield None if then is None or now_s is None else max(0.0, then - now_s)
 
 
 def positive(value: object, most: float = math.inf) -> float | None:
@@ -279,8 +301,15 @@ def positive(value: object, most: float = math.inf) -> float | None:
     return number if isfinite(number) and 0 <= number <= most else None
 
 
-def _date(text: str | None) -> float | None:
+def date_epoch_s(text: str | None) -> float | None:
+    """
+    An HTTP date (RFC 9110 §5.6.7), in any of its three forms, as seconds since the epoch; or None.
+    """
     try:
-        return parsedate_to_datetime(text).timestamp() if text else None
+        date = parsedate_to_datetime(text) if text else None
+        if date is None:
+            return None
+        # C's form names no zone: all of them are in UTC.
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None

@@ -19,6 +19,7 @@ import msgspec
 from pydantic import AfterValidator, Field
 
 from batchrank.domain import (
+    Advertised,
     Answer,
     Document,
     Failure,
@@ -30,12 +31,13 @@ from batchrank.domain import (
     Served,
     Usage,
 )
+from batchrank.providers.advertised import advertised, until_reset_s
 from batchrank.providers.base import (
     RETRY_AFTER_S_MAX,
     HttpCall,
     HttpReply,
     Options,
-    Result,
+    Results,
     Settings,
     Vendor,
     bad_reply,
@@ -158,12 +160,12 @@ class OpenRouterOptions(Options):
 # --- what a reply says ----------------------------------------------------------------------------
 
 
-class _Echo(msgspec.Struct):
+class _Echo(msgspec.Struct, gc=False):
     text: str | None = None
     image: str | None = None
 
 
-class _Result(msgspec.Struct):
+class _Result(msgspec.Struct, gc=False):
     index: int
     relevance_score: float
     document: _Echo | None = None
@@ -259,24 +261,33 @@ class OpenRouter:
             {
                 "model": self._model,
                 "query": request.query,
-                "documents": [_sent(document) for document in request.documents],
+                "documents": [d if type(d) is str else _sent(d) for d in request.documents],
                 **self._fields,
             }
         )
         return HttpCall("POST", self._url, self._headers, body)
 
-    def read(self, request: RerankRequest, reply: HttpReply) -> Answer:
+    def read(
+        self, request: RerankRequest, reply: HttpReply, now_epoch_s: float | None = None
+    ) -> Answer:
         """
         What *reply* says. An error inside a 200 is an error.
         """
+        answer = self._answer(request, reply, now_epoch_s)
+        told = advertised(reply.headers, now_epoch_s)
+        return answer if told is None else _limited(answer, told)
+
+    def _answer(
+        self, request: RerankRequest, reply: HttpReply, now_epoch_s: float | None
+    ) -> Answer:
         if reply.status != 200:
-            return _failure(reply)
+            return _failure(reply, now_epoch_s)
         try:
             read = _read_reply(reply.body)
         except _UNREADABLE as error:
-            return _unread(reply, error)
+            return _unread(reply, error, now_epoch_s)
         if read.error is not None:
-            return _failure(reply)
+            return _failure(reply, now_epoch_s)
         return self._bound(request, reply, read)
 
     def _bound(self, request: RerankRequest, reply: HttpReply, read: _Reply) -> Answer:
@@ -289,11 +300,12 @@ class OpenRouter:
                 " its scores cannot be mixed in",
                 code="another_model",
             )
-        scores = bind(request, map(_result, read.results), self._top_n)
+        results = _results(read.results)
+        scores = bind(request, results, self._top_n)
         if isinstance(scores, str):
             known = _known(reply, read.usage, read.id, served)
             return bad_reply(reply, scores, replace(known, code="bad_results"))
-        echoed = all(result.document is not None for result in read.results)
+        echoed = None not in results.echoes
         request_id = _request_id(read.id, reply)
         return RerankReply(scores, served, _usage(read.usage), request_id, echoed)
 
@@ -315,13 +327,18 @@ def _sent(document: Document) -> str | dict[str, str]:
     return {key: value for key, value in both.items() if value is not None}
 
 
-def _result(result: _Result) -> Result:
-    echo = result.document
-    if echo is None:
-        return Result(result.index, result.relevance_score)
-    plain = echo.text is not None and echo.image is None
-    document = echo.text if plain else RichDocument(echo.text, echo.image)
-    return Result(result.index, result.relevance_score, document)
+def _results(read: list[_Result]) -> Results:
+    return Results(
+        [result.index for result in read],
+        [result.relevance_score for result in read],
+        [None if (echo := result.document) is None else _echo(echo) for result in read],
+    )
+
+
+def _echo(echo: _Echo) -> Document:
+    if echo.text is not None and echo.image is None:
+        return echo.text
+    return RichDocument(echo.text, echo.image)
 
 
 def _usage(read: object) -> Usage:
@@ -339,7 +356,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _unread(reply: HttpReply, error: Exception) -> Failure:
+def _unread(reply: HttpReply, error: Exception, now_epoch_s: float | None) -> Failure:
     """
     A 200 that is not a rerank reply: an error in it counts as one, everything else is a bad reply.
     """
@@ -348,7 +365,7 @@ def _unread(reply: HttpReply, error: Exception) -> Failure:
     except _UNREADABLE:
         return bad_reply(reply, "the reply is not JSON", _known(reply))
     if body.get("error") is not None:
-        return _failure(reply)
+        return _failure(reply, now_epoch_s)
     return bad_reply(
         reply, f"not a rerank reply: {error}", _known(reply, body.get("usage"), body.get("id"))
     )
@@ -370,7 +387,7 @@ def _known(
     )
 
 
-def _failure(reply: HttpReply) -> Failure:
+def _failure(reply: HttpReply, now_epoch_s: float | None) -> Failure:
     """
     Class an error by `availability.retryable`, which the vendor says always to switch on; else by
     its typed code, else by the code in the body, else by the status.
@@ -387,7 +404,7 @@ def _failure(reply: HttpReply) -> Failure:
         _message(error, metadata, reply),
         status=status,
         code=code,
-        retry_after_s=_wait_s(availability, reply),
+        retry_after_s=_wait_s(availability, reply, now_epoch_s),
         too_large=status == 413 or code in TOO_LARGE,
         usage=_usage(body.get("usage")),
         served=_served(body),
@@ -468,10 +485,26 @@ def _message(error: dict[str, Any], metadata: dict[str, Any], reply: HttpReply) 
     return words or f"HTTP {reply.status} without a readable error"
 
 
-def _wait_s(availability: dict[str, Any], reply: HttpReply) -> float | None:
-    said = retry_after_s(reply.headers)
+def _wait_s(
+    availability: dict[str, Any], reply: HttpReply, now_epoch_s: float | None
+) -> float | None:
+    said = retry_after_s(reply.headers, now_epoch_s)
     said = said if said is not None else positive(availability.get("retry_after"))
     return said if said is not None and said <= RETRY_AFTER_S_MAX else None
+
+
+def _limited(answer: Answer, told: Advertised) -> Answer:
+    """
+    *answer* with the limit that its headers told. Whoever is throttled because a quota is spent,
+    and is not told how long to wait, waits for that quota.
+    """
+    if isinstance(answer, RerankReply):
+        return replace(answer, advertised=told)
+    wait_s = answer.retry_after_s
+    if wait_s is None and answer.kind is FailureKind.THROTTLED:
+        reset_s = until_reset_s(told)
+        wait_s = reset_s if reset_s is None or reset_s <= RETRY_AFTER_S_MAX else None
+    return replace(answer, advertised=told, retry_after_s=wait_s)
 
 
 OPENROUTER = Vendor(

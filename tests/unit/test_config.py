@@ -97,7 +97,7 @@ def job(changes: Mapping[str, object] | None = None) -> JobConfig:
 # --- refusals -------------------------------------------------------------------------------------
 
 REFUSALS = [
-    pytest.param("[limits]\nconcurrency = 5", 8, "limits.concurrency", "unknown key",
+    pytest.param("[limits]\nconcurency_max = 5", 8, "limits.concurency_max", "unknown key",
                  "did you mean concurrency_max?", id="a key that is nearly right"),
     pytest.param("[limits]\nzzz = 5", 8, "limits.zzz", "unknown key", "known here: ",
                  id="a key that is like no other"),
@@ -133,6 +133,44 @@ REFUSALS = [
     pytest.param("[limits]\nrequests_per_minute = 5\nrequests_per_hour = 9", 9, "limits",
                  "requests_per_minute and requests_per_hour exclude each other", "keep one",
                  id="two limits of requests"),
+    pytest.param("[limits]\nrequests_per_day = 5\nunlimited = true", 9, "limits",
+                 "requests_per_day and unlimited exclude each other", "keep one",
+                 id="a limit, and none"),
+    pytest.param("[limits]\nunlimited = true\nrequests = { count = 5, per_s = 1 }", 8, "limits",
+                 "requests and unlimited exclude each other", "keep one",
+                 id="a limit of any period, and none"),
+    pytest.param("[limits]\nunlimited = 1", 8, "limits.unlimited",
+                 "is 1, expected true or false", "a server of your own", id="one is not true"),
+    pytest.param("[limits]\ndocuments_per_minute = 5\ndocuments = { count = 5, per_s = 1 }", 9,
+                 "limits", "documents_per_minute and documents exclude each other", "keep one",
+                 id="two limits of documents"),
+    pytest.param("[limits]\ntokens_per_minute = 5\ntokens = { count = 5, per_s = 1 }", 9, "limits",
+                 "tokens_per_minute and tokens exclude each other", "keep one",
+                 id="two limits of tokens"),
+    pytest.param("[limits]\ntokens_per_minute = 0", 8, "limits.tokens_per_minute",
+                 "is 0, expected at least 1e-06", "", id="no tokens"),
+    pytest.param("[limits]\ntokens = 5", 8, "limits.tokens", "is 5, expected a table",
+                 "{ count = 50000, per_s = 10 }", id="a number in place of a table of tokens"),
+    pytest.param("[limits]\ntokens_per_hour = 5", 8, "limits.tokens_per_hour", "unknown key",
+                 "did you mean tokens_per_minute?", id="a period without a name of its own"),
+    pytest.param('[limits]\nconcurrency = "fast"', 8, "limits.concurrency",
+                 'is "fast", expected "auto" or a whole number', "requests under way at once",
+                 id="neither a word that is known nor a number"),
+    pytest.param('[limits]\nconcurrency = "aut"', 8, "limits.concurrency",
+                 'is "aut", expected "auto" or a whole number', "did you mean auto?",
+                 id="a word that is nearly right, or a number"),
+    pytest.param('[limits]\nconcurrency = "8"', 8, "limits.concurrency",
+                 'is "8", expected "auto" or a whole number', "without quotes: 8",
+                 id="a number in quotes, or a word"),
+    pytest.param("[limits]\nconcurrency = 0", 8, "limits.concurrency",
+                 'is 0, expected "auto" or at least 1', "", id="a fixed number too small"),
+    pytest.param("[limits]\nconcurrency = 2000", 8, "limits.concurrency",
+                 'is 2000, expected "auto" or at most 1024', "", id="a fixed number too large"),
+    pytest.param("[limits]\nconcurrency = true", 8, "limits.concurrency",
+                 'is true, expected "auto" or a whole number', "", id="neither word nor number"),
+    pytest.param("[limits]\nconcurrency_max = 4\nconcurrency = 8", 9, "limits.concurrency",
+                 "is 8, and concurrency_max allows 4", "keep one of them, or lower this one",
+                 id="a fixed number above the most"),
     pytest.param("[limits]\nrequests = { count = 1 }", 8, "limits.requests.per_s", "is missing",
                  "", id="a period left out"),
     pytest.param("[limits]\nrequests = 5", 8, "limits.requests", "is 5, expected a table",
@@ -467,8 +505,13 @@ DEFAULTS: dict[str, object] = {
     "limits.requests_per_hour": None,
     "limits.requests_per_day": None,
     "limits.requests": None,
+    "limits.unlimited": False,
     "limits.documents_per_minute": None,
-    "limits.concurrency_max": 64,
+    "limits.documents": None,
+    "limits.tokens_per_minute": None,
+    "limits.tokens": None,
+    "limits.concurrency": "auto",
+    "limits.concurrency_max": 256,
     "output.path": "out",
     "output.layout": "candidates",
     "output.top_n": None,
@@ -546,12 +589,76 @@ def test_a_limit_of_requests_is_of_any_period(more: str, limit: RateLimit | None
     assert limit == read(f"{SMALL}[limits]\n{more}").limits.request_limit
 
 
-def test_documents_are_limited_by_the_minute() -> None:
+@pytest.mark.parametrize("unit", ["document", "token"])
+@pytest.mark.parametrize(
+    ("more", "limit"),
+    [
+        ("", None),
+        ("{unit}s_per_minute = 9", RateLimit(9, 60)),
+        ("{unit}s = {{ count = 50, per_s = 10 }}", RateLimit(50, 10)),
+        ("requests_per_minute = 9", None),
+    ],
+)
+def test_documents_and_tokens_are_limited_too(
+    unit: str, more: str, limit: RateLimit | None
+) -> None:
     """
-    None, or so many in sixty seconds.
+    By the minute, or for any period; each by itself.
     """
-    assert job().limits.document_limit is None
-    assert RateLimit(9, 60) == job({"limits.documents_per_minute": 9}).limits.document_limit
+    limits = read(f"{SMALL}[limits]\n{more.format(unit=unit)}").limits
+
+    assert limit == getattr(limits, f"{unit}_limit")
+
+
+def test_all_units_may_be_limited_at_once() -> None:
+    """
+    A provider that counts requests, documents and tokens does so side by side.
+    """
+    more = "requests_per_second = 1\ndocuments_per_minute = 2\ntokens_per_minute = 3"
+
+    limits = read(f"{SMALL}[limits]\n{more}").limits
+
+    assert (RateLimit(1, 1), RateLimit(2, 60), RateLimit(3, 60)) == (
+        limits.request_limit,
+        limits.document_limit,
+        limits.token_limit,
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "unlimited"),
+    [
+        ("", False),
+        ("unlimited = true", True),
+        ("unlimited = false\nrequests_per_minute = 5", False),
+        ("unlimited = true\ndocuments_per_minute = 5\ntokens_per_minute = 5", True),
+    ],
+)
+def test_a_server_of_ones_own_may_have_no_limit_of_requests(more: str, unlimited: bool) -> None:
+    """
+    Only a limit of requests contradicts it.
+    """
+    assert unlimited is read(f"{SMALL}[limits]\n{more}").limits.unlimited
+
+
+@pytest.mark.parametrize(
+    ("more", "fixed", "most"),
+    [
+        ("", None, 256),
+        ('concurrency = "auto"', None, 256),
+        ('concurrency = "auto"\nconcurrency_max = 9', None, 9),
+        ("concurrency = 8", 8, 256),
+        ("concurrency = 8\nconcurrency_max = 8", 8, 8),
+        ("concurrency = 1024", 1024, 256),
+    ],
+)
+def test_concurrency_is_fixed_or_found_out(more: str, fixed: int | None, most: int) -> None:
+    """
+    The most by default binds only what is found out.
+    """
+    limits = read(f"{SMALL}[limits]\n{more}").limits
+
+    assert (fixed, most) == (limits.concurrency_fixed, limits.concurrency_max)
 
 
 def test_a_price_of_the_jobs_own_says_where_it_is_from() -> None:
@@ -878,7 +985,14 @@ DECIDES: dict[str, tuple[str, object]] = {
     "limits.requests_per_day": ("free", 3),
     "limits.requests.count": ("free", 3),
     "limits.requests.per_s": ("free", 3),
+    "limits.unlimited": ("free", True),
     "limits.documents_per_minute": ("free", 3),
+    "limits.documents.count": ("free", 3),
+    "limits.documents.per_s": ("free", 3),
+    "limits.tokens_per_minute": ("free", 3),
+    "limits.tokens.count": ("free", 3),
+    "limits.tokens.per_s": ("free", 3),
+    "limits.concurrency": ("free", 3),
     "limits.concurrency_max": ("free", 3),
     "output.path": ("free", "other"),  # another output, with a ledger of its own
     "output.layout": ("output", "groups"),
@@ -920,7 +1034,10 @@ BESIDE: dict[str, dict[str, object]] = {
         "provider.price.as_of": date(2026, 1, 1),
         "provider.price.usd_per_search_unit": 1.0,
     },
-    "limits.requests": {"limits.requests.count": 1, "limits.requests.per_s": 1},
+    **{
+        table: {f"{table}.count": 1, f"{table}.per_s": 1}
+        for table in ("limits.requests", "limits.documents", "limits.tokens")
+    },
 }
 """What must stand beside a setting of these tables."""
 
@@ -1089,6 +1206,12 @@ SCHEMA = json_schema(OPTION_MODELS)
         pytest.param("[limits]\nconcurrency_max = 0", False, id="too small"),
         pytest.param("[limits]\nconcurrency_max = 5.5", False, id="a fraction"),
         pytest.param('[limits]\nconcurrency_max = "5"', False, id="a number in quotes"),
+        pytest.param("[limits]\nconcurrency = 5", True, id="a number, or a word"),
+        pytest.param('[limits]\nconcurrency = "auto"', True, id="a word, or a number"),
+        pytest.param('[limits]\nconcurrency = "fast"', False, id="another word"),
+        pytest.param("[limits]\nconcurrency = 2000", False, id="too large"),
+        pytest.param("[limits]\nunlimited = true", True, id="no limit"),
+        pytest.param("[limits]\ntokens = { count = 5, per_s = 1.5 }", True, id="tokens"),
         pytest.param("[limits]\nconcurency_max = 5", False, id="an unknown key"),
         pytest.param("[limitz]", False, id="an unknown table"),
         pytest.param('[labels]\nteam = "search"', True, id="a label"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def test_a_reply_is_read_as_the_case_says(case: dict[str, Any]) -> None:
     """
     A good reply gives scores bound to documents, anything else a failure of the right class.
     """
-    answer = OPENROUTER.make(settings_of(case)).read(request_of(case), reply_of(case))
+    provider = OPENROUTER.make(settings_of(case))
+
+    answer = provider.read(request_of(case), reply_of(case), case.get("now_epoch_s"))
 
     expected = case["reading"]
     if "scores" in expected:
@@ -102,6 +105,7 @@ def _seen(answer: RerankReply | Failure) -> dict[str, Any]:
         "request_id": answer.request_id,
         "model": answer.served.model if answer.served else None,
         "provider": answer.served.provider if answer.served else None,
+        "advertised": answer.advertised and asdict(answer.advertised),
     }
     if isinstance(answer, RerankReply):
         scores = [None if math.isnan(s) else s for s in answer.scores]

@@ -28,7 +28,7 @@ from batchrank.providers.base import (
     RETRY_AFTER_S_MAX,
     STATUS_KINDS,
     HttpReply,
-    Result,
+    Results,
     bad_reply,
     bind,
     kind_of_status,
@@ -48,6 +48,14 @@ def asking(count: int) -> RerankRequest:
     """
     documents = tuple(f"document {n}" for n in range(count))
     return RerankRequest(Slice(0, 0, count), "what", documents, tuple(range(count)))
+
+
+def lines(*told: tuple[int, float] | tuple[int, float, Document]) -> Results:
+    """
+    A vendor's results: index, score, and the document that is repeated, if one is.
+    """
+    whole = [(*line, None)[:3] for line in told]
+    return Results([n for n, _, _ in whole], [s for _, s, _ in whole], [d for _, _, d in whole])
 
 
 # --- statuses -------------------------------------------------------------------------------------
@@ -92,10 +100,12 @@ def test_scores_are_bound_by_index_whatever_their_order(
     """
     The order of the results means nothing; the index does.
     """
-    results = [Result(index, score) for index, score in enumerate(scores)]
+    request = asking(len(scores))
+    results = [(n, score, request.documents[n]) for n, score in enumerate(scores)]
     random.shuffle(results)  # type: ignore[attr-defined] # Hypothesis's Random
 
-    assert tuple(scores) == bind(asking(len(scores)), results, None)
+    assert tuple(scores) == bind(request, lines(*results), None)
+    assert tuple(scores) == bind(request, lines(*((n, s) for n, s, _ in results)), None)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +127,7 @@ def test_results_that_cannot_be_trusted_say_why(
     """
     Nothing is guessed from results that are out of range, not unique, not complete, not finite.
     """
-    bound = bind(asking(3), [Result(*result) for result in results], None)
+    bound = bind(asking(3), lines(*results), None)
 
     assert isinstance(bound, str)
     assert says in bound
@@ -131,7 +141,7 @@ def test_with_a_top_n_that_was_sent_just_so_many_come(top_n: int, given: int, go
     """
     No more and no fewer; of three documents never more than three.
     """
-    bound = bind(asking(3), [Result(n, 0.5) for n in range(given)], top_n)
+    bound = bind(asking(3), lines(*((n, 0.5) for n in range(given))), top_n)
 
     assert good is isinstance(bound, tuple)
     if isinstance(bound, tuple):
@@ -160,7 +170,7 @@ def test_an_echo_is_what_was_sent(sent: Document, echoed: Document, same: bool) 
     request = RerankRequest(Slice(0, 0, 1), "q", (sent,), (0,))
 
     assert same is same_document(sent, echoed)
-    assert same is isinstance(bind(request, [Result(0, 0.5, echoed)], None), tuple)
+    assert same is isinstance(bind(request, lines((0, 0.5, echoed)), None), tuple)
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -226,6 +236,7 @@ def test_of_a_refused_reply_digest_length_and_status_are_kept() -> None:
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 DATE = format_datetime(NOW, usegmt=True)
+LATER = format_datetime(NOW + timedelta(seconds=90), usegmt=True)
 
 
 @pytest.mark.parametrize(
@@ -274,18 +285,46 @@ def test_a_hint_to_wait_is_read_or_left(headers: dict[str, str], expected: float
     assert expected == retry_after_s(headers)
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param({"retry-after": LATER}, 90.0, id="our clock where there is no other"),
+        pytest.param({"retry-after": LATER, "date": "today"}, 90.0, id="or none that reads"),
+        pytest.param(
+            {"retry-after": LATER, "date": format_datetime(NOW - timedelta(hours=1), usegmt=True)},
+            3690.0,
+            id="theirs where there is one",
+        ),
+        pytest.param({"retry-after": "Fri Nov 20 12:01:30 2026"}, 90.0, id="C's form, in UTC"),
+        pytest.param({"retry-after": "Friday, 20-Nov-26 12:01:30 GMT"}, 90.0, id="the old form"),
+        pytest.param({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0.0, id="long past"),
+        pytest.param({"retry-after": "30"}, 30.0, id="seconds need no clock"),
+    ],
+)
+def test_a_date_is_measured_from_the_best_clock_there_is(
+    headers: dict[str, str], expected: float
+) -> None:
+    """
+    The reply's own, else ours, which says noon.
+    """
+    assert expected == retry_after_s(headers, NOW.timestamp())
+
+
 @law(80)
 @given(
     st.dictionaries(
         st.sampled_from(["retry-after", "retry-after-ms", "x-ms-retry-after-ms", "date"]),
         st.text(max_size=30) | st.from_regex(r"[0-9eE+.:, a-zA-Z-]{0,30}"),
-    )
+    ),
+    st.none() | st.floats(0, 1e12),
 )
-def test_no_header_makes_it_raise_or_wait_for_ever(headers: dict[str, str]) -> None:
+def test_no_header_makes_it_raise_or_wait_for_ever(
+    headers: dict[str, str], now_epoch_s: float | None
+) -> None:
     """
     Whatever a server says, the answer is None or a time of at most two days.
     """
-    wait_s = retry_after_s(headers)
+    wait_s = retry_after_s(headers, now_epoch_s)
 
     assert wait_s is None or 0 <= wait_s <= RETRY_AFTER_S_MAX
 
