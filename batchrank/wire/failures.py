@@ -72,13 +72,7 @@ class ProxyRefused(httpx.ProxyError):
 
 class Closed(httpx.RemoteProtocolError):
     """
-    The other side hung up before the first byte of a reply.
-    """
-
-
-class ClosedReused(Closed):
-    """
-    The same on a kept connection: most likely it was closed for idleness while we sent.
+    The other side hung up before the head of a reply was whole, or we did.
     """
 
 
@@ -157,7 +151,6 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(httpx.WriteError, _UNKNOWN, "reset"),
     Meaning(httpx.CloseError, _UNKNOWN, "reset"),
     Meaning(httpx.NetworkError, _UNKNOWN, "network"),
-    Meaning(ClosedReused, _UNKNOWN, "closed_reused"),
     Meaning(Closed, _UNKNOWN, "closed"),
     Meaning(CutShort, _UNKNOWN, "cut_short"),
     Meaning(Garbage, _UNKNOWN, "garbage"),

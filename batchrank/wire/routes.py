@@ -9,68 +9,112 @@ from __future__ import annotations
 
 import base64
 import encodings.idna  # noqa: F401 - loaded late it would want a file, when none may be left
-import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
-from yarl import URL
+from pyreqwest.http import Url
 
 from batchrank.wire.auth import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Proxy:
     """
-    What is worked out once for each URL. *peer* is its `host:port`; *tls* is True for "no matter".
+    A proxy: its URL without the password, and the header line that holds it.
     """
 
-    url: URL
-    peer: str
-    tls: ssl.SSLContext | bool
-    proxy: URL | None = None
-    proxy_headers: Mapping[str, str] | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    url: str
+    login: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    What is worked out once for each URL: where it leads, and by way of whom.
+    """
+
+    url: Url
+    proxy: Proxy | None = None
+
+    @property
+    def peer(self) -> str:
+        """
+        The `host:port` that is to answer.
+        """
+        return peer_of(self.url)
 
     @property
     def next_peer(self) -> str:
         """
         The `host:port` that we connect to.
         """
-        return f"{self.proxy.host_subcomponent}:{self.proxy.port}" if self.proxy else self.peer
+        return peer_of(Url(self.proxy.url)) if self.proxy else self.peer
+
+    @property
+    def tls(self) -> bool:
+        """
+        Whether a certificate is to be verified on the way.
+        """
+        return "https" in (self.url.scheme, self.proxy and Url(self.proxy.url).scheme)
 
 
-def parsed(address: str, what: str) -> URL:
+def peer_of(url: Url) -> str:
+    """
+    The `host:port` of *url*.
+    """
+    return f"{url.host_str}:{url.port_or_known_default}"
+
+
+def parsed(address: str, what: str) -> Url:
     """
     *address* as a URL that can be connected to; *what* is its name in messages.
+
+    The standard library decides what the host is: it is asked whether a key may go there (`auth`),
+    and whoever connects must not read another one into the same letters.
 
     Raises:
         httpx.InvalidURL, httpx.UnsupportedProtocol: it cannot.
     """
     try:
-        url = URL(address)
-        (url.host or "").encode("idna")  # getaddrinfo does it later, and raises no OSError
+        parts = urlsplit(address)
+        _ = parts.port  # raises for one that is no number
+        host = parts.hostname or ""
+        if parts.scheme not in ("http", "https") or not host:
+            raise httpx.UnsupportedProtocol(f"{what} is not an http(s) URL with a host")
+        url = Url(address)
+        same = url.host_str == _host(host)
     except ValueError:
         raise httpx.InvalidURL(f"{what} is not a URL") from None
-    if url.scheme not in ("http", "https") or not url.host:
-        raise httpx.UnsupportedProtocol(f"{what} is not an http(s) URL with a host")
+    if not same:
+        raise httpx.InvalidURL(f"{what} has a host that can be read in two ways")
     return url
 
 
-def through(route: Route, address: str) -> Route:
+def _host(name: str) -> str:
     """
-    *route* by way of a proxy, whose password goes into a header and out of every URL.
+    *name* as it goes onto the wire. Raises ValueError where it cannot.
     """
-    proxy = parsed(address, "the proxy")
-    headers: dict[str, str] = {}
-    if proxy.user is not None:
-        login = f"{proxy.user}:{proxy.password or ''}".encode()
-        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(login).decode()}"
-    # A tunnel is asked for by a request of its own; plain http has only the one.
-    plain = tuple(headers.items()) if route.url.scheme == "http" else ()
-    return replace(route, proxy=proxy.with_user(None), proxy_headers=headers, headers=plain)
+    if ":" in name:
+        return f"[{ipaddress.IPv6Address(name)}]"
+    return name.encode("idna").decode("ascii")
+
+
+def through(address: str) -> Proxy:
+    """
+    The proxy at *address*, whose password goes into a header and out of every URL.
+
+    Raises:
+        httpx.InvalidURL, httpx.UnsupportedProtocol: it cannot be connected to.
+    """
+    url = parsed(address, "the proxy")
+    scheme, peer = url.scheme, peer_of(url)
+    if not url.username and url.password is None:
+        return Proxy(f"{scheme}://{peer}")
+    login = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
+    return Proxy(f"{scheme}://{peer}", f"Basic {base64.b64encode(login).decode()}")
 
 
 def system_proxy(url: str) -> str | None:

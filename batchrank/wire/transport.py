@@ -1,31 +1,33 @@
 """
-The carrier: httpx requests and responses over one aiohttp session.
+The carrier: one pool of kept connections, in pyreqwest's own thread.
 
 Owns the connections, their limits, proxies, trust and timeouts, and the translation of every
-exception of aiohttp. What decides it is whether a request had left, and that is not guessed from
-the exception's type: `Connector` notes the moment in which a connection is handed out.
+exception of pyreqwest.
 
 Never follows a redirect, keeps a cookie, decompresses, sends twice, or wraps a call in a cancel
-scope. Texts of other libraries are not repeated, because URLs of proxies hold passwords: messages
-are our own words, a host and port, and the operating system's word for what went wrong.
+scope. A request that did not leave because its kept connection was just closed is sent on another
+one, by hyper: only then is it handed back whole. Texts of other libraries are not repeated.
 """
 
 from __future__ import annotations
 
-import io
-import math
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from functools import lru_cache
 
-import aiohttp
-import httpx
-from aiohttp import hdrs
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.http import HeaderMap
+from pyreqwest.proxy import ProxyBuilder
+from pyreqwest.request import RequestBody, StreamRequest
+from pyreqwest.response import Response
 
-from batchrank.wire.connecting import PROGRESS, Connector, Progress
+from batchrank.providers.base import Headers, HttpReply
+from batchrank.wire.carrier import USER_AGENT, Lines
 from batchrank.wire.failures import Encoded, Garbage, ReplyRefused, TlsNotVerified, TooBig
-from batchrank.wire.routes import Route, parsed, system_proxy, through
-from batchrank.wire.translating import OF_THE_WORLD, named, translated
+from batchrank.wire.routes import Proxy, Route, parsed, system_proxy, through
+from batchrank.wire.translating import OF_THE_WORLD, translated
+from batchrank.wire.trust import authorities, mozilla
 
 REPLY_BYTES_MAX = 32 * 2**20
 """A reply holds a number for each document: nobody's comes near this."""
@@ -33,191 +35,211 @@ REPLY_BYTES_MAX = 32 * 2**20
 KEPT_S = 15.0
 """Servers close idle connections after 20 s or more; no request should meet that moment."""
 
-NAMES_KEPT_S = 60
-HEADER_LINE_BYTES_MAX = 65_536
-WARNED_BODY_BYTES = 2**20
-"""aiohttp warns of larger bodies that are bytes; it sends files in pieces."""
+READ_AHEAD_BYTES = 65_536
+"""So much of a reply is read beside our thread; what is longer comes in pieces and waits for us."""
+
+CONNECTING_SHARE_MAX = 0.9
+"""
+Of the time for a whole call: only the clock for connecting tells that nothing was sent, so it is to
+strike first.
+"""
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
+class PyreqwestCarrier:
     """
-    One session of aiohttp as an httpx transport; bodies are whole, both ways.
+    One client of pyreqwest for each proxy; bodies are whole, both ways.
 
-    Belongs to the event loop of its first request. At most *connections_max* requests are under
-    way. *trust* replaces the certificates of `SSL_CERT_FILE`, `SSL_CERT_DIR` or certifi.
-    *proxy_of* gives the proxy of a URL, or None; it is asked once for each URL.
+    At most *connections_max* requests are under way. *roots* are certificates (PEM) to trust beside
+    those of this machine. *proxy_of* gives the proxy of a URL, or None; it is asked once for each
+    URL.
 
-    Of a request's `extensions["timeout"]`, `connect` bounds the wait for a connection (pool, DNS,
-    TCP, TLS, proxy) and `read` the whole call, from its start to the last byte of the reply.
+    Seconds: *connect_timeout_s* for a place, and again for the connection (DNS, TCP, TLS, proxy);
+    *timeout_s* for the whole call, from its start to the last byte of the reply, so that a body
+    that drips ends, too.
+
+    A call that is cancelled goes on without us, and keeps its place until it ends by itself.
     """
 
     def __init__(
         self,
         *,
         connections_max: int,
+        connect_timeout_s: float,
+        timeout_s: float,
         reply_bytes_max: int = REPLY_BYTES_MAX,
         kept_s: float = KEPT_S,
-        trust: ssl.SSLContext | None = None,
+        roots: bytes = b"",
         proxy_of: Callable[[str], str | None] | None = None,
     ) -> None:
         self._connections_max = connections_max
+        self._connect_timeout_s = min(connect_timeout_s, CONNECTING_SHARE_MAX * timeout_s)
+        self._timeout_s = timeout_s
         self._reply_bytes_max = reply_bytes_max
+        self._read_ahead_bytes = min(READ_AHEAD_BYTES, reply_bytes_max)
         self._kept_s = kept_s
-        self._trust = trust
+        self._roots = roots
         self._proxy_of = proxy_of or system_proxy
-        self._session: aiohttp.ClientSession | None = None
-        self._under_way = 0
-        self._route = lru_cache(maxsize=64)(self._aim)
+        self._clients: dict[tuple[Proxy | None, bool], Client] = {}
+        self._prepared = lru_cache(maxsize=64)(self._prepare)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def carry(self, method: str, url: str, headers: Lines, body: bytes) -> HttpReply:
         """
-        Send *request* once and read the reply to its end.
-
-        Raises:
-            httpx.TransportError, httpx.DecodingError, httpx.InvalidURL: as `failures` explains.
+        Send the request once, and read the reply to its end.
         """
-        route = self._route(str(request.url))
-        sync = isinstance(request.stream, httpx.SyncByteStream)
-        body = request.read() if sync else await request.aread()
-        session = self._session or self._open()
-        progress = Progress(queued=self._under_way >= self._connections_max)
-        PROGRESS.set(progress)
-        self._under_way += 1
+        route, blank = self._prepared(method, url, headers)
+        request = StreamRequest.from_request_and_body(blank, RequestBody.from_bytes(body))
         try:
-            reply = await session.request(
-                request.method,
-                route.url,
-                data=body if len(body) <= WARNED_BODY_BYTES else io.BytesIO(body),
-                headers=[*request.headers.multi_items(), *route.headers],
-                timeout=_timeout(request),
-                allow_redirects=False,
-                ssl=route.tls,
-                proxy=route.proxy,
-                proxy_headers=route.proxy_headers,
-            )
-            return _response(reply, await self._read(reply))
+            async with request as response:
+                return await self._read(response)
         except OF_THE_WORLD as error:
-            raise translated(error, progress, route) from None
-        finally:
-            self._under_way -= 1
+            raise translated(error, route) from None
 
     async def aclose(self) -> None:
         """
-        Close every connection, and wait until they are closed.
+        Give up what is under way; connections close when nobody uses them any more.
         """
-        if self._session:
-            await self._session.close()
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
+        self._prepared.cache_clear()
 
-    def _open(self) -> aiohttp.ClientSession:
-        connector = Connector(
-            limit=self._connections_max,
-            keepalive_timeout=self._kept_s,
-            ttl_dns_cache=NAMES_KEPT_S,
-            # getaddrinfo, also where aiodns happens to be installed: as everything else here does.
-            resolver=aiohttp.ThreadedResolver(),
+    def _prepare(self, method: str, url: str, headers: Lines) -> tuple[Route, StreamRequest]:
+        """
+        Where a request goes, and all of it but its body: copying it is cheaper than building it.
+        """
+        proxy = self._proxy_of(url)
+        route = Route(parsed(url, "the address"), None if proxy is None else through(proxy))
+        key = (route.proxy, route.tls)
+        if key not in self._clients:
+            self._clients[key] = self._open(*key)
+        blank = self._clients[key].request(method, route.url).headers(_sealed(headers))
+        return route, blank.streamed_read_buffer_limit(self._read_ahead_bytes).build_streamed()
+
+    def _open(self, proxy: Proxy | None, tls: bool) -> Client:
+        builder = (
+            _modest()
+            .max_connections(self._connections_max)
+            .pool_max_idle_per_host(self._connections_max)
+            .pool_idle_timeout(timedelta(seconds=self._kept_s))
+            .pool_timeout(timedelta(seconds=self._connect_timeout_s))
+            .connect_timeout(timedelta(seconds=self._connect_timeout_s))
+            .timeout(timedelta(seconds=self._timeout_s))
+            .no_proxy()
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            max_line_size=HEADER_LINE_BYTES_MAX,
-            max_field_size=HEADER_LINE_BYTES_MAX,
-        )
-        return self._session
+        if proxy:
+            builder = builder.proxy(_proxying(proxy))
+        # Who verifies nobody needs somebody to trust all the same: no client is built without.
+        roots = self._roots + (authorities() if tls else mozilla())
+        try:
+            return builder.add_root_certificate_pem(roots).build()
+        except ValueError:  # BuilderError is one
+            raise TlsNotVerified(
+                "no authorities can be made of SSL_CERT_FILE, SSL_CERT_DIR and the system's store"
+            ) from None
 
-    def _aim(self, address: str) -> Route:
-        url = parsed(address, "the address")
-        tls = self._tls() if url.scheme == "https" else None
-        route = Route(url, f"{url.host_subcomponent}:{url.port}", tls or True)
-        proxy = self._proxy_of(address)
-        return route if proxy is None else through(route, proxy)
+    async def _read(self, response: Response) -> HttpReply:
+        status, headers = response.status, _joined(response.headers)
+        try:
+            body = await self._body(response, headers)
+        except ReplyRefused:
+            if 200 <= status < 300:
+                raise
+            # The status says enough: a 429 must not be booked as a bad reply that was paid.
+            body = b""
+        return HttpReply(status, headers, body)
 
-    def _tls(self) -> ssl.SSLContext:
-        """
-        Whom we trust; made when it is first needed, for it takes 20 ms.
-        """
-        if self._trust is None:
-            try:
-                self._trust = httpx.create_ssl_context()
-            except OSError as error:
-                raise TlsNotVerified(
-                    f"the certificates of SSL_CERT_FILE cannot be read{named(error)}"
-                ) from None
-            self._trust.minimum_version = ssl.TLSVersion.TLSv1_2
-            self._trust.set_alpn_protocols(["http/1.1"])
-        return self._trust
-
-    async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
-        if reply.status == 101:
-            reply.close()
+    async def _body(self, response: Response, headers: Headers) -> bytes:
+        if response.status == 101:
             raise Garbage("the server changed the protocol, unasked")
-        length = reply.content_length
-        if reply.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-            return _refuse(reply, Encoded, "is compressed, unasked", length)
-        if length is None:
-            return await self._read_unmeasured(reply)
-        if length > self._reply_bytes_max:
-            return _refuse(reply, TooBig, "is too large", length)
-        return await reply.read()
+        length_bytes = _length_bytes(headers)
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise _refused(Encoded, "is compressed, unasked", response.status, length_bytes)
+        if length_bytes is None:
+            return await self._unmeasured(response)
+        if length_bytes > self._reply_bytes_max:
+            raise _refused(TooBig, "is too large", response.status, length_bytes)
+        return (await response.bytes()).to_bytes()
 
-    async def _read_unmeasured(self, reply: aiohttp.ClientResponse) -> bytes:
+    async def _unmeasured(self, response: Response) -> bytes:
         blocks: list[bytes] = []
         read_bytes = 0
-        try:
-            while block := await reply.content.readany():
-                read_bytes += len(block)
-                if read_bytes > self._reply_bytes_max:
-                    return _refuse(reply, TooBig, "is too large", read_bytes)
-                blocks.append(block)
-        except BaseException:  # cancelled, too: half a reply must not go back to the pool
-            reply.close()
-            raise
+        while (block := await response.body_reader.read_chunk()) is not None:
+            read_bytes += len(block)
+            if read_bytes > self._reply_bytes_max:
+                raise _refused(TooBig, "is too large", response.status, read_bytes)
+            blocks.append(block.to_bytes())
         return b"".join(blocks)
 
 
-def _refuse(
-    reply: aiohttp.ClientResponse, why: type[ReplyRefused], words: str, reply_bytes: int | None
-) -> bytes:
+def _length_bytes(headers: Headers) -> int | None:
     """
-    Drop the connection, and the body with it; raise if the reply was a success.
+    The length of a body, where it says anything: beside chunks it does not.
 
-    Any other status says enough by itself: a 429 must not be booked as a bad reply that was paid.
+    hyper has refused what is no number, and lengths that contradict each other.
     """
-    reply.close()
-    if 200 <= reply.status < 300:
-        size = "" if reply_bytes is None else f" ({reply_bytes} bytes)"
-        raise why(f"the reply {words}{size}", status=reply.status, reply_bytes=reply_bytes)
-    return b""
+    if "transfer-encoding" in headers or "content-length" not in headers:
+        return None
+    return int(headers["content-length"].partition(",")[0])
 
 
-def _response(reply: aiohttp.ClientResponse, body: bytes) -> httpx.Response:
-    response = httpx.Response(
-        reply.status, headers=list(reply.raw_headers), stream=httpx.ByteStream(body)
+def _refused(
+    why: type[ReplyRefused], words: str, status: int, reply_bytes: int | None
+) -> ReplyRefused:
+    size = "" if reply_bytes is None else f" ({reply_bytes} bytes)"
+    return why(f"the reply {words}{size}", status=status, reply_bytes=reply_bytes)
+
+
+def _joined(headers: HeaderMap) -> dict[str, str]:
+    """
+    The header lines of a reply; those of one name in one, as HTTP says.
+    """
+    try:
+        lines = headers.dict_multi_value()
+    except ValueError:
+        lines = dict(_legible(headers))
+    return {n: text if isinstance(text, str) else ", ".join(text) for n, text in lines.items()}
+
+
+def _legible(headers: HeaderMap) -> Iterator[tuple[str, list[str]]]:
+    """
+    The lines that are text: a reply that is paid for is not lost to one that is not.
+    """
+    for name in dict.fromkeys(headers):
+        with suppress(ValueError):
+            yield name, headers.getall(name)
+
+
+def _modest() -> ClientBuilder:
+    """
+    HTTP/1.1, and nothing done unasked.
+    """
+    return (
+        ClientBuilder()
+        .runtime_multithreaded(False)  # one thread serves hundreds; more of them only wait
+        .user_agent(USER_AGENT)  # a proxy is told it, too
+        .http1_only()
+        .http1_lower_case_headers()
+        .follow_redirects(False)
+        .referer(False)
+        .default_cookie_store(False)
+        .gzip(False)
+        .brotli(False)
+        .zstd(False)
+        .deflate(False)
+        .min_tls_version("TLSv1.2")
     )
-    # Where `content=body` leads, but for a decoder that takes a tenth of the whole call.
-    response._content = body  # noqa: SLF001 - see above; httpx is held below 0.29
-    response.is_closed = response.is_stream_consumed = True
-    return response
 
 
-def _timeout(request: httpx.Request) -> aiohttp.ClientTimeout:
-    limits = request.extensions.get("timeout", {})
-    return _limits(limits.get("connect"), limits.get("read"))
+def _proxying(proxy: Proxy) -> ProxyBuilder:
+    builder = ProxyBuilder.all(proxy.url)
+    return builder.custom_http_auth(proxy.login) if proxy.login else builder
 
 
-@lru_cache(maxsize=64)
-def _limits(connect_s: float | None, read_s: float | None) -> aiohttp.ClientTimeout:
+def _sealed(headers: Lines) -> HeaderMap:
     """
-    The two clocks of a call.
-
-    `connect` covers pool, DNS, TCP, TLS and the proxy: a scope within aiohttp that has ended before
-    a byte is sent. `total` begins with the call and ends with the reply's last byte, so that a body
-    that drips ends, too; `sock_read` of the same length begins later and would never be first.
-
-    `total` is a timer that cancels the waiting task and turns this cancellation, and no other, into
-    TimeoutError at the `await` where it struck; aiohttp closes the connection on the way out and
-    frees its place. It may strike while connecting, so its type does not say what was sent.
-
-    Below its threshold aiohttp leaves times alone; above it rounds them up to whole seconds.
+    *headers* in a form whose representation hides what they say.
     """
-    return aiohttp.ClientTimeout(total=read_s, connect=connect_s, ceil_threshold=math.inf)
+    sealed = HeaderMap()
+    for name, value in headers:
+        sealed.insert(name, value, is_sensitive=True)
+    return sealed

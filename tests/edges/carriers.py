@@ -6,21 +6,21 @@ Whoever adds a carrier adds it here, and every test of the contract holds for it
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import anyio
-import httpx
 import pytest
 
 from batchrank.domain import Failure, FailureKind
 from batchrank.providers.base import HttpCall, HttpReply
+from batchrank.wire import carrier as port
 from batchrank.wire.auth import Bearer, Secret
+from batchrank.wire.carrier import Lines
 from batchrank.wire.exchange import Wire
 from batchrank.wire.failures import TRANSLATED
-from batchrank.wire.transport import AiohttpTransport
+from batchrank.wire.transport import PyreqwestCarrier
 
 KEY = "sk-canary-0123456789"
 PATIENCE_S = 10.0
@@ -41,16 +41,18 @@ class Carrier(Protocol):
         self,
         *,
         connections_max: int,
+        connect_timeout_s: float,
+        timeout_s: float,
         reply_bytes_max: int = ...,
-        trust: ssl.SSLContext | None = ...,
+        roots: bytes = ...,
         proxy_of: Callable[[str], str | None] | None = ...,
-    ) -> httpx.AsyncBaseTransport:
+    ) -> port.Carrier:
         """
-        A transport that has not been used.
+        A carrier that has not been used.
         """
 
 
-CARRIERS = [pytest.param(AiohttpTransport, id="aiohttp")]
+CARRIERS = [pytest.param(PyreqwestCarrier, id="pyreqwest")]
 
 
 def no_proxy(_url: str) -> None:
@@ -59,28 +61,28 @@ def no_proxy(_url: str) -> None:
     """
 
 
-class Witness(httpx.AsyncBaseTransport):
+class Witness:
     """
-    A transport that remembers what the transport within it raised last.
+    A carrier that remembers what the carrier within it raised last.
     """
 
-    def __init__(self, carrier: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, carrier: port.Carrier) -> None:
         self._carrier = carrier
         self.raised: type[Exception] | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def carry(self, method: str, url: str, headers: Lines, body: bytes) -> HttpReply:
         """
         Pass everything on, both ways.
         """
         try:
-            return await self._carrier.handle_async_request(request)
+            return await self._carrier.carry(method, url, headers, body)
         except TRANSLATED as error:
             self.raised = type(error)
             raise
 
     async def aclose(self) -> None:
         """
-        Close the transport within.
+        Close the carrier within.
         """
         await self._carrier.aclose()
 
@@ -90,47 +92,35 @@ async def carried(
     carrier: Carrier, *, connections_max: int = 1, **settings: Any
 ) -> AsyncIterator[Witness]:
     """
-    A transport of *carrier* with one connection: a place that is lost is missed at once.
+    A carrier with one connection: a place that is lost is missed at once.
     """
-    settings.setdefault("proxy_of", no_proxy)
-    transport = Witness(carrier(connections_max=connections_max, **settings))
+    given: dict[str, Any] = {"proxy_of": no_proxy}
+    given |= {"connect_timeout_s": PATIENCE_S, "timeout_s": PATIENCE_S}
+    made = Witness(carrier(connections_max=connections_max, **(given | settings)))
     try:
-        yield transport
+        yield made
     finally:
-        await transport.aclose()
+        await made.aclose()
 
 
 async def send(
-    transport: httpx.AsyncBaseTransport,
-    url: str,
-    *,
-    body: bytes = b"{}",
-    method: str = "POST",
-    connect_timeout_s: float = PATIENCE_S,
-    timeout_s: float = PATIENCE_S,
+    carrier: port.Carrier, url: str, *, body: bytes = b"{}", method: str = "POST"
 ) -> HttpReply | Failure:
     """
     Send one call as the program does.
     """
-    wire = Wire(
-        transport,
-        Bearer(Secret(KEY)),
-        connect_timeout_s=connect_timeout_s,
-        timeout_s=timeout_s,
-    )
-    return await wire.exchange(HttpCall(method, url, (("content-type", "application/json"),), body))
+    call = HttpCall(method, url, (("content-type", "application/json"),), body)
+    return await Wire(carrier, Bearer(Secret(KEY))).exchange(call)
 
 
-async def many(
-    transport: httpx.AsyncBaseTransport, url: str, count: int, timeout_s: float = PATIENCE_S
-) -> list[HttpReply | Failure]:
+async def many(carrier: port.Carrier, url: str, count: int) -> list[HttpReply | Failure]:
     """
     Send *count* calls at once.
     """
     answers: list[HttpReply | Failure] = []
 
     async def one() -> None:
-        answers.append(await send(transport, url, timeout_s=timeout_s))
+        answers.append(await send(carrier, url))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(count):

@@ -1,5 +1,5 @@
 """
-The one call of the wire, over transports that are not a carrier: httpx's mock and an ASGI app.
+The one call of the wire, over transports of httpx: its mock and an ASGI app.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from batchrank.domain import Failure, FailureKind
 from batchrank.providers.base import HttpCall, HttpReply
 from batchrank.wire import failures
 from batchrank.wire.auth import Anonymous, Auth, Bearer, Secret
+from batchrank.wire.carrier import HttpxCarrier
 from batchrank.wire.exchange import Wire
 
 pytestmark = pytest.mark.anyio
@@ -29,12 +30,8 @@ def wire(answer: Callable[[httpx.Request], httpx.Response], auth: Auth | None = 
     """
     A wire at whose other end is *answer*.
     """
-    return Wire(
-        httpx.MockTransport(answer),
-        auth or Bearer(Secret(KEY)),
-        connect_timeout_s=3.0,
-        timeout_s=60.0,
-    )
+    carrier = HttpxCarrier(httpx.MockTransport(answer), connect_timeout_s=3.0, timeout_s=60.0)
+    return Wire(carrier, auth or Bearer(Secret(KEY)))
 
 
 async def test_a_call_becomes_a_request() -> None:
@@ -193,7 +190,8 @@ async def test_an_application_in_this_process_answers() -> None:
         await reply({"type": "http.response.start", "status": 200, "headers": headers})
         await reply({"type": "http.response.body", "body": body * 2})
 
-    over_asgi = Wire(httpx.ASGITransport(app), Anonymous(), connect_timeout_s=1, timeout_s=1)
+    carrier = HttpxCarrier(httpx.ASGITransport(app), connect_timeout_s=1, timeout_s=1)
+    over_asgi = Wire(carrier, Anonymous())
     reply = await over_asgi.exchange(CALL)
     await over_asgi.aclose()
 

@@ -18,7 +18,6 @@ import pytest
 import trustme
 
 from batchrank.domain import Failure, FailureKind
-from batchrank.wire.transport import AiohttpTransport
 from tests.edges.carriers import CARRIERS, LOOPS, Carrier, carried, many, said, send
 from tests.edges.wild_server import OK, Peer, Play, WildServer, breaks, ok
 
@@ -60,15 +59,6 @@ def certified(ca: trustme.CA, *names: str, until: datetime | None = None) -> ssl
     return context
 
 
-def trusting(ca: trustme.CA) -> ssl.SSLContext:
-    """
-    A client's context that trusts *ca* and nobody else.
-    """
-    context = ssl.create_default_context(cafile=None, cadata=ca.cert_pem.bytes().decode())
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 async def test_a_certificate_of_a_trusted_authority_is_taken(
     carrier: Carrier, ours: trustme.CA
 ) -> None:
@@ -76,7 +66,7 @@ async def test_a_certificate_of_a_trusted_authority_is_taken(
     And its connection is kept for the next request.
     """
     with WildServer([ok], certified(ours, "localhost")) as server:
-        async with carried(carrier, trust=trusting(ours)) as transport:
+        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
             answers = [await send(transport, server.url("localhost")) for _ in range(3)]
 
     assert [200] * 3 == list(map(said, answers))
@@ -116,7 +106,7 @@ async def test_a_certificate_that_does_not_verify_is_fatal(
         WildServer([ok], context(ours, theirs)) as bad,
         WildServer([ok], certified(ours, "localhost")) as good,
     ):
-        async with carried(carrier, trust=trusting(ours)) as transport:
+        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
             first = await send(transport, bad.url("localhost"))
             second = await send(transport, good.url("localhost"))
 
@@ -191,10 +181,11 @@ async def test_a_handshake_that_fails_has_sent_nothing(
     """
     Free to try again: no byte of the request has left.
     """
-    timeout_s = 0.1 if code == "connect_timeout" else 5.0
+    timeout_s = 0.2 if code == "connect_timeout" else 5.0
     with WildServer([ok], certified(ours, "localhost")) as good, listening(accept) as url:
-        async with carried(carrier, trust=trusting(ours)) as transport:
-            first = await send(transport, url, connect_timeout_s=timeout_s)
+        roots = ours.cert_pem.bytes()
+        async with carried(carrier, roots=roots, connect_timeout_s=timeout_s) as transport:
+            first = await send(transport, url)
             second = await send(transport, good.url("localhost"))
 
     assert (NEVER_SENT, code) == said(first)
@@ -210,7 +201,8 @@ async def test_a_connection_that_failed_closes_no_file_of_others(
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with listening(resets, times=100) as url:
-            async with carried(carrier, connections_max=20, trust=trusting(ours)) as transport:
+            roots = ours.cert_pem.bytes()
+            async with carried(carrier, connections_max=20, roots=roots) as transport:
                 answers = []
                 for _ in range(5):
                     answers += await many(transport, url, 20)
@@ -236,10 +228,11 @@ async def test_what_breaks_within_tls_is_unknown(
     """
     The same classes as without; a reset may look like an end from within.
     """
-    timeout_s = 0.1 if "read_timeout" in codes else 5.0
+    timeout_s = 0.2 if "read_timeout" in codes else 5.0
     with WildServer([play, ok], certified(ours, "localhost")) as server:
-        async with carried(carrier, trust=trusting(ours)) as transport:
-            first = await send(transport, server.url("localhost"), timeout_s=timeout_s)
+        roots = ours.cert_pem.bytes()
+        async with carried(carrier, roots=roots, timeout_s=timeout_s) as transport:
+            first = await send(transport, server.url("localhost"))
             second = await send(transport, server.url("localhost"))
 
     assert isinstance(first, Failure)
@@ -257,49 +250,96 @@ async def test_a_server_that_wants_our_certificate_is_unknown(
     strict = certified(ours, "localhost")
     strict.verify_mode = ssl.CERT_REQUIRED
     with WildServer([ok], strict) as server:
-        async with carried(carrier, trust=trusting(ours)) as transport:
+        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
             answer = await send(transport, server.url("localhost"))
 
     assert said(answer) == (UNKNOWN, "reset")
 
 
-async def test_ssl_cert_file_names_the_authorities(
-    carrier: Carrier, ours: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def no_trust_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A machine on which nobody has said whom to trust.
+    """
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+
+
+@pytest.mark.usefixtures("no_trust_set")
+@pytest.mark.parametrize("setting", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+async def test_the_settings_name_the_authorities_and_no_others_are_trusted(
+    carrier: Carrier,
+    ours: trustme.CA,
+    theirs: trustme.CA,
+    setting: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     As for curl and httpx: behind a proxy that looks inside, it is the only way.
     """
     bundle = tmp_path / "ca.pem"
     bundle.write_bytes(ours.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    with WildServer([ok], certified(ours, "localhost")) as server:
+    monkeypatch.setenv(setting, str(bundle if setting == "SSL_CERT_FILE" else tmp_path))
+    with (
+        WildServer([ok], certified(ours, "localhost")) as server,
+        WildServer([ok], certified(theirs, "localhost")) as stranger,
+    ):
         async with carried(carrier) as transport:
-            answer = await send(transport, server.url("localhost"))
+            first = await send(transport, server.url("localhost"))
+            second = await send(transport, stranger.url("localhost"))
 
-    assert said(answer) == 200
+    assert said(first) == 200
+    assert said(second) == (FATAL, "tls_not_verified")
 
 
+@pytest.mark.usefixtures("no_trust_set")
 @pytest.mark.parametrize("content", [None, b"", b"garbage"])
 async def test_an_ssl_cert_file_without_certificates_is_fatal(
     carrier: Carrier, content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Falling back to other authorities would be a downgrade that nobody asked for.
+    Falling back to other authorities would be a downgrade that nobody asked for. Where nothing is
+    encrypted, nobody needs them.
     """
     bundle = tmp_path / "ca.pem"
     if content is not None:
         bundle.write_bytes(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with WildServer([ok]) as plain:
+        async with carried(carrier) as transport:
+            first = await send(transport, "https://localhost:1/")
+            second = await send(transport, plain.url())
+
+    assert said(first) == (FATAL, "tls_not_verified")
+    assert said(second) == 200
+
+
+@pytest.mark.usefixtures("no_trust_set")
+async def test_an_empty_ssl_cert_dir_is_fatal(
+    carrier: Carrier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever trusts nobody by choice is not helped to others.
+    """
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     async with carried(carrier) as transport:
         answer = await send(transport, "https://localhost:1/")
 
     assert said(answer) == (FATAL, "tls_not_verified")
 
 
-async def test_old_versions_of_tls_are_not_spoken(carrier: Carrier) -> None:
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+async def test_old_versions_of_tls_are_not_spoken(carrier: Carrier, ours: trustme.CA) -> None:
     """
-    TLS 1.2 at least, whatever OpenSSL's own settings allow.
+    TLS 1.2 at least, whatever a server would settle for.
     """
-    assert isinstance(carrier, type)
-    assert issubclass(carrier, AiohttpTransport)
-    assert carrier(connections_max=1)._tls().minimum_version >= ssl.TLSVersion.TLSv1_2
+    old = certified(ours, "localhost")
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with WildServer([ok], old) as server:
+        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
+            answer = await send(transport, server.url("localhost"))
+
+    assert said(answer) == (NEVER_SENT, "tls_handshake")
+    assert server.seen == []

@@ -118,6 +118,7 @@ UNNAMED = {"httptools": "uvicorn's parser", "tzdata": "the time zones of zoneinf
 """Libraries that nobody imports by name."""
 
 IMPORTED_AS = {
+    "http-sf": "http_sf",
     "pyyaml": "yaml",
     "tree-sitter": "tree_sitter",
     "tree-sitter-toml": "tree_sitter_toml",

@@ -65,7 +65,7 @@ def test_no_row_is_hidden_by_a_more_general_one() -> None:
     ("error", "kind", "code"),
     [
         pytest.param(httpx.ConnectTimeout(""), FailureKind.NEVER_SENT, "connect_timeout", id="own"),
-        pytest.param(failures.ClosedReused(""), FailureKind.UNKNOWN, "closed_reused", id="finer"),
+        pytest.param(failures.Closed(""), FailureKind.UNKNOWN, "closed", id="finer"),
         pytest.param(failures.TlsNotVerified(""), FailureKind.FATAL, "tls_not_verified", id="tls"),
         pytest.param(
             type("News", (httpx.ConnectError,), {})(""), FailureKind.NEVER_SENT, "connect", id="new"
