@@ -58,8 +58,9 @@ class Chorus:
         """
         Tell every reporter.
         """
-        for reporter in tuple(self._reporters):
-            if not self._includes(reporter):
+        reporters = self._reporters
+        for reporter in reporters:
+            if self._reporters is not reporters and not self._includes(reporter):
                 continue  # it failed over the news that another one had failed
             try:
                 reporter.report(event)
@@ -143,11 +144,16 @@ class AttemptFailed(Event):
 class Tick(Event):
     """
     A second has passed: what is under way, and what waits to be tried again.
+
+    *pace_per_s* is the rate at which requests leave now (None: as fast as they can), *mode* what
+    the controller does about it: "ramp", "hold" or "blocked".
     """
 
     name = "job.ticked"
     in_flight: int
     waiting: int
+    pace_per_s: float | None = None
+    mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Work:
     One slice that is to be asked about.
 
     *attempt* counts its sendings over all runs; *most* is the money set aside for the one under
-    way; *last* is how the last one failed.
+    way, *tokens* what the pacer booked for it; *last* is how the last one failed.
     """
 
     of: OpenGroup
@@ -56,6 +56,7 @@ class Work:
     history: History = FRESH
     attempt: int = 0
     most: int = 0
+    tokens: float = 0.0
     suspended_at: float = 0.0
     last: Failure | None = None
 
@@ -145,6 +146,8 @@ class Backlog:
 
         Of several slices of one group the first is returned: a group is rejected once.
         """
+        if not self._suspended:
+            return []
         guilty = [work for work in self._suspended if work.suspended_at < answered_since]
         if guilty:
             self._suspended = [work for work in self._suspended if work not in guilty]

@@ -30,13 +30,12 @@ from batchrank.domain import (
 from batchrank.engine.backlog import Backlog, Work
 from batchrank.engine.committer import Committer
 from batchrank.engine.scorer import Scorer
-from batchrank.engine.waiting import Brake, Stop
+from batchrank.engine.waiting import Brake, Pacer, Stop
 from batchrank.errors import Exit
 from batchrank.events import AttemptFailed, GateOpened, GateShut, Noticed, ReplyRead, Reporter
-from batchrank.policy.billing import NOT_BILLED, Booking, booked
+from batchrank.policy.billing import NOT_BILLED, Booking, booked, sizes_of
 from batchrank.policy.budget import Budget
-from batchrank.policy.gate import Gate
-from batchrank.policy.pace import Controller
+from batchrank.policy.control import Controller, Heard
 from batchrank.policy.retry import (
     IN_A_ROW_MAX,
     Again,
@@ -48,23 +47,21 @@ from batchrank.policy.retry import (
     verdict,
 )
 from batchrank.policy.slicing import halves, scored
+from batchrank.policy.tokens import TokenGauge
 
 
 @dataclass(slots=True)
 class Clocks:
     """
     Time and chance, as arguments. *wall* is seconds since the epoch, *jitter* draws from 0 to 1.
+
+    *now* is the event loop's own clock, in seconds: the only one that decides anything. It is asked
+    some ten times for a group, and asking it through anyio takes as long as reading a reply.
     """
 
     wall: Callable[[], float]
     jitter: Callable[[], float]
-
-    @staticmethod
-    def now() -> float:
-        """
-        Seconds of the event loop's clock: the only one that decides anything.
-        """
-        return anyio.current_time()
+    now: Callable[[], float]
 
 
 class Caller:
@@ -78,9 +75,10 @@ class Caller:
         *,
         committer: Committer,
         backlog: Backlog,
-        gate: Gate,
         budget: Budget,
         controller: Controller,
+        pacer: Pacer,
+        gauge: TokenGauge,
         brake: Brake,
         reporter: Reporter,
         clocks: Clocks,
@@ -91,9 +89,11 @@ class Caller:
         self._scorer = scorer
         self._committer = committer
         self._backlog = backlog
-        self._gate = gate
+        self._gate = controller.gate
         self._budget = budget
         self._controller = controller
+        self._pacer = pacer
+        self._gauge = gauge
         self._brake = brake
         self._reporter = reporter
         self._clocks = clocks
@@ -133,8 +133,6 @@ class Caller:
     def _settle(self, work: Work, answer: Answer, sending: _Sending) -> None:
         if isinstance(answer, RerankReply):
             answer = self._of_one_model(answer)
-        kind = None if isinstance(answer, RerankReply) else answer.kind
-        self._controller.heard(kind, sending.at, self._clocks.now())
         if isinstance(answer, RerankReply):
             self._scored(work, answer, sending)
         else:
@@ -164,6 +162,7 @@ class Caller:
         self._compared(reply)
         if self._gate.succeeded(sending.at, sending.probe):
             self.gate_opened()
+        self._steer(work, reply, sending)
         outcomes: list[Outcome] = []
         # What comes home for a group that was rejected meanwhile is kept: another run may need it.
         part = scored(work.request, reply)
@@ -189,6 +188,7 @@ class Caller:
         work.last = failure
         work.history = work.history.after(failure, now)
         self._tell_gate(work, failure, sending, now)
+        self._steer(work, failure, sending)
         step = verdict(failure, work.history, self._rules, now, self._clocks.jitter())
         outcomes: list[Outcome] = []
         match step:
@@ -258,6 +258,34 @@ class Caller:
             case _:
                 if self._gate.refused(probe):
                     self.gate_opened()
+
+    def _steer(self, work: Work, answer: Answer, sending: _Sending) -> None:
+        """
+        Let the controller hear, which comes after the gate, and the pacer what it weighed wrongly.
+        """
+        failure = answer if isinstance(answer, Failure) else None
+        now = self._clocks.now()
+        heard = Heard(
+            failure.kind if failure else None,
+            failure.status if failure else 200,
+            failure.retry_after_s if failure else None,
+            answer.advertised,
+            sending.at,
+            now,
+            sending.probe,
+            self._clocks.jitter(),
+        )
+        if self._controller.heard(heard):
+            self._gate_shut(now)
+        if self._pacer.weighs_tokens:
+            self._weigh(work, answer)
+
+    def _weigh(self, work: Work, answer: Answer) -> None:
+        if isinstance(answer, Failure) and answer.kind is FailureKind.NEVER_SENT:
+            self._pacer.correct(-work.tokens)
+            return
+        sizes = sizes_of(work.request)
+        self._pacer.correct(self._gauge.correct(sizes, work.tokens, answer.usage.total_tokens))
 
     def doubt(self) -> None:
         """

@@ -8,11 +8,11 @@ be stopped at any moment.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
-import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from batchrank.domain import Price
 from batchrank.engine.backlog import Backlog, Work
@@ -23,8 +23,9 @@ from batchrank.engine.waiting import Bell, Brake, Pacer, Slots, Stop
 from batchrank.errors import BatchrankError, Exit
 from batchrank.policy.billing import most, sizes_of
 from batchrank.policy.budget import Authorise, Budget, Refusal
+from batchrank.policy.control import Controller
 from batchrank.policy.gate import Gate, Leave
-from batchrank.policy.pace import Controller
+from batchrank.policy.tokens import TokenGauge
 
 AHEAD = 4
 """Slots in use and waiting slices together are at most so many times the concurrency."""
@@ -62,29 +63,32 @@ class Dispatcher:
         backlog: Backlog,
         slots: Slots,
         bell: Bell,
-        gate: Gate,
         budget: Budget,
         controller: Controller,
         pacer: Pacer,
+        gauge: TokenGauge,
         brake: Brake,
         patience: Patience,
         price: Price | None,
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
         self._feed = feed
         self._caller = caller
         self._committer = committer
         self._backlog = backlog
         self._slots = slots
         self._bell = bell
-        self._gate = gate
+        self._gate = controller.gate
         self._budget = budget
         self._controller = controller
         self._pacer = pacer
+        self._gauge = gauge
         self._brake = brake
         self._patience = patience
         self._price = price
 
-    async def run(self, attempts: TaskGroup) -> None:
+    async def run(self, attempts: asyncio.TaskGroup) -> None:
         """
         Start attempts in the task group *attempts*.
         """
@@ -99,10 +103,10 @@ class Dispatcher:
             self._slots.take()
             if probe:
                 self._gate.probe_sent()
-            attempts.start_soon(self._caller.attempt, work, probe)
+            attempts.create_task(self._caller.attempt(work, probe))
             # Its turn to leave, and the turn of replies that came meanwhile: sent in bursts, calls
             # come home in bursts, and wait for each other at the ledger.
-            await anyio.lowlevel.checkpoint()
+            await asyncio.sleep(0)
 
     # --- what is next -----------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class Dispatcher:
         What has been due longest, else the source's next; None when nothing is left at all.
         """
         while True:
-            if work := self._backlog.take(anyio.current_time()):
+            if work := self._backlog.take(self._clock()):
                 return work
             if self._may_read_on():
                 await self._read_on()
@@ -136,7 +140,7 @@ class Dispatcher:
             self._committer.put_carried(batch.position, batch.rows, batch.carried)
 
     async def _take(self, fed: Fed) -> None:
-        now = anyio.current_time()
+        now = self._clock()
         for work in fed.works:
             self._backlog.put(work, now)
         if fed.outcome is not None:
@@ -164,8 +168,10 @@ class Dispatcher:
 
     async def _money(self, work: Work) -> None:
         """
-        Set aside the most that the call can cost.
+        Set aside the most that the call can cost, if there is a cap that it could pass.
         """
+        if self._budget.cap is None:
+            return
         work.most = most(sizes_of(work.request), self._price)
         while (answer := self._budget.reserve(work.most)) is not None:
             match answer:
@@ -186,15 +192,22 @@ class Dispatcher:
         """
         while True:
             await self._gate_open()
-            await self._pacer.admit(len(work.request.documents))
+            held = await self._turn(work)
             # It may have shut while we waited for our turn.
-            leave = self._gate.leave(anyio.current_time())
+            now = self._clock()
+            leave = self._gate.leave(now)
             if leave is not Leave.WAIT:
+                self._controller.sent(now, held)
                 return leave is Leave.PROBE
 
+    async def _turn(self, work: Work) -> bool:
+        if self._pacer.weighs_tokens:
+            work.tokens = self._gauge.estimate(sizes_of(work.request))
+        return await self._pacer.admit(len(work.request.documents), work.tokens)
+
     async def _gate_open(self) -> None:
-        while True:
-            now = anyio.current_time()
+        while not self._gate.is_calm:
+            now = self._clock()
             await self._give_up_if_late(now)
             if self._gate.opens_itself(now):
                 self._caller.gate_opened()

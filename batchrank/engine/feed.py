@@ -141,11 +141,18 @@ class Feed:
             return Fed((), assembled(group, scored))
         opened = OpenGroup(group, len(asked), scored)
         works = [Work(opened, request) for request in asked]
+        if self._past.sends:
+            self._remember(opened, works)
+        return Fed(works, None)
+
+    def _remember(self, opened: OpenGroup, works: Sequence[Work]) -> None:
+        """
+        Count what earlier runs sent for these.
+        """
         for work in works:
             work.attempt, sends = self._past.sends.get(_key(work.slice), (0, 0))
             work.history = History(sends=sends)
             opened.attempts += work.attempt
-        return Fed(works, None)
 
     def close(self) -> None:
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -38,13 +39,16 @@ class Scorer(Protocol):
 
 class HttpScorer:
     """
-    A vendor's translation, and the wire.
+    A vendor's translation, and the wire. *wall* is seconds since the epoch.
     """
 
-    def __init__(self, provider: Provider, wire: Wire, secret: Secret) -> None:
+    def __init__(
+        self, provider: Provider, wire: Wire, secret: Secret, wall: Callable[[], float]
+    ) -> None:
         self._provider = provider
         self._wire = wire
         self._secret = secret
+        self._wall = wall
 
     async def score(self, request: RerankRequest, /) -> Answer:
         """
@@ -53,7 +57,8 @@ class HttpScorer:
         reply = await self._wire.exchange(self._provider.call(request))
         if isinstance(reply, Failure):
             return reply  # in the wire's own words, which it has cleaned
-        return cleaned(self._provider.read(request, reply), request, self._secret)
+        answer = self._provider.read(request, reply, self._wall())
+        return cleaned(answer, request, self._secret)
 
 
 def cleaned(answer: Answer, request: RerankRequest, secret: Secret) -> Answer:

@@ -16,7 +16,8 @@ from aiolimiter import AsyncLimiter
 
 from batchrank.domain import RateLimit
 from batchrank.errors import Exit
-from batchrank.policy.pace import Controller, Pace, Turnstile, pace_of
+from batchrank.policy.control import Controller
+from batchrank.policy.pace import Pace, Turnstile, pace_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,30 +114,77 @@ class Brake:
         return self.stop
 
 
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """
+    The limits that are configured, each a ceiling; None is none.
+    """
+
+    requests: RateLimit | None = None
+    documents: RateLimit | None = None
+    tokens: RateLimit | None = None
+
+
 class Pacer:
     """
-    Lets attempts leave at the controller's pace, first come, first served. One task may use it.
+    Lets attempts leave within every quota and at the controller's pace, first come, first served:
+    a large request is waited for, and nobody passes it. One task may use it.
+
+    The quota of requests is one limiter's for the whole run, so that whatever the controller finds
+    is below it.
     """
 
-    def __init__(self, controller: Controller, documents: RateLimit | None) -> None:
+    def __init__(self, controller: Controller, quotas: Quotas, clock: Callable[[], float]) -> None:
         self._controller = controller
-        self._documents = Turnstile(pace_of(documents)) if documents else None
-        self._pace: Pace | None = None
-        self._limiter: AsyncLimiter | None = None
+        self._clock = clock
+        self._documents = Turnstile(pace_of(quotas.documents)) if quotas.documents else None
+        self._tokens = Turnstile(pace_of(quotas.tokens)) if quotas.tokens else None
+        self._ceiling = pace_of(quotas.requests) if quotas.requests else None
+        self._limiter = _limiter(self._ceiling) if self._ceiling else None
+        self._turnstile: Turnstile | None = None
 
-    async def admit(self, documents: int) -> None:
+    @property
+    def weighs_tokens(self) -> bool:
         """
-        Return when one request with so many documents may leave.
+        Tell whether it has to be told how many tokens a request has.
+        """
+        return self._tokens is not None
+
+    async def admit(self, documents: int, tokens: float) -> bool:
+        """
+        Return when one request with so many documents and tokens may leave; tell whether it was
+        the controller's pace that it waited for in the end.
         """
         if self._documents is not None:
-            await anyio.sleep_until(self._documents.admit(documents, anyio.current_time()))
-        pace = self._controller.pace
-        if pace != self._pace:
-            # aiolimiter cannot change its rate: a new pace is a new limiter.
-            self._pace = pace
-            self._limiter = AsyncLimiter(pace.burst, pace.burst / pace.rate) if pace else None
+            await anyio.sleep_until(self._documents.admit(documents, self._clock()))
+        if self._tokens is not None:
+            await anyio.sleep_until(self._tokens.admit(tokens, self._clock()))
         if self._limiter is not None:
             await self._limiter.acquire()
+        pace = self._controller.pace
+        return pace is not None and pace != self._ceiling and await self._paced(pace)
+
+    async def _paced(self, pace: Pace) -> bool:
+        if self._turnstile is None:
+            self._turnstile = Turnstile(pace)
+        self._turnstile.pace = pace
+        now = self._clock()
+        leaves_at = self._turnstile.admit(1.0, now)
+        if leaves_at <= now:
+            return False
+        await anyio.sleep_until(leaves_at)
+        return True
+
+    def correct(self, tokens: float) -> None:
+        """
+        Book so many tokens more (or fewer) for what has left already.
+        """
+        if self._tokens is not None:
+            self._tokens.book(tokens)
+
+
+def _limiter(pace: Pace) -> AsyncLimiter:
+    return AsyncLimiter(pace.burst, pace.burst / pace.rate)
 
 
 class Lane(Protocol):

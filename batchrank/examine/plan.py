@@ -353,12 +353,13 @@ def _time(job: Job, work: _Work) -> tuple[float | None, str]:
     limits, requests = job.config.limits, work.requests[1]
     held = []
     if job.vendor is not None:
-        words = f"concurrency_max: {counted(limits.concurrency_max, 'call')} at once,"
-        taken = requests * LATENCY_S / limits.concurrency_max
+        words = f"concurrency: {counted(limits.concurrency_most, 'call')} at once,"
+        taken = requests * LATENCY_S / limits.concurrency_most
         held.append((taken, f"{words} taken to last {LATENCY_S} s each"))
     for limit, amount, what in (
         (limits.request_limit, float(requests), "requests"),
         (limits.document_limit, work.documents, "documents"),
+        (limits.token_limit, float(work.tokens[1]), "tokens"),
     ):
         if limit is not None:
             held.append((amount / (HEADROOM * limit.per_s), f"the limit of {_limit(limit, what)}"))
@@ -421,8 +422,13 @@ def _warnings(
     if profile.row_group_bytes_max > ROW_GROUP_BYTES:
         largest = size(profile.row_group_bytes_max)
         yield f"a row group of {largest}: carrying on has to decode up to one of them anew"
-    if source.total and job.config.limits.request_limit is None and job.vendor is not None:
-        yield "no limit of requests is set: only the concurrency holds back"
+    limits = job.config.limits
+    if source.total and limits.request_limit is None and job.vendor is not None:
+        yield (
+            "no limit of requests: only the concurrency holds back"
+            if limits.unlimited
+            else "no limit of requests is told: the run begins slowly and finds it out by 429s"
+        )
 
 
 def _about_money(job: Job, past: _Past, work: _Work) -> Iterator[str]:

@@ -275,7 +275,7 @@ def _pace(job: Job, ledger: LedgerReader, account: Account, run: RunRow, now: fl
 
 def _paced(pace: Pace, now: float) -> list[tuple[str, str]]:
     limit = pace.limit_per_s
-    allowed = "no limit of requests is set"
+    allowed = "no limit of requests is told"
     if limit is not None:
         allowed = (
             f"the limit is {limit:,.1f} requests/s"

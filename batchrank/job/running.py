@@ -36,11 +36,12 @@ from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
+from batchrank.job.steering import controller_for, quotas_of, remember
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
-from batchrank.policy.pace import Held, pace_of
+from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
@@ -48,7 +49,7 @@ from batchrank.store.parts import schema_of
 from batchrank.store.reading import LedgerReader
 from batchrank.wire.auth import Bearer
 from batchrank.wire.exchange import Wire
-from batchrank.wire.transport import AiohttpTransport
+from batchrank.wire.transport import PyreqwestCarrier
 
 T = TypeVar("T")
 
@@ -236,13 +237,16 @@ def _engine_once(world: World, reporter: Reporter, done: Positions, ranges: Rang
 
 async def _engine(world: World, reporter: Reporter, done: Positions, ranges: Ranges) -> Ending:
     scorer, close = _scorer(world.job)
+    controller = controller_for(world.job, datetime.now(UTC))
     published = {part.number: part for part in world.ledger.parts()}
     try:
         with LedgerReader.open(world.state.ledger) as reader:
-            ports = _ports(world, reporter, scorer, reader)
+            ports = _ports(world, reporter, scorer, reader, controller)
             return await runner.run(_plan(world), ports, done, ranges, published)
     finally:
         await close()
+        if why_not := remember(world.job, controller, datetime.now(UTC)):
+            reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
 
 
 def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
@@ -253,23 +257,28 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
         return LexicalScorer(), anyio.lowlevel.checkpoint
     assert job.key is not None  # see _check_key
     provider = job.config.provider
-    wire = Wire(
-        AiohttpTransport(connections_max=job.config.limits.concurrency_max),
-        Bearer(job.key),
+    carrier = PyreqwestCarrier(
+        connections_max=job.config.limits.concurrency_most,
         connect_timeout_s=provider.connect_timeout_s,
         timeout_s=provider.timeout_s,
     )
-    return HttpScorer(job.vendor.make(job.settings()), wire, job.key), wire.aclose
+    wire = Wire(carrier, Bearer(job.key))
+    return HttpScorer(job.vendor.make(job.settings()), wire, job.key, time.time), wire.aclose
 
 
-def _ports(world: World, reporter: Reporter, scorer: Scorer, reader: LedgerReader) -> Ports:
-    job, limits = world.job, world.job.config.limits
+def _ports(
+    world: World,
+    reporter: Reporter,
+    scorer: Scorer,
+    reader: LedgerReader,
+    controller: Controller,
+) -> Ports:
+    job = world.job
     layout = job.layout
     schema = schema_of(world.source.no_rows(), layout)
     cap = job.config.budget.cost_usd_max
     meta = world.ledger.meta()
     spent = Account.of(world.ledger).cost_nano_usd + int(meta.get("lost_nano_usd", 0))
-    limit = limits.request_limit
     return Ports(
         source=world.source,
         scorer=scorer,
@@ -278,14 +287,14 @@ def _ports(world: World, reporter: Reporter, scorer: Scorer, reader: LedgerReade
             reader, layout, schema, number, through
         ),
         reporter=reporter,
-        clocks=Clocks(wall=time.time, jitter=random.random),
+        clocks=Clocks(time.time, random.random, asyncio.get_running_loop().time),
         lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane()),
-        controller=Held(pace_of(limit) if limit else None, limits.concurrency_max),
+        controller=controller,
         budget=Budget(
             None if cap is None else nano_usd(cap),
             spent=spent,
             authorised=spent,
-            block_sends=max(1, limits.concurrency_max // 4),
+            block_sends=max(1, job.config.limits.concurrency_most // 4),
         ),
         reserve=Reserve(world.state.reserve),
     )
@@ -301,7 +310,7 @@ def _plan(world: World) -> Plan:
     return Plan(
         target=world.target,
         past=Past(scored, world.ledger.sends()),
-        documents=job.config.limits.document_limit,
+        quotas=quotas_of(job),
         documents_max=vendor.documents_max if vendor else None,
         price=job.price,
         rules=Rules(times.throttled_s_max, can_split=vendor.splits if vendor else True),
@@ -315,7 +324,8 @@ def _plan(world: World) -> Plan:
 
 
 def _started(world: World, done: Positions) -> JobStarted:
-    limit = world.job.config.limits.request_limit
+    limits = world.job.config.limits
+    limit = limits.request_limit
     account = Account.of(world.ledger)
     return JobStarted(
         job=world.job.config.name,
@@ -324,7 +334,7 @@ def _started(world: World, done: Positions) -> JobStarted:
         target=world.target,
         done=done.count(0, world.target),
         rejected=account.rejected,
-        concurrency_max=world.job.config.limits.concurrency_max,
+        concurrency_max=limits.concurrency_most,
         rate_per_s=limit.per_s if limit else None,
         cost_usd=account.cost_nano_usd / 1e9,
     )

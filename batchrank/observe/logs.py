@@ -90,6 +90,8 @@ def progress(pulse: Pulse) -> dict[str, Any]:
         "groups_per_s": round(pulse.groups_per_s, 1),
         "in_flight": pulse.in_flight,
         "waiting": pulse.waiting,
+        "pace_per_s": None if pulse.pace_per_s is None else round(pulse.pace_per_s, 2),
+        "mode": pulse.mode,
         "calls": pulse.calls,
         "repeated": pulse.repeated,
         "failures": dict(pulse.failures),

@@ -118,12 +118,13 @@ def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
     """
     The panel's lines: name and value.
     """
-    rate = pulse.started.rate_per_s if pulse.started else None
-    limit = f" of {rate:,.1f} allowed" if rate else ""
     failures = in_words(dict(pulse.failures.most_common()), FAILURE_WORDS) or "none"
     shown = [
         ("groups", f"{pulse.done:,} of {pulse.target:,}{_rejects(pulse)}"),
-        ("speed", f"{pulse.groups_per_s:,.1f} groups/s{limit}, {pulse.in_flight} in flight"),
+        (
+            "speed",
+            f"{pulse.groups_per_s:,.1f} groups/s{_allowed(pulse)}, {pulse.in_flight} in flight",
+        ),
         ("calls", f"{pulse.calls:,}, repeated {pulse.repeated:,}; failed: {failures}"),
         ("cost", f"${pulse.cost_usd_now:,.4f} so far, ${pulse.cost_usd_at_end:,.2f} at the end"),
         ("left", _left(pulse, now)),
@@ -134,6 +135,18 @@ def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
     if pulse.stopping:
         shown.append(("stopping", f"{pulse.stopping}; {pulse.in_flight} calls come home"))
     return shown
+
+
+def _allowed(pulse: Pulse) -> str:
+    rate = pulse.started.rate_per_s if pulse.started else None
+    if rate:
+        return f" of {rate:,.1f} allowed"
+    if pulse.pace_per_s is None:
+        return ""
+    return f", paced at {pulse.pace_per_s:,.1f} requests/s ({MODE_WORDS[pulse.mode]})"
+
+
+MODE_WORDS = {"ramp": "looking for the limit", "hold": "the limit found", "blocked": "paused"}
 
 
 def _rejects(pulse: Pulse) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Any
 
 from batchrank.domain import Empty, Ranked, Rejected
 from batchrank.events import (
@@ -43,27 +44,42 @@ class Pulse:
         self.cost_usd = 0.0
         self.in_flight = 0
         self.waiting = 0
+        self.pace_per_s: float | None = None
+        self.mode = ""
         self.stopping: str | None = None
         self._paused: tuple[str, float] | None = None
+        self._taken: dict[type[Event], Callable[[Any], None]] = {
+            JobStarted: self._started,
+            Committed: self._committed,
+            Tick: self._ticked,
+            GateShut: self._shut,
+            GateOpened: self._opened,
+            Stopping: self._stops,
+        }
 
     def report(self, event: Event, /) -> None:
         """
         Take in *event*.
         """
-        match event:
-            case JobStarted():
-                self.started = event
-                self._began = self._clock()
-            case Committed():
-                self._committed(event)
-            case Tick(in_flight, waiting):
-                self.in_flight, self.waiting = in_flight, waiting
-            case GateShut(reason=reason, until_s=until_s):
-                self._paused = reason, self._clock() + until_s
-            case GateOpened():
-                self._paused = None
-            case Stopping(reason=reason):
-                self.stopping = reason
+        if type(event) in self._taken:
+            self._taken[type(event)](event)
+
+    def _started(self, event: JobStarted) -> None:
+        self.started = event
+        self._began = self._clock()
+
+    def _ticked(self, event: Tick) -> None:
+        self.in_flight, self.waiting = event.in_flight, event.waiting
+        self.pace_per_s, self.mode = event.pace_per_s, event.mode
+
+    def _shut(self, event: GateShut) -> None:
+        self._paused = event.reason, self._clock() + event.until_s
+
+    def _opened(self, _event: GateOpened) -> None:
+        self._paused = None
+
+    def _stops(self, event: Stopping) -> None:
+        self.stopping = event.reason
 
     def _committed(self, event: Committed) -> None:
         for outcome in event.outcomes:

@@ -21,7 +21,9 @@ OUTAGE_FAILURES = 20
 """So many failures to reach the server, or to hear from it, without one success between them."""
 
 THROTTLES_MIN = 5
-"""So many throttles without a success, or those of half a second at full rate if that is more."""
+"""So many throttles without a success, or those of THROTTLES_S at full rate if that is more."""
+
+THROTTLES_S = 0.25
 
 HINT_S_MAX = 60.0
 """However long the other side asks us to wait, one probe a minute sees whether that still holds."""
@@ -68,6 +70,13 @@ class _Shut:
         if probe and kind is not self.kind:
             self.kind, self.reason = kind, reason
 
+    def refuted_by(self, sent_at: float) -> bool:
+        """
+        Tell whether a success that left then shows that the hint was longer than the wait.
+        """
+        long = self.hinted and self.until - self.since > HINT_S_MAX * (1 + JITTER / 2)
+        return long and sent_at < self.until - HINT_S_NEWS
+
 
 @dataclass(frozen=True, slots=True)
 class Amnesty:
@@ -90,11 +99,20 @@ class Gate:
         self._run: Counter[Hashable] = Counter()
         self._failures = 0
         self._throttles = 0
+        self._throttles_from = float("inf")
+        self._hint_s_max = float("inf")
         self._last_success = float("-inf")
         self._throttled_since: float | None = None
         self._unheard_since: float | None = None
 
     # --- questions --------------------------------------------------------------------------------
+
+    @property
+    def is_calm(self) -> bool:
+        """
+        Tell whether it is open and nothing is in the way: then nobody has to ask anything else.
+        """
+        return self._shut is None and self._throttled_since is None and self._unheard_since is None
 
     @property
     def reason(self) -> str | None:
@@ -148,6 +166,12 @@ class Gate:
 
     # --- news -------------------------------------------------------------------------------------
 
+    def full_rate(self, per_s: float) -> None:
+        """
+        Requests leave at *per_s* now: so many are refused in THROTTLES_S when nothing is accepted.
+        """
+        self._throttles_max = max(THROTTLES_MIN, THROTTLES_S * per_s)
+
     def probe_sent(self) -> None:
         """
         The one probe is on its way.
@@ -179,9 +203,14 @@ class Gate:
         """
         if self._shut is not None and not probe and sent_at <= self._shut.since:
             return False
+        if self._shut is not None and self._shut.refuted_by(sent_at):
+            self._hint_s_max = HINT_S_MAX
         was_shut, self._shut = self._shut is not None, None
         self._throttled_since = self._unheard_since = None
-        self._throttles = self._failures = 0
+        self._failures = 0
+        if probe or sent_at >= self._throttles_from:
+            # What had left before the first of them says nothing about what is throttled since.
+            self._throttles, self._throttles_from = 0, float("inf")
         self._run.clear()
         return was_shut
 
@@ -203,7 +232,8 @@ class Gate:
         self._throttled_since = now if self._throttled_since is None else self._throttled_since
         self._unheard_since = None
         self._throttles += 1
-        hint_s = hint_s if hint_s is not None and hint_s > 0 else 0.0
+        self._throttles_from = min(self._throttles_from, now)
+        hint_s = hint_s if hint_s is not None and 0 < hint_s <= self._hint_s_max else 0.0
         reason = f"throttled {self._throttles} times without a success"
         if hint_s:
             reason = f"asked to wait {hint_s:.0f} s (Retry-After)"
@@ -212,12 +242,20 @@ class Gate:
             return self._stays_shut(now, hint_s, probe, jitter)
         if not hint_s and self._throttles < self._throttles_max:
             return False
-        wait_s = min(hint_s, HINT_S_MAX) * (1 + JITTER / 2 * jitter)
-        wait_s = wait_s or _probe_s(THROTTLE_PROBES_S, 0, jitter)
-        until = now + max(wait_s, hint_s)
-        self._shut = _Shut(
-            FailureKind.THROTTLED, reason, now, now + wait_s, until, hinted=hint_s > 0
-        )
+        self._shut = _shut_for(hint_s, reason, now, jitter)
+        return True
+
+    def spent(self, now: float, reset_s: float, jitter: float) -> bool:
+        """
+        A reply said that nothing is left for *reset_s*; tell whether that shut the gate or keeps it
+        shut for longer. Nobody was throttled yet.
+        """
+        if not 0 < reset_s <= self._hint_s_max:
+            return False
+        if self._shut is not None:
+            return self._stays_shut(now, reset_s, False, jitter)
+        reason = f"told that nothing is left for {reset_s:.0f} s"
+        self._shut = _shut_for(reset_s, reason, now, jitter)
         return True
 
     def failed(
@@ -275,6 +313,17 @@ class Gate:
         if news or probe:
             shut.probe_at = max(shut.probe_at, now + min(hint_s, HINT_S_MAX))
         return news or probe
+
+
+def _shut_for(hint_s: float, reason: str, now: float, jitter: float) -> _Shut:
+    """
+    Shut by a throttle: for as long as a hint says (a little longer, so that a fleet does not come
+    back in step), or until the first probe.
+    """
+    wait_s = min(hint_s, HINT_S_MAX) * (1 + JITTER / 2 * jitter)
+    wait_s = wait_s or _probe_s(THROTTLE_PROBES_S, 0, jitter)
+    until = now + max(wait_s, hint_s)
+    return _Shut(FailureKind.THROTTLED, reason, now, now + wait_s, until, hinted=hint_s > 0)
 
 
 def _probe_s(waits: tuple[float, ...], probes: int, jitter: float) -> float:

@@ -1,16 +1,16 @@
 """
-How fast requests and documents may leave: the arithmetic of pacing, and the seam for a controller.
+How fast requests, documents and tokens may leave: the arithmetic of pacing.
 
 Owns the promise that in no window of a limit's length more leaves than the limit plus
-max(1, 2 %). It waits for nobody: `engine.pacer` does, with an aiolimiter of the size told here.
+max(1, 2 %). It waits for nobody: `engine.waiting` does, with an aiolimiter of the size told here.
+What the pace should be where no limit is told, `rate` finds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
-from batchrank.domain import FailureKind, RateLimit
+from batchrank.domain import RateLimit
 
 HEADROOM = 0.98
 """The share of a limit that is used: what is between our clock and the provider's costs a 429."""
@@ -51,8 +51,9 @@ class Turnstile:
     Let weighted amounts through at a mean rate, first come, first served (virtual scheduling).
 
     An amount may be larger than any burst: it passes when its turn comes, and the next one waits
-    longer for it. Lateness up to `burst / rate` seconds is made good. Times are seconds of any one
-    clock.
+    longer for it. Lateness up to `(burst - 1) / rate` seconds is made good: of single requests no
+    more than the burst leave at once. *pace* may be set at any time; what is booked stays booked,
+    so that another pace is no new burst. Times are seconds of any one clock.
     """
 
     def __init__(self, pace: Pace) -> None:
@@ -63,46 +64,12 @@ class Turnstile:
         """
         Book *amount* and return the time at which it may leave (*now* or later).
         """
-        start = max(self._free_at, now - self.pace.burst / self.pace.rate)
+        start = max(self._free_at, now - (self.pace.burst - 1) / self.pace.rate)
         self._free_at = start + amount / self.pace.rate
         return max(now, start)
 
-
-class Controller(Protocol):
-    """
-    Knows how fast and how many; hears how every attempt ended.
-
-    Today the configured limit is held. What finds an unknown limit meets this same protocol.
-    """
-
-    @property
-    def pace(self) -> Pace | None:
+    def book(self, amount: float) -> None:
         """
-        The pace of requests now; None is as fast as the concurrency allows.
+        Book *amount* more (or less) for what has been admitted already.
         """
-
-    @property
-    def concurrency(self) -> int:
-        """
-        How many attempts may be under way now.
-        """
-
-    def heard(self, kind: FailureKind | None, sent_at: float, now: float) -> None:
-        """
-        Take in that an attempt sent at *sent_at* ended now (None is success).
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """
-    The controller that holds what is configured.
-    """
-
-    pace: Pace | None
-    concurrency: int
-
-    def heard(self, kind: FailureKind | None, sent_at: float, now: float) -> None:
-        """
-        Nothing to learn: the limit is known.
-        """
+        self._free_at += amount / self.pace.rate

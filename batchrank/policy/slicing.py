@@ -7,7 +7,9 @@ provider: what a provider takes at most is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import cast
 
 from batchrank.domain import (
     UNSCORED,
@@ -39,13 +41,13 @@ def without_call(group: Group) -> Ranked | Rejected | Empty | None:
     if not group.query.strip():
         message = "the query is empty or only white space"
         return Rejected(group.position, group.query_id, RejectKind.EMPTY_QUERY, message)
-    if all(document is None for document in group.documents):
+    if group.documents[0] is None and all(document is None for document in group.documents):
         return Ranked(group.position, (UNSCORED,) * len(group.documents), ())
     return None
 
 
 def requests(
-    group: Group, documents_max: int | None, scored: Iterable[Slice] = ()
+    group: Group, documents_max: int | None, scored: Sequence[Slice] = ()
 ) -> list[RerankRequest]:
     """
     The fewest requests of at most *documents_max* candidates (None: no limit) that are still to be
@@ -53,6 +55,10 @@ def requests(
 
     Candidates that cannot be sent are in no request; a slice of nothing else makes none.
     """
+    count = len(group.documents)
+    if not scored and (documents_max is None or count <= documents_max):
+        whole = request_for(group, Slice(group.position, 0, count))
+        return [] if whole is None else [whole]
     gaps = _gaps(len(group.documents), sorted((part.start, part.stop) for part in scored))
     cuts = (cut for start, stop in gaps for cut in _cuts(start, stop, documents_max))
     asked = (request_for(group, Slice(group.position, *cut)) for cut in cuts)
@@ -81,16 +87,21 @@ def request_for(group: Group, part: Slice) -> RerankRequest | None:
     """
     The request about the candidates of *part*; None if none of them can be sent.
     """
-    indices: list[int] = []
-    documents: list[Document] = []
-    for index in range(part.start, part.stop):
-        document = group.documents[index]
-        if document is not None:
-            indices.append(index)
-            documents.append(document)
-    if not documents:
-        return None
-    return RerankRequest(part, group.query, tuple(documents), tuple(indices))
+    held = group.documents[part.start : part.stop]
+    if None not in held:
+        documents, indices = cast(tuple[Document, ...], held), _places(part.start, part.stop)
+    else:
+        there = [(n, d) for n, d in enumerate(held, part.start) if d is not None]
+        documents, indices = tuple(d for _, d in there), tuple(n for n, _ in there)
+    return RerankRequest(part, group.query, documents, indices) if documents else None
+
+
+@lru_cache(maxsize=1024)
+def _places(start: int, stop: int) -> tuple[int, ...]:
+    """
+    The indices of candidates that are all sent: for nearly all groups of a job the same few.
+    """
+    return tuple(range(start, stop))
 
 
 def halves(group: Group, part: Slice) -> list[RerankRequest]:
@@ -115,21 +126,26 @@ def scored(request: RerankRequest, reply: RerankReply) -> Scored:
     Bring a reply's scores back to the candidates of its slice; what was not sent is UNSCORED.
     """
     part = request.slice
+    if len(request.indices) == len(reply.scores) == part.stop - part.start:
+        return Scored(part, reply.scores, reply.served)
     whole = [UNSCORED] * (part.stop - part.start)
     for index, score in zip(request.indices, reply.scores, strict=True):
         whole[index - part.start] = score
     return Scored(part, tuple(whole), reply.served)
 
 
-def assembled(group: Group, parts: Iterable[Scored]) -> Ranked:
+def assembled(group: Group, parts: Sequence[Scored]) -> Ranked:
     """
     Put the scored slices of a group together; what no slice covers is UNSCORED.
     """
+    if len(parts) == 1 and len(parts[0].scores) == len(group.documents):
+        whole = parts[0]
+        _of(group, whole)
+        return Ranked(group.position, whole.scores, (Share(len(whole.scores), whole.served),))
     scores = [UNSCORED] * len(group.documents)
     shares: list[Share] = []
     for part in sorted(parts, key=lambda scored: scored.slice.start):
-        if part.slice.position != group.position:
-            raise AssertionError(f"a slice of group {part.slice.position} in {group.position}")
+        _of(group, part)
         scores[part.slice.start : part.slice.stop] = part.scores
         if shares and shares[-1].served == part.served:
             shares.pop()
@@ -137,3 +153,8 @@ def assembled(group: Group, parts: Iterable[Scored]) -> Ranked:
     if shares:
         shares[-1] = Share(len(scores), shares[-1].served)
     return Ranked(group.position, tuple(scores), tuple(shares))
+
+
+def _of(group: Group, part: Scored) -> None:
+    if part.slice.position != group.position:
+        raise AssertionError(f"a slice of group {part.slice.position} in {group.position}")

@@ -29,6 +29,7 @@ from batchrank import Summary
 from batchrank.cli.main import outcome
 from batchrank.job.loading import Job, load
 from batchrank.rehearsal import hashed_scores
+from tests.e2e.jobs import at_full_speed
 
 MODEL = "cohere/rerank-v3.5"
 PROVIDER = "batchrank-rehearsal"
@@ -157,6 +158,8 @@ class SmallJob:
             self._tables[name] = {key: value for key, value in held.items() if value is not None}
         lines = []
         for name, table in self._tables.items():
+            if name == "limits":
+                table = at_full_speed(table)
             lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
         self.file.write_text("\n".join(lines) + "\n")
         return self

@@ -204,7 +204,7 @@ MISTAKES = [
     ),
     pytest.param(
         change(output={"path": "~nobody-of-this-name/out"}),
-        ["line 13", "output.path", "nothing can lie at", "home directory", "name another folder"],
+        ["line 14", "output.path", "nothing can lie at", "home directory", "name another folder"],
         id="a home that nobody has",
     ),
     pytest.param(

@@ -270,7 +270,7 @@ def test_plan_warns_of_what_costs_or_fails(job: SmallJob) -> None:
 
     for words in (
         "no price of own/model is known",
-        "no limit of requests is set",
+        "no limit of requests: only the concurrency holds back",
         "1 of 7 groups with more than 100 candidates",
         "1 of 7 groups without candidates",
         "1 of 7 groups with an empty query",

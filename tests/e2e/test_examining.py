@@ -219,7 +219,7 @@ def test_plan_of_a_scorer_in_process_speaks_of_no_calls(tmp_path: Path) -> None:
         ({"requests_per_hour": 60}, "the limit of 60 requests an hour"),
         ({"requests": {"count": 30, "per_s": 90}}, "the limit of 30 requests in 90 s"),
         ({"documents_per_minute": 3}, "the limit of 3 documents a minute"),
-        ({"concurrency_max": 1}, "concurrency_max: 1 call at once, taken to last 0.25 s each"),
+        ({"concurrency_max": 1}, "concurrency: 1 call at once, taken to last 0.25 s each"),
     ],
 )
 def test_plan_names_the_limit_that_holds(

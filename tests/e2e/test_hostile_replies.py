@@ -136,7 +136,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "another success": (lambda heard: http(heard.reply(), 202), "HTTP 202"),
     "more than any reply": (lambda heard: http(b"[" + b" " * 2**25 + b"]"), "is too large"),
     "more than it said": (
-        lambda heard: http(b"", headers={"Content-Length": str(2**40)}),
+        lambda heard: http(b" " * 2**17, headers={"Content-Length": str(2**40)}),
         "is too large",
     ),
     "bytes that explode": (

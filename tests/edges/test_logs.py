@@ -241,7 +241,7 @@ def test_a_progress_line_says_how_far_how_fast_and_at_which_price(written: Writt
     written.now += 60
     written.report(Committed((CALL,) * 3, outcomes), GateShut("slow", FailureKind.THROTTLED, 9.0))
 
-    line = written.report(Tick(3, 1))[-1]
+    line = written.report(Tick(3, 1, 12.345, "ramp"))[-1]
 
     assert {
         "event": "job.progressed",
@@ -251,6 +251,8 @@ def test_a_progress_line_says_how_far_how_fast_and_at_which_price(written: Writt
         "groups_per_s": 1.0,
         "in_flight": 3,
         "waiting": 1,
+        "pace_per_s": 12.35,
+        "mode": "ramp",
         "calls": 3,
         "repeated": 3,
         "failures": {"unknown": 3},

@@ -11,9 +11,12 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from batchrank.domain import FailureKind, RateLimit
-from batchrank.engine.waiting import Pacer
-from batchrank.policy.pace import Held, Pace, pace_of
+from batchrank.domain import RateLimit
+from batchrank.engine.waiting import Pacer, Quotas
+from batchrank.policy.control import Controller, Heard, Held
+from batchrank.policy.gate import Gate
+from batchrank.policy.pace import Pace, pace_of
+from batchrank.policy.rate import Mode
 from batchrank.testing import run_virtually, windows_max
 
 
@@ -24,8 +27,24 @@ def held(limit: RateLimit | None) -> Held:
     return Held(pace_of(limit) if limit else None, 8)
 
 
+def pacer_of(
+    requests: RateLimit | None = None,
+    documents: RateLimit | None = None,
+    tokens: RateLimit | None = None,
+    controller: Controller | None = None,
+) -> Pacer:
+    """
+    A pacer within these limits, at the pace of the first unless a controller says another.
+    """
+    quotas = Quotas(requests, documents, tokens)
+    return Pacer(controller or held(requests), quotas, anyio.current_time)
+
+
 def left(
-    pacer: Pacer, documents: list[int], arrives: Callable[[int], float] = lambda _: 0.0
+    pacer: Pacer,
+    documents: list[int],
+    arrives: Callable[[int], float] = lambda _: 0.0,
+    tokens: list[float] | None = None,
 ) -> list[float]:
     """
     When each request leaves, on virtual time.
@@ -35,7 +54,7 @@ def left(
         times = []
         for n, amount in enumerate(documents):
             await anyio.sleep_until(arrives(n))
-            await pacer.admit(amount)
+            await pacer.admit(amount, tokens[n] if tokens else 0.0)
             times.append(anyio.current_time())
         return times
 
@@ -59,7 +78,7 @@ def test_no_window_is_above_the_limit_and_hardly_any_time_is_lost(limit: RateLim
     """
     count = 300 + int(2 * limit.count)
 
-    times = left(Pacer(held(limit), None), [1] * count)
+    times = left(pacer_of(limit), [1] * count)
 
     assert windows_max(times, limit.period_s) <= limit.count + max(1, 0.02 * limit.count)
     assert (count - 1) / (times[-1] - times[0]) >= 0.97 * limit.per_s
@@ -73,7 +92,7 @@ def test_a_pause_gives_no_credit(limit: RateLimit) -> None:
     count = 5 + int(limit.count)
 
     times = left(
-        Pacer(held(limit), None),
+        pacer_of(limit),
         [1] * (2 * count),
         lambda n: 0.0 if n < count else 12 * limit.period_s * (1 + 1 / limit.count),
     )
@@ -85,7 +104,7 @@ def test_without_a_limit_nobody_waits() -> None:
     """
     Only the concurrency holds back.
     """
-    assert pytest.approx(0.0, abs=1e-3) == max(left(Pacer(held(None), None), [100] * 1000))
+    assert pytest.approx(0.0, abs=1e-3) == max(left(pacer_of(), [100] * 1000))
 
 
 def test_documents_are_paced_in_order_however_many_a_request_has() -> None:
@@ -94,11 +113,11 @@ def test_documents_are_paced_in_order_however_many_a_request_has() -> None:
     """
     documents = [10, 2_000, 1, 50, 1, 1]
 
-    times = left(Pacer(held(None), RateLimit(600, 60)), documents)
+    times = left(pacer_of(None, RateLimit(600, 60)), documents)
 
     waits = [after - before for before, after in pairwise(times)]
     assert sorted(times) == times
-    late = pace_of(RateLimit(600, 60)).burst / 9.8
+    late = (pace_of(RateLimit(600, 60)).burst - 1) / 9.8
     assert pytest.approx([10 / 9.8 - late, 2_000 / 9.8, 1 / 9.8, 50 / 9.8, 1 / 9.8]) == waits
 
 
@@ -108,12 +127,48 @@ def test_both_limits_hold_at_once() -> None:
     """
     requests, documents = RateLimit(60, 60), RateLimit(600, 60)
 
-    small = left(Pacer(held(requests), documents), [1] * 200)
-    large = left(Pacer(held(requests), documents), [100] * 50)
+    small = left(pacer_of(requests, documents), [1] * 200)
+    large = left(pacer_of(requests, documents), [100] * 50)
 
     assert pytest.approx(0.98, rel=0.02) == 199 / (small[-1] - small[0])
     assert pytest.approx(9.8, rel=0.03) == 49 * 100 / (large[-1] - large[0])
     assert windows_max(small, 60.0) <= 61
+
+
+def test_tokens_are_paced_beside_documents_and_requests() -> None:
+    """
+    Three limits at once: each holds, whichever is slower, and what was weighed wrongly is made up.
+    """
+    limits = RateLimit(600, 60), RateLimit(6_000, 60), RateLimit(60_000, 60)
+    pacer = pacer_of(*limits)
+
+    def amounts(tokens: float) -> list[float]:
+        return left(pacer_of(*limits), [1] * 50, tokens=[tokens] * 50)
+
+    by_tokens = amounts(5_000.0)
+    by_requests = amounts(1.0)
+    assert pacer.weighs_tokens
+    assert pytest.approx(980 / 5_000, rel=0.03) == 49 / (by_tokens[-1] - by_tokens[0])
+    assert pytest.approx(9.8, rel=0.05) == 49 / (by_requests[-1] - by_requests[0])
+
+
+def test_what_was_weighed_too_light_is_waited_for_afterwards() -> None:
+    """
+    A reply says that a request had more tokens than were booked: the next one waits for them.
+    """
+    pacer = pacer_of(tokens=RateLimit(6_000, 60))
+
+    async def send() -> list[float]:
+        times = []
+        for _ in range(3):
+            await pacer.admit(1, 98.0)
+            times.append(anyio.current_time())
+            pacer.correct(980.0)
+        return times
+
+    first, second, third = run_virtually(send)
+    assert pytest.approx(11.0, rel=0.05) == third - second
+    assert second - first <= third - second
 
 
 @dataclass
@@ -124,13 +179,20 @@ class Changing:
 
     pace: Pace | None
     concurrency: int = 8
-    heard_of: list[FailureKind | None] = field(default_factory=list)
+    mode: Mode = Mode.HOLD
+    learned_per_s: float | None = None
+    gate: Gate = field(default_factory=Gate)
 
-    def heard(self, kind: FailureKind | None, sent_at: float, now: float) -> None:
+    def sent(self, now: float, held: bool) -> None:
         """
-        Remember.
+        Nothing to do.
         """
-        self.heard_of.append(kind)
+
+    def heard(self, heard: Heard) -> bool:
+        """
+        Nothing to do.
+        """
+        return False
 
 
 def test_another_pace_is_held_from_then_on() -> None:
@@ -138,7 +200,7 @@ def test_another_pace_is_held_from_then_on() -> None:
     Faster, slower, and none at all.
     """
     controller = Changing(Pace(10.0, 1.0))
-    pacer = Pacer(controller, None)
+    pacer = pacer_of(controller=controller)
 
     async def send() -> list[float]:
         times = []
@@ -146,11 +208,12 @@ def test_another_pace_is_held_from_then_on() -> None:
             controller.pace = pace
             began = anyio.current_time()
             for _ in range(21):
-                await pacer.admit(1)
+                await pacer.admit(1, 0.0)
             times.append(anyio.current_time() - began)
         return times
 
-    assert pytest.approx([2.0, 20.0, 0.0, 0.19], abs=0.02) == run_virtually(send)
+    # What has left is paid for at the old pace before the new one begins.
+    assert pytest.approx([2.0, 20.1, 0.0, 1.2], abs=0.02) == run_virtually(send)
 
 
 def test_on_real_time_no_window_is_above_the_limit() -> None:
@@ -158,12 +221,12 @@ def test_on_real_time_no_window_is_above_the_limit() -> None:
     On a busy machine timers fire late; what is made good afterwards stays within the limit.
     """
     limit = RateLimit(40, 0.1)
-    pacer = Pacer(held(limit), None)
+    pacer = pacer_of(limit)
 
     async def send() -> list[float]:
         times = []
         for _ in range(160):
-            await pacer.admit(1)
+            await pacer.admit(1, 0.0)
             times.append(anyio.current_time())
         return times
 

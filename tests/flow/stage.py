@@ -4,6 +4,7 @@ The engine with everything around it made of fakes, for tests on virtual time.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -17,9 +18,10 @@ from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
 from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
-from batchrank.engine.waiting import Lane
+from batchrank.engine.waiting import Lane, Quotas
 from batchrank.policy.budget import Budget
-from batchrank.policy.pace import Held, pace_of
+from batchrank.policy.control import Held
+from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
 from batchrank.store.ledger import Ledger
 from batchrank.testing import (
@@ -111,7 +113,7 @@ class Stage:
         return Plan(
             target=total if self.target is None else self.target,
             past=Past(scored, self.ledger.sends()),
-            documents=self.documents,
+            quotas=Quotas(self.limit, self.documents),
             documents_max=self.documents_max,
             price=PRICE,
             rules=Rules(self.throttled_s_max, self.can_split),
@@ -124,7 +126,7 @@ class Stage:
         )
 
     def _ports(self) -> Ports:
-        random = Random(self.seed)
+        random, now = Random(self.seed), asyncio.get_running_loop().time
         lane = InlineLane()
         meta = self.ledger.meta()
         return Ports(
@@ -133,9 +135,7 @@ class Stage:
             ledger=self.ledger,
             publish=self.parts,
             reporter=self.reporter,
-            clocks=Clocks(
-                wall=lambda: 1_790_000_000.0 + anyio.current_time(), jitter=random.random
-            ),
+            clocks=Clocks(lambda: 1_790_000_000.0 + now(), random.random, now),
             lanes=Lanes(self.ledger_lane, lane, lane),
             controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
             budget=Budget(

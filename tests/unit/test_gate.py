@@ -453,6 +453,101 @@ def test_failures_during_a_hint_do_not_shorten_it() -> None:
     assert 30.0 == gate.wake_at()
 
 
+def test_a_day_that_a_probe_refutes_is_not_asked_for_again() -> None:
+    """
+    Who asks for a day and answers after a minute is taken at a minute at most from then on.
+    """
+    gate = Gate()
+    throttled(gate, 0.0, 86_400.0)
+    gate.probe_sent()
+    assert gate.succeeded(sent_at=60.0, probe=True)
+
+    assert not throttled(gate, 100.0, 86_400.0)
+    assert Leave.SEND is gate.leave(100.0)
+    assert throttled(gate, 101.0, 30.0)
+    assert 131.0 == gate.wake_at()
+
+
+def test_an_hour_that_was_over_when_it_had_passed_is_believed_again() -> None:
+    """
+    A hint that no probe refuted is a hint.
+    """
+    gate = Gate()
+    throttled(gate, 0.0, 3600.0)
+    gate.probe_sent()
+    assert gate.succeeded(sent_at=3600.0, probe=True)
+
+    assert throttled(gate, 4000.0, 3600.0)
+    assert 7600.0 == gate.until()
+
+
+# --- what replies tell ----------------------------------------------------------------------------
+
+
+def test_nothing_left_is_a_hint_without_a_throttle() -> None:
+    """
+    It shuts and opens as Retry-After does, and nobody was throttled.
+    """
+    gate = Gate()
+
+    assert gate.spent(10.0, 30.0, 0.0)
+    assert (K.THROTTLED, "told that nothing is left for 30 s") == (gate.kind, gate.reason)
+    assert 0.0 == gate.throttled_s(20.0)
+    assert Leave.WAIT is gate.leave(39.9)
+    assert Leave.PROBE is gate.leave(40.0)
+
+
+def test_nothing_left_for_longer_puts_the_opening_off() -> None:
+    """
+    Replies that were under way repeat it; only what reaches further is news.
+    """
+    gate = Gate()
+    gate.spent(10.0, 30.0, 0.0)
+
+    assert not gate.spent(10.5, 29.5, 0.0)
+    assert gate.spent(11.0, 59.0, 0.0)
+    assert 70.0 == gate.wake_at()
+
+
+@pytest.mark.parametrize("reset_s", [0.0, -1.0, math.nan])
+def test_no_time_is_nothing_to_wait_for(reset_s: float) -> None:
+    """
+    A reset that has passed shuts nothing.
+    """
+    gate = Gate()
+
+    assert not gate.spent(10.0, reset_s, 0.0)
+    assert Leave.SEND is gate.leave(10.0)
+
+
+# --- runs of throttles ----------------------------------------------------------------------------
+
+
+def test_successes_of_what_left_before_the_first_throttle_do_not_interrupt_a_run() -> None:
+    """
+    They take longer to come home than refusals, and say nothing of what is refused since.
+    """
+    gate = Gate()
+
+    told = []
+    for n in range(THROTTLES_MIN):
+        told.append(throttled(gate, 10.0 + n / 10))
+        gate.succeeded(sent_at=9.9, probe=False)
+
+    assert [False] * (THROTTLES_MIN - 1) + [True] == told
+
+
+@pytest.mark.parametrize(("per_s", "needed"), [(4.0, 5), (20.0, 5), (400.0, 100)])
+def test_a_run_is_as_long_as_the_rate_makes_it(per_s: float, needed: int) -> None:
+    """
+    What is refused in a quarter of a second at full rate, five at least.
+    """
+    gate = Gate()
+    gate.full_rate(per_s)
+
+    assert [False] * (needed - 1) + [True] == [throttled(gate, 1.0) for _ in range(needed)]
+
+
 # --- whatever happens -----------------------------------------------------------------------------
 
 

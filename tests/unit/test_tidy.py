@@ -23,7 +23,10 @@ from batchrank.operate.init import packaged_schema, schema_text
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "batchrank").rglob("*.py"))
 CODE = sorted(
-    path for name in ("batchrank", "tests", "jobs", "pins") for path in (ROOT / name).rglob("*.py")
+    path
+    for name in ("batchrank", "tests", "jobs", "pins")
+    for path in (ROOT / name).rglob("*.py")
+    if ".envs" not in path.parts  # the environments of others, made by the benchmarks
 )
 BYTES_MAX = 1_000_000
 
@@ -180,7 +183,9 @@ def test_every_rule_that_is_switched_off_has_its_reason() -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 SECRETIVE = {
-    "an address of a package registry": r"pypi[.]org|python[h]osted|index[-]url|[r]egistry\.npm",
+    "an address of a package registry": (
+        r"pypi[.]org|python[h]osted|(?<!no-emit-)index[-]url|[r]egistry\.npm"
+    ),
     "somebody's home": r"(?<![\w.}])/(home|Users|roo[t])/(?!me\b)",
     "the machine that it was made on": r"(?<![\w.}])/wor[k]/",
 }
@@ -205,7 +210,7 @@ def test_no_file_tells_where_it_was_made(what: str) -> None:
             if pattern.search(line)
         ]
 
-    assert [] == [line for line in found if not line.startswith("pins/compile.py")]
+    assert [] == found
 
 
 def test_no_file_is_large() -> None:

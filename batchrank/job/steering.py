@@ -1,0 +1,64 @@
+"""
+How fast a run may go: what its job file says, and what earlier runs have met.
+
+Owns what the controller begins with, and that what it has learned is there for the next run. Steers
+nothing itself: `policy.control` does.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from batchrank.engine.waiting import Quotas
+from batchrank.job.loading import Job
+from batchrank.policy.control import Adaptive, Controller, Known
+from batchrank.policy.pace import pace_of
+from batchrank.store.learned import Account, LearnedLimits
+
+
+def controller_for(job: Job, now: datetime) -> Adaptive:
+    """
+    The controller that *job* begins with at *now* (aware). A scorer in process has no limit.
+    """
+    limits = job.config.limits
+    limit = limits.request_limit
+    learned = None
+    if limit is None and job.vendor is not None and not limits.unlimited:
+        learned = _learned(job).per_s(_account(job), now)
+    return Adaptive(
+        Known(
+            pace=pace_of(limit) if limit else None,
+            unlimited=limits.unlimited or job.vendor is None,
+            learned_per_s=learned,
+            concurrency=limits.concurrency_fixed,
+            concurrency_max=limits.concurrency_most,
+        )
+    )
+
+
+def quotas_of(job: Job) -> Quotas:
+    """
+    The limits that the job file tells.
+    """
+    limits = job.config.limits
+    return Quotas(limits.request_limit, limits.document_limit, limits.token_limit)
+
+
+def remember(job: Job, controller: Controller, now: datetime) -> str | None:
+    """
+    Keep what *controller* has learned by *now* (aware); returns why that could not be done.
+    """
+    if controller.learned_per_s is None or job.vendor is None:
+        return None
+    return _learned(job).remember(_account(job), controller.learned_per_s, now)
+
+
+def _learned(job: Job) -> LearnedLimits:
+    return LearnedLimits(job.state.path.parent)
+
+
+def _account(job: Job) -> Account:
+    provider = job.config.provider
+    assert job.vendor is not None
+    key = provider.key_file or provider.key_env or job.vendor.key_env
+    return Account(provider.name, provider.base_url or job.vendor.base_url, provider.model, key)

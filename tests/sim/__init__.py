@@ -1,0 +1,3 @@
+"""
+A server with a hidden limit and clients that search for it, on virtual time.
+"""

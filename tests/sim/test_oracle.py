@@ -1,0 +1,58 @@
+"""
+The controller against servers with a hidden limit: twenty seeds each, on virtual time.
+
+`python -m tests.sim` plays a thousand at full size.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from batchrank.domain import RateLimit
+from batchrank.policy.control import Adaptive, Known
+from batchrank.policy.pace import pace_of
+from tests.sim.oracle import DOUBLING, SHORT, Model, judged, play
+from tests.sim.reference import reference
+
+SEEDS = 20
+
+
+@pytest.mark.parametrize("model", SHORT, ids=lambda model: model.name.replace(" ", "-"))
+def test_the_hidden_limit_is_used_and_hardly_ever_passed(model: Model) -> None:
+    """
+    Utilisation and 429s from the first HOLD on, times after steps, shares of two clients; and
+    nobody sends through a shut gate.
+    """
+    verdict = judged(model, [play(model, seed) for seed in range(SEEDS)])
+
+    assert () == verdict.broken
+
+
+@pytest.mark.parametrize("model", [m for m in SHORT if len(m.rates) == 1][:7], ids=lambda m: m.name)
+def test_with_a_true_limit_configured_nobody_is_throttled(model: Model) -> None:
+    """
+    It starts at 98 % of the limit at once, and there are no 429s at all.
+    """
+    count, period_s = model.rates[0][1], 1.0
+    if "60 s" in model.name:
+        count, period_s = 60 * count, 60.0
+    pace = pace_of(RateLimit(count, period_s))
+
+    def configured(known: Known) -> Adaptive:
+        return Adaptive(Known(pace=pace, concurrency_max=known.concurrency_max))
+
+    figures = play(model, 0, configured)
+
+    assert 0.0 == figures.throttled
+    assert pytest.approx(0.98, abs=0.01) == figures.utilisation
+
+
+def test_a_limit_that_doubles_is_followed_sooner_than_by_the_reference() -> None:
+    """
+    Half the time at least, with as few 429s.
+    """
+    ours = judged(DOUBLING, [play(DOUBLING, seed) for seed in range(1)])
+    theirs = judged(DOUBLING, [play(DOUBLING, seed, reference) for seed in range(1)])
+
+    assert ours.within_s[300.0] <= theirs.within_s[300.0] / 2
+    assert ours.throttled <= 0.005
