@@ -10,7 +10,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo $$p; break; fi; done)
 
-.PHONY: demo test check lint types imports fmt bench torture pins schema clean
+.PHONY: demo test check lint types imports fmt bench flame oracle torture pins schema clean
 
 demo: $(VENV)/demo ## a real job against a real HTTP server, killed once, with the proof
 	$(BIN)/python jobs/demo.py
@@ -38,8 +38,14 @@ torture: $(VENV)/dev ## the long kill campaign (about five minutes)
 	$(BIN)/python -m pytest -q -n auto -m long --timeout 300
 	$(BIN)/python -m tests.e2e.torture
 
-bench: $(VENV)/dev ## memory and throughput, as ratios of one run
+bench: $(VENV)/dev ## speed beside others, memory, scale: ratios of one run (about half an hour)
 	$(BIN)/python -m tests.bench --keep
+
+flame: $(VENV)/dev ## where the time of a run goes, as a picture
+	$(BIN)/python -m tests.bench.flame
+
+oracle: $(VENV)/dev ## a thousand nights under hidden limits, for each kind of limit
+	$(BIN)/python -m tests.sim
 
 schema: $(VENV)/dev ## the JSON Schema that comes with the package
 	$(BIN)/python -m batchrank.operate.init
@@ -47,6 +53,7 @@ schema: $(VENV)/dev ## the JSON Schema that comes with the package
 pins: $(VENV)/dev
 	$(PIP) install uv
 	$(BIN)/python pins/compile.py
+	$(BIN)/python -m tests.bench.peers.envs
 
 # --- environments ---------------------------------------------------------------------------------
 

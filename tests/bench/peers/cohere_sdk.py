@@ -1,0 +1,31 @@
+"""
+The `cohere` SDK under a semaphore: `AsyncClientV2.rerank`, httpx's own pool, but large enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from cohere import AsyncClientV2  # type: ignore[import-not-found] # lives in its own environment
+
+from tests.bench.peers.pool import pool
+from tests.bench.peers.task import KEY, MODEL, Task, in_order, under_a_semaphore
+
+
+async def main() -> None:
+    """
+    Ask about every group.
+    """
+    task = Task.given()
+    async with pool(task.in_flight) as client:
+        sdk = AsyncClientV2(api_key=KEY, base_url=task.base_url, httpx_client=client)
+
+        async def ask(query: str, documents: list[str]) -> list[float]:
+            reply = await sdk.rerank(model=MODEL, query=query, documents=documents)
+            return in_order([(result.index, result.relevance_score) for result in reply.results])
+
+        await under_a_semaphore(task, ask)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
