@@ -34,6 +34,7 @@ from batchrank.engine.waiting import ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
 from batchrank.job.ending import Account, finish, nothing_to_do
+from batchrank.job.interpreter import rare_collections
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.steering import controller_for, quotas_of, remember
@@ -232,7 +233,10 @@ def _until_whole(world: World, reporter: Reporter, done: Positions, ranges: Rang
 
 
 def _engine_once(world: World, reporter: Reporter, done: Positions, ranges: Ranges) -> Ending:
-    return anyio.run(_engine, world, reporter, done, ranges, backend_options={"use_uvloop": True})
+    with rare_collections():
+        return anyio.run(
+            _engine, world, reporter, done, ranges, backend_options={"use_uvloop": True}
+        )
 
 
 async def _engine(world: World, reporter: Reporter, done: Positions, ranges: Ranges) -> Ending:
