@@ -22,7 +22,7 @@ from batchrank.policy.concurrency import Concurrency
 from batchrank.policy.gate import HINT_S_NEWS, HINT_S_PROBED, JITTER, THROTTLES_MIN, Gate
 from batchrank.policy.latency import Latency
 from batchrank.policy.pace import LATE_S, Pace
-from batchrank.policy.rate import FIRST_PER_S, FLOOR_PER_S, LEARNED_SHARE, Mode, Rate
+from batchrank.policy.rate import EASY_PER_S, FIRST_PER_S, FLOOR_PER_S, LEARNED_SHARE, Mode, Rate
 
 TICK_S = 0.05
 """How often the rate is taken anew while it grows."""
@@ -409,10 +409,11 @@ class Adaptive:
 
 def _begin(known: Known) -> Rate:
     """
-    A configured limit is held at once; one that was met before is met again from a little below.
+    A configured limit is held at once, or within seconds where it is high; one that was met before
+    is met again from a little below.
     """
     if known.pace is not None:
-        return Rate(known.pace.rate, ceiling=known.pace.rate)
+        return Rate(min(EASY_PER_S, known.pace.rate), ceiling=known.pace.rate)
     if known.learned_per_s is not None:
         return Rate(LEARNED_SHARE * known.learned_per_s, doubling=False)
     return Rate(FIRST_PER_S)

@@ -28,6 +28,13 @@ LEARNED_SHARE = 0.7
 FLOOR_PER_S = 0.2
 """Never slower: one request in five seconds is how we learn that there is room again."""
 
+EASY_PER_S = 100.0
+"""
+Where a limit that is told is begun with, if it is higher, and doubled every second from there: each
+call of the first ones needs a connection, and calls whose TLS handshakes wait for each other arrive
+together, above the limit (measured: 1,266 in a second at a limit of 1,200).
+"""
+
 DOUBLED_TO_PER_S = 50.0
 RAMP_FAST_S = 1.0
 RAMP_SLOW, RAMP_SLOW_S = 1.5, 10.0
@@ -157,7 +164,7 @@ class Rate:
         self.per_s = min(self._ceiling, self._after(self._calm))
 
     def _ramped(self, paced_s: float) -> float:
-        if self._doubling and self.per_s < DOUBLED_TO_PER_S:
+        if self._ceiling < inf or (self._doubling and self.per_s < DOUBLED_TO_PER_S):
             return _power(2.0, paced_s / RAMP_FAST_S)
         return _power(RAMP_SLOW, paced_s / RAMP_SLOW_S)
 

@@ -1,7 +1,7 @@
 """
 `make bench`: measure, print tables, and with `--keep` save them as docs/benchmarks.json and .md.
 
-Campaigns: `cells` (throughput of all sides), `limit`, `hidden`, `night`, `scale`, and
+Campaigns: `cells` (throughput of all sides), `limit`, `hidden`, `windows`, `night`, `scale`, and
 `ten-million`, which takes as long as all others and is only done when it is named. What is kept
 replaces what was kept of the same campaign; the rest of the document stays.
 """
@@ -25,6 +25,8 @@ from tests.bench.limited import limited
 from tests.bench.material import Shape
 from tests.bench.night import LENGTH_S, night
 from tests.bench.scale import MADE_UP, SHAPES, scale, simulated
+from tests.bench.windows import LIMITS, windows
+from tests.bench.windows import QUICK as FEW
 
 OUT = Path(__file__).parent / "out"
 """Where everything is written meanwhile; git ignores it."""
@@ -52,6 +54,7 @@ def campaigns(wanted: argparse.Namespace) -> Campaigns:
         "cells": cells_of,
         "limit": lambda folder: limited(folder, say),
         "hidden": lambda folder: hidden(folder, say, QUICK_HURRY if wanted.quick else 1.0),
+        "windows": lambda folder: windows(folder, FEW if wanted.quick else LIMITS, say),
         "night": lambda folder: night(folder, QUICK_NIGHT_S if wanted.quick else LENGTH_S, say),
         "scale": lambda folder: scale(folder, QUICK_SHAPES if wanted.quick else SHAPES, say),
         "ten-million": lambda folder: simulated(folder, wanted.groups, say),

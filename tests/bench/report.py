@@ -142,6 +142,21 @@ def _hidden(found: Found) -> Iterator[str]:
     )
 
 
+def _windows(found: Sequence[Found]) -> Iterator[str]:
+    yield "\n## Limits that are told, as the server sees them\n"
+    rows = [
+        [
+            f"{each['limit']:,} in {each['period_s']:g} s",
+            f"{each['calls']:,}",
+            f"{each['window_max']:,}",
+            f"{each['allowed']:,.0f}",
+            f"{each['used']:.1%}",
+        ]
+        for each in found
+    ]
+    yield table(["limit", "calls", "fullest window", "allowed", "mean rate / limit"], rows)
+
+
 def _night(found: Found) -> Iterator[str]:
     low, high = found["seconds"]
     yield "\n## A minute at 1,200 requests a second\n"
@@ -211,6 +226,7 @@ SECTIONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "cells": _cells,
     "limit": _limit,
     "hidden": _hidden,
+    "windows": _windows,
     "night": _night,
     "scale": _scale,
     "ten-million": _simulated,
