@@ -50,7 +50,7 @@ from batchrank.store.parts import schema_of
 from batchrank.store.reading import LedgerReader
 from batchrank.wire.auth import Bearer
 from batchrank.wire.exchange import Wire
-from batchrank.wire.transport import PyreqwestCarrier
+from batchrank.wire.transport import HttpCarrier
 
 T = TypeVar("T")
 
@@ -261,7 +261,7 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
         return LexicalScorer(), anyio.lowlevel.checkpoint
     assert job.key is not None  # see _check_key
     provider = job.config.provider
-    carrier = PyreqwestCarrier(
+    carrier = HttpCarrier(
         connections_max=job.config.limits.concurrency_most,
         connect_timeout_s=provider.connect_timeout_s,
         timeout_s=provider.timeout_s,

@@ -267,7 +267,7 @@ def check_base_url(url: str) -> str | None:
         ("?" in url or "#" in url, "ends before any ? or #"),
         (port == 0, "has port 0"),
         (_is_link_local(host or ""), "is a link-local address, where clouds serve credentials"),
-        (_is_odd_address(host or ""), "has a number for a host that is not an address a.b.c.d"),
+        (is_odd_address(host or ""), "has a number for a host that is not an address a.b.c.d"),
         (
             parts.scheme == "http" and not is_loopback(host or ""),
             "would send the key unencrypted: expected https (http only to this machine)",
@@ -295,7 +295,7 @@ def _is_link_local(host: str) -> bool:
     return address.is_link_local or str(address) in _METADATA
 
 
-def _is_odd_address(host: str) -> bool:
+def is_odd_address(host: str) -> bool:
     """
     Tell 0xA9FEA9FE, 2852039166 and 127.1: `getaddrinfo` takes them for addresses.
     """

@@ -72,7 +72,13 @@ class ProxyRefused(httpx.ProxyError):
 
 class Closed(httpx.RemoteProtocolError):
     """
-    The other side hung up before the head of a reply was whole, or we did.
+    The other side hung up before a byte of a reply, or we did.
+    """
+
+
+class ClosedReused(httpx.RemoteProtocolError):
+    """
+    A kept connection ended as we sent on it: what of the request was read, nobody knows.
     """
 
 
@@ -152,6 +158,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(httpx.CloseError, _UNKNOWN, "reset"),
     Meaning(httpx.NetworkError, _UNKNOWN, "network"),
     Meaning(Closed, _UNKNOWN, "closed"),
+    Meaning(ClosedReused, _UNKNOWN, "closed_reused"),
     Meaning(CutShort, _UNKNOWN, "cut_short"),
     Meaning(Garbage, _UNKNOWN, "garbage"),
     Meaning(httpx.RemoteProtocolError, _UNKNOWN, "protocol"),

@@ -10,24 +10,65 @@ from __future__ import annotations
 import base64
 import encodings.idna  # noqa: F401 - loaded late it would want a file, when none may be left
 import ipaddress
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
-from pyreqwest.http import Url
 
-from batchrank.wire.auth import is_loopback
+from batchrank.wire.auth import is_loopback, is_odd_address
+
+PORTS = {"http": 80, "https": 443}
+"""The ports of addresses that name none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """
+    An address that can be connected to. *host* is a name in lower case or a bare address, *target*
+    what a request line asks for.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @property
+    def tls(self) -> bool:
+        """
+        Whether it is spoken to within TLS.
+        """
+        return self.scheme == "https"
+
+    @property
+    def peer(self) -> str:
+        """
+        `host:port`.
+        """
+        return f"{self._bracketed}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """
+        The `Host` of a request: without the port where it is the scheme's own.
+        """
+        return self._bracketed if self.port == PORTS[self.scheme] else self.peer
+
+    @property
+    def _bracketed(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """
-    A proxy: its URL without the password, and the header line that holds it.
+    A proxy: its address without the password, and the header that holds it.
     """
 
-    url: str
-    login: str | None = None
+    url: Url
+    login: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,66 +81,61 @@ class Route:
     proxy: Proxy | None = None
 
     @property
-    def peer(self) -> str:
+    def next_url(self) -> Url:
         """
-        The `host:port` that is to answer.
+        Whom we connect to.
         """
-        return peer_of(self.url)
+        return self.proxy.url if self.proxy else self.url
 
     @property
-    def next_peer(self) -> str:
+    def tunnel(self) -> Proxy | None:
         """
-        The `host:port` that we connect to.
+        The proxy that is asked for a tunnel: what is encrypted passes through it unseen.
         """
-        return peer_of(Url(self.proxy.url)) if self.proxy else self.peer
+        return self.proxy if self.url.tls else None
 
-    @property
-    def tls(self) -> bool:
+    def without_target(self) -> Route:
         """
-        Whether a certificate is to be verified on the way.
+        The same for every request to the same peer by the same way.
         """
-        return "https" in (self.url.scheme, self.proxy and Url(self.proxy.url).scheme)
-
-
-def peer_of(url: Url) -> str:
-    """
-    The `host:port` of *url*.
-    """
-    return f"{url.host_str}:{url.port_or_known_default}"
+        return replace(self, url=replace(self.url, target="/"))
 
 
 def parsed(address: str, what: str) -> Url:
     """
     *address* as a URL that can be connected to; *what* is its name in messages.
 
-    The standard library decides what the host is: it is asked whether a key may go there (`auth`),
-    and whoever connects must not read another one into the same letters.
+    The standard library decides what the host is, as it does where it is asked whether a key may go
+    there (`auth`); a host that somebody else could read in another way is none.
 
     Raises:
         httpx.InvalidURL, httpx.UnsupportedProtocol: it cannot.
     """
     try:
         parts = urlsplit(address)
-        _ = parts.port  # raises for one that is no number
-        host = parts.hostname or ""
-        if parts.scheme not in ("http", "https") or not host:
+        port, name = parts.port, parts.hostname or ""
+        if parts.scheme not in PORTS or not name:
             raise httpx.UnsupportedProtocol(f"{what} is not an http(s) URL with a host")
-        url = Url(address)
-        same = url.host_str == _host(host)
+        host = _host(name)
     except ValueError:
         raise httpx.InvalidURL(f"{what} is not a URL") from None
-    if not same:
-        raise httpx.InvalidURL(f"{what} has a host that can be read in two ways")
-    return url
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not re.fullmatch(r"[\x21-\x7e]+", address) or "\\" in address or not host or port == 0:
+        raise httpx.InvalidURL(f"{what} is not a URL, or can be read in two ways")
+    return Url(parts.scheme, host, port or PORTS[parts.scheme], target)
 
 
-def _host(name: str) -> str:
+_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+
+
+def _host(name: str) -> str | None:
     """
-    *name* as it goes onto the wire. Raises ValueError where it cannot.
+    *name* as everybody reads it; None where it is not clear. Raises ValueError for half an address.
     """
     if ":" in name:
-        return f"[{ipaddress.IPv6Address(name)}]"
-    return name.encode("idna").decode("ascii")
+        return None if "%" in name else str(ipaddress.IPv6Address(name))
+    clear = len(name) < 254 and _NAME.fullmatch(name) and not is_odd_address(name)
+    return name if clear else None
 
 
 def through(address: str) -> Proxy:
@@ -110,11 +146,11 @@ def through(address: str) -> Proxy:
         httpx.InvalidURL, httpx.UnsupportedProtocol: it cannot be connected to.
     """
     url = parsed(address, "the proxy")
-    scheme, peer = url.scheme, peer_of(url)
-    if not url.username and url.password is None:
-        return Proxy(f"{scheme}://{peer}")
-    login = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
-    return Proxy(f"{scheme}://{peer}", f"Basic {base64.b64encode(login).decode()}")
+    parts = urlsplit(address)
+    if not parts.username and parts.password is None:
+        return Proxy(url)
+    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
+    return Proxy(url, f"Basic {base64.b64encode(login).decode()}")
 
 
 def system_proxy(url: str) -> str | None:

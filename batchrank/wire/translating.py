@@ -1,34 +1,56 @@
 """
-From what pyreqwest raises to what `failures` knows.
+From what a connection says to what `failures` knows.
 
-Owns the map, which first asks how far a request had come. pyreqwest's own classes do not tell (a
-connection that breaks after sending is a ConnectError there, a reply that does not come a
-ConnectTimeoutError); the chain of causes from the layers below does, and it is read here as far as
-it is known. Whatever is not known may have been sent.
+Owns the map. `opening` reports what was never sent, `connection` what may have been; neither is
+ever taken for the other:
 
-Texts of other libraries are not repeated, because they name URLs: messages are our own words, a
-host and port, and the operating system's word for what went wrong.
+| never sent, `NotOpened` at | by                               | is                               |
+|----------------------------|----------------------------------|----------------------------------|
+| NAME                       | the resolver                     | NameNotFound                     |
+| any step                   | no file or port left here        | OutOfSockets                     |
+| TIME                       | our clock                        | ConnectTimeout                   |
+| TCP                        | the system's own timeout         | ConnectTimeout                   |
+| TCP, of a proxy            | anything else                    | ProxyUnreachable                 |
+| TCP                        | the system's word                | Refused, Unreachable             |
+| TCP, of an https URL       | anything else                    | HandshakeFailed                  |
+| TCP                        | anything else                    | ConnectError                     |
+| PROXY_TLS, TLS             | a certificate                    | TlsNotVerified                   |
+| PROXY_TLS                  | anything else                    | ProxyUnreachable                 |
+| TLS                        | anything else                    | HandshakeFailed                  |
+| TUNNEL                     | a status of 5xx, 408, 429        | ProxyError                       |
+| TUNNEL                     | another status                   | ProxyRefused                     |
+| TUNNEL                     | anything else                    | ProxyError                       |
+| CLOSED                     | us                               | ConnectError                     |
+
+`NoPlace` is PoolTimeout.
+
+| may be sent, `Ended` by | a byte had come | the connection was kept | is            |
+|-------------------------|-----------------|-------------------------|---------------|
+| EXPIRED                 |                 |                         | ReadTimeout   |
+| GARBAGE                 |                 |                         | Garbage       |
+| FROM_HERE               |                 |                         | Closed        |
+| HUNG_UP                 | yes             |                         | CutShort      |
+| HUNG_UP                 | no              | yes                     | ClosedReused  |
+| HUNG_UP, an end         | no              | no                      | Closed        |
+| HUNG_UP, an error       | no              | no                      | ReadError     |
+
+Texts of other libraries are not repeated but for OpenSSL's on a certificate: messages are our own
+words, a host and port, and the operating system's word for what went wrong.
 """
 
 from __future__ import annotations
 
 import errno
-import re
+import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import httpx
-from pyreqwest.exceptions import (
-    BuilderError,
-    ClientClosedError,
-    DecodeError,
-    DetailedPyreqwestError,
-    PoolTimeoutError,
-    PyreqwestError,
-)
 
+from batchrank.wire.connection import Ended, How
 from batchrank.wire.failures import (
     Closed,
+    ClosedReused,
     CutShort,
     Garbage,
     HandshakeFailed,
@@ -40,80 +62,51 @@ from batchrank.wire.failures import (
     TlsNotVerified,
     Unreachable,
 )
+from batchrank.wire.keeping import NoPlace
+from batchrank.wire.opening import NotOpened, Step
 from batchrank.wire.routes import Route
 
-OF_THE_WORLD = PyreqwestError
-"""What pyreqwest raises for what happens outside."""
-
-NOT_SENT = ("client error (Connect)", "client error (Canceled)")
-"""
-Written by hyper-util: no connection came about; or a kept one was closed before it took the
-request, which came back whole.
-"""
-
-IN_THE_REPLY = "error decoding response body"
-"""Written by reqwest: the head of a reply had been read."""
+OF_THE_WORLD = (NoPlace, NotOpened, Ended)
+"""What is raised for what happens outside."""
 
 
-def translated(error: PyreqwestError, route: Route) -> Exception:
+def translated(error: NoPlace | NotOpened | Ended, route: Route) -> Exception:
     """
     What *error* means for a call on *route*.
     """
     match error:
-        case PoolTimeoutError():
+        case NoPlace():
             return httpx.PoolTimeout("no connection came free in time")
-        case ClientClosedError():
-            return Closed(f"the connection to {route.peer} was closed from here")
-        case BuilderError():
-            return httpx.LocalProtocolError("the request cannot be put on the wire")
-    causes = _causes(error)
-    if not set(NOT_SENT).isdisjoint(causes):
-        return _not_sent(causes, route)
-    if "operation timed out" in causes:
-        return httpx.ReadTimeout(f"no whole reply from {route.peer} in time")
-    if IN_THE_REPLY in causes:
-        return _in_the_reply(causes[-1], route.peer)
-    if isinstance(error, DecodeError):
-        return Garbage(f"what {route.peer} sent is not HTTP/1.1")
-    return _instead_of_a_reply(causes, route.peer)
+        case NotOpened():
+            return _not_sent(error, route)
+        case Ended():
+            return _unknown(error, route.url.peer)
 
 
-def _causes(error: PyreqwestError) -> Sequence[str]:
-    """
-    What each layer says, from the outermost to the innermost.
-    """
-    if not isinstance(error, DetailedPyreqwestError):
-        return ("",)
-    return [cause["message"] for cause in error.details.get("causes") or ()] or ("",)
-
-
-def _in_the_reply(root: str, peer: str) -> Exception:
-    if re.match("invalid", root, re.IGNORECASE):
-        return Garbage(f"what {peer} sent is not HTTP/1.1")
-    return CutShort(f"{peer} broke off in the middle of its reply")
-
-
-_HUNG_UP = re.compile("connection closed before message completed|peer closed connection")
-_BROKEN = frozenset({"connection error", "error writing a body to connection"})
-
-
-def _instead_of_a_reply(causes: Sequence[str], peer: str) -> Exception:
-    if _HUNG_UP.match(causes[-1]):
-        return Closed(f"{peer} hung up instead of replying")
-    if not _BROKEN.isdisjoint(causes):
-        return httpx.ReadError(f"the connection to {peer} broke{_word(causes)}")
-    return httpx.TransportError(f"the call to {peer} failed")
+def _unknown(ended: Ended, peer: str) -> Exception:
+    match ended.how:
+        case How.EXPIRED:
+            return httpx.ReadTimeout(f"no whole reply from {peer} in time")
+        case How.GARBAGE:
+            return Garbage(f"what {peer} sent is not HTTP/1.1")
+        case How.FROM_HERE:
+            return Closed(f"the connection to {peer} was closed from here")
+        case How.HUNG_UP if ended.begun:
+            return CutShort(f"{peer} broke off in the middle of its reply")
+        case How.HUNG_UP if ended.reused:
+            return ClosedReused(f"{peer} closed a kept connection instead of replying")
+        case How.HUNG_UP if ended.error is None:
+            return Closed(f"{peer} hung up instead of replying")
+        case How.HUNG_UP:
+            return httpx.ReadError(f"the connection to {peer} broke{named(ended.error)}")
 
 
 # --- never sent -----------------------------------------------------------------------------------
 
+_NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL)
+
 _BY_ERRNO: Mapping[int, type[httpx.TransportError]] = {
     errno.ECONNREFUSED: Refused,
-    errno.ETIMEDOUT: httpx.ConnectTimeout,
-    errno.EMFILE: OutOfSockets,
-    errno.ENFILE: OutOfSockets,
-    errno.ENOBUFS: OutOfSockets,
-    errno.EADDRNOTAVAIL: OutOfSockets,
     errno.ENETDOWN: Unreachable,
     errno.ENETUNREACH: Unreachable,
     errno.EHOSTDOWN: Unreachable,
@@ -122,108 +115,83 @@ _BY_ERRNO: Mapping[int, type[httpx.TransportError]] = {
     errno.EPERM: Unreachable,
 }
 
-_LATE = frozenset({"operation timed out", "deadline has elapsed"})
-_TUNNEL = "tunnel error: "
-_CERTIFICATE = "invalid peer certificate: "
+
+def _not_sent(failed: NotOpened, route: Route) -> Exception:
+    peer, error = route.next_url.peer, failed.error
+    if _errno(error) in _NOTHING_LEFT:
+        return OutOfSockets(f"no connection to {peer}{named(error)}")
+    match failed.step:
+        case Step.NAME:
+            return NameNotFound(f"no address for {route.next_url.host}{named(error)}")
+        case Step.TIME:
+            return httpx.ConnectTimeout(f"no connection to {peer} in time")
+        case Step.CLOSED:
+            return httpx.ConnectError("the carrier was closed")
+        case Step.TCP:
+            return _not_connected(error, route)
+        case Step.TUNNEL:
+            return _no_tunnel(failed, peer)
+        case Step.PROXY_TLS | Step.TLS:
+            return _not_secured(failed, route)
 
 
-def _not_sent(causes: Sequence[str], route: Route) -> Exception:
-    peer, root = route.next_peer, causes[-1]
-    local = _BY_ERRNO.get(_errno(causes))
-    if not _LATE.isdisjoint(causes):
-        return httpx.ConnectTimeout(f"no connection to {peer} in time")
-    if local is OutOfSockets:
-        return OutOfSockets(f"no connection to {peer}{_word(causes)}")
-    if "dns error" in causes:
-        return NameNotFound(f"no address for {peer.rpartition(':')[0]}{_lookup(root)}")
-    if root.startswith(_CERTIFICATE):
-        whose = route.peer if route.url.scheme == "https" and not _in_a_tunnel(causes) else peer
-        return _not_verified(root.removeprefix(_CERTIFICATE), whose)
-    if route.proxy and (told := _of_proxy(causes, peer)):
-        return told
-    if local is None and route.tls:
-        # Once the port has answered, all that can still break is the handshake.
-        return HandshakeFailed(f"no TLS with {route.peer}{_word(causes)}")
-    return (local or httpx.ConnectError)(f"no connection to {peer}{_word(causes)}")
+def _not_connected(error: Exception | None, route: Route) -> Exception:
+    peer = route.next_url.peer
+    if _errno(error) == errno.ETIMEDOUT:
+        return httpx.ConnectTimeout(f"no connection to {peer}{named(error)}")
+    if route.proxy:
+        return ProxyUnreachable(f"no connection to the proxy {peer}{named(error)}")
+    # Once the port has answered, all that can still break is the handshake.
+    otherwise = HandshakeFailed if route.url.tls else httpx.ConnectError
+    kind = _BY_ERRNO.get(_errno(error), otherwise)
+    return kind(f"no connection to {peer}{named(error)}")
 
 
-def _of_proxy(causes: Sequence[str], peer: str) -> Exception | None:
+def _not_secured(failed: NotOpened, route: Route) -> Exception:
+    to_proxy = failed.step is Step.PROXY_TLS
+    peer = route.next_url.peer if to_proxy else route.url.peer
+    if isinstance(failed.error, ssl.SSLCertVerificationError):
+        why = failed.error.verify_message
+        return TlsNotVerified(f"the certificate of {peer} is not to be trusted: {why}")
+    kind = ProxyUnreachable if to_proxy else HandshakeFailed
+    return kind(f"no TLS with {peer}{named(failed.error)}")
+
+
+def _no_tunnel(failed: NotOpened, peer: str) -> Exception:
     """
-    What a proxy did; None where it had done its part.
-
-    Which status it answered is not told, but for 407: what else it refuses may pass a minute later.
+    A proxy that cannot reach the host may be able to a minute later; one that refuses us will not.
     """
-    if f"{_TUNNEL}proxy authorization required" in causes:
-        return ProxyRefused(f"the proxy {peer} wants another login")
-    if "tcp connect error" in causes:
-        return ProxyUnreachable(f"no connection to the proxy {peer}{_word(causes)}")
-    if _in_a_tunnel(causes):
-        return httpx.ProxyError(f"the proxy {peer} made no way{_word(causes)}")
-    return None
+    status = failed.status
+    if status is None:
+        return httpx.ProxyError(f"the proxy {peer} made no way{named(failed.error)}")
+    message = f"the proxy {peer} answered CONNECT with status {status}"
+    transient = status >= 500 or status in (408, 429)
+    return httpx.ProxyError(message) if transient else ProxyRefused(message)
 
 
-def _in_a_tunnel(causes: Sequence[str]) -> bool:
+# --- the system's words ---------------------------------------------------------------------------
+
+_LOOKUPS = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
+
+
+def _errno(error: Exception | None) -> int:
     """
-    Tell what went wrong before a proxy had made a way.
+    The operating system's number; 0 for the resolver's and OpenSSL's own.
     """
-    return any(cause.startswith(_TUNNEL) for cause in causes)
+    if not isinstance(error, OSError) or isinstance(error, socket.gaierror | ssl.SSLError):
+        return 0
+    return error.errno or 0
 
 
-_REASONS = (
-    ("UnknownIssuer", "an unknown issuer"),
-    ("certificate not valid for name", "a name mismatch"),
-    ("certificate expired", "it has expired"),
-    ("certificate not valid yet", "it is not valid yet"),
-    ("Revoked", "it was revoked"),
-    ("CaUsedAsEndEntity", "it is an authority's, not a server's (CA:FALSE)"),
-)
-
-
-def _not_verified(root: str, peer: str) -> TlsNotVerified:
-    why = next((words for reason, words in _REASONS if reason in root), "it is not sound")
-    return TlsNotVerified(f"the certificate of {peer} is not to be trusted: {why}")
-
-
-# --- the operating system's words -----------------------------------------------------------------
-
-_NUMBER = re.compile(r"\(os error (\d+)\)$")
-
-
-def _errno(causes: Sequence[str]) -> int:
-    found = _NUMBER.search(causes[-1])
-    return int(found[1]) if found else 0
-
-
-_ALERT = re.compile("received fatal alert: ([A-Za-z]+)$")
-
-
-def _word(causes: Sequence[str]) -> str:
+def named(error: Exception | None) -> str:
     """
-    ` (ECONNRESET)` or ` (alert ProtocolVersion)`; nothing where neither system nor peer spoke.
+    ` (ENOENT)`: the system's word, the resolver's or OpenSSL's, or nothing where there is none.
     """
-    if alert := _ALERT.match(causes[-1]):
-        return f" (alert {alert[1]})"
-    name = errno.errorcode.get(_errno(causes))
-    return f" ({name})" if name else ""
-
-
-_LOOKUPS = {
-    "Name or service not known": "EAI_NONAME",
-    "No address associated with hostname": "EAI_NODATA",
-    "Temporary failure in name resolution": "EAI_AGAIN",
-}
-
-
-def _lookup(root: str) -> str:
-    code = _LOOKUPS.get(root.rpartition(": ")[2])
-    return f" ({code})" if code else ""
-
-
-def named(error: OSError) -> str:
-    """
-    ` (ENOENT)`: the operating system's word or OpenSSL's, or nothing where there is none.
-    """
+    name: str | None
     if isinstance(error, ssl.SSLError):
-        return f" ({error.reason})" if error.reason else ""  # its errno is OpenSSL's own
-    name = errno.errorcode.get(error.errno or 0)
+        name = getattr(error, "reason", None)  # none where Python made it
+    elif isinstance(error, socket.gaierror):
+        name = _LOOKUPS.get(error.errno or 0)
+    else:
+        name = errno.errorcode.get(_errno(error))
     return f" ({name})" if name else ""

@@ -6,6 +6,7 @@ Whoever adds a carrier adds it here, and every test of the contract holds for it
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from batchrank.wire.auth import Bearer, Secret
 from batchrank.wire.carrier import Lines
 from batchrank.wire.exchange import Wire
 from batchrank.wire.failures import TRANSLATED
-from batchrank.wire.transport import PyreqwestCarrier
+from batchrank.wire.transport import HttpCarrier
 
 KEY = "sk-canary-0123456789"
 PATIENCE_S = 10.0
@@ -44,7 +45,8 @@ class Carrier(Protocol):
         connect_timeout_s: float,
         timeout_s: float,
         reply_bytes_max: int = ...,
-        roots: bytes = ...,
+        kept_s: float = ...,
+        trust: ssl.SSLContext | None = ...,
         proxy_of: Callable[[str], str | None] | None = ...,
     ) -> port.Carrier:
         """
@@ -52,7 +54,7 @@ class Carrier(Protocol):
         """
 
 
-CARRIERS = [pytest.param(PyreqwestCarrier, id="pyreqwest")]
+CARRIERS = [pytest.param(HttpCarrier, id="own")]
 
 
 def no_proxy(_url: str) -> None:

@@ -52,11 +52,13 @@ def origin_tls(ca: trustme.CA) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def roots(ca: trustme.CA) -> bytes:
+def trust(ca: trustme.CA) -> ssl.SSLContext:
     """
     A client's trust in it.
     """
-    return ca.cert_pem.bytes()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(context)
+    return context
 
 
 over_every_carrier = pytest.mark.parametrize("carrier", CARRIERS)
@@ -65,14 +67,14 @@ over_every_carrier = pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.anyio
 @over_every_carrier
 async def test_https_goes_through_a_tunnel(
-    carrier: Carrier, origin_tls: ssl.SSLContext, roots: bytes
+    carrier: Carrier, origin_tls: ssl.SSLContext, trust: ssl.SSLContext
 ) -> None:
     """
     The proxy sees a host name and its own password, the origin the request and the key.
     """
     with WildServer([ok], origin_tls) as origin, WildServer([tunnels(origin.port)]) as proxy:
         address = f"http://{LOGIN}@127.0.0.1:{proxy.port}"
-        async with carried(carrier, roots=roots, proxy_of=lambda _: address) as transport:
+        async with carried(carrier, trust=trust, proxy_of=lambda _: address) as transport:
             answers = [await send(transport, f"https://{HOST}/v1/rerank") for _ in range(2)]
 
     assert [200, 200] == list(map(said, answers))
@@ -83,6 +85,37 @@ async def test_https_goes_through_a_tunnel(
     assert [HOST, HOST] == [seen.headers["host"] for seen in origin.seen]
     assert all("proxy-authorization" not in seen.headers for seen in origin.seen)
     assert all(seen.headers["authorization"].startswith("Bearer") for seen in origin.seen)
+
+
+@pytest.mark.anyio
+@over_every_carrier
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_proxy_may_be_spoken_to_within_tls(
+    carrier: Carrier,
+    ca: trustme.CA,
+    origin_tls: ssl.SSLContext,
+    trust: ssl.SSLContext,
+    trusted: bool,
+) -> None:
+    """
+    Its certificate is verified, too; within its TLS there is the origin's.
+    """
+    proxy_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (ca if trusted else trustme.CA()).issue_cert("localhost").configure_cert(proxy_tls)
+    with (
+        WildServer([ok], origin_tls) as origin,
+        WildServer([tunnels(origin.port)], proxy_tls) as proxy,
+    ):
+        address = f"https://{LOGIN}@localhost:{proxy.port}"
+        async with carried(carrier, trust=trust, proxy_of=lambda _: address) as transport:
+            answers = [await send(transport, f"https://{HOST}/v1/rerank") for _ in range(2)]
+
+    if trusted:
+        assert [200, 200] == list(map(said, answers))
+        assert BASIC == proxy.seen[0].headers["proxy-authorization"]
+    else:
+        assert [(FATAL, "tls_not_verified")] * 2 == list(map(said, answers))
+        assert proxy.seen == []
 
 
 REFUSED = b"Content-Length: 0\r\n\r\n"
@@ -96,7 +129,9 @@ REFUSED = b"Content-Length: 0\r\n\r\n"
         pytest.param(
             breaks(b"HTTP/1.1 407 Login\r\n" + REFUSED), FATAL, "proxy_refused", id="wants a login"
         ),
-        pytest.param(breaks(b"HTTP/1.1 403 No\r\n" + REFUSED), NEVER_SENT, "proxy", id="refuses"),
+        pytest.param(
+            breaks(b"HTTP/1.1 403 No\r\n" + REFUSED), FATAL, "proxy_refused", id="refuses"
+        ),
         pytest.param(
             breaks(b"HTTP/1.1 502 Bad Gateway\r\n" + REFUSED),
             NEVER_SENT,
@@ -130,18 +165,18 @@ REFUSED = b"Content-Length: 0\r\n\r\n"
 async def test_what_a_proxy_does_before_the_tunnel_has_sent_nothing(
     carrier: Carrier,
     origin_tls: ssl.SSLContext,
-    roots: bytes,
+    trust: ssl.SSLContext,
     play: Play,
     kind: FailureKind,
     code: str,
 ) -> None:
     """
-    However it looks, the request never left; only a proxy that wants another login is fatal.
+    However it looks, the request never left; only a proxy that will not have us is fatal.
     """
     timeout_s = 0.2 if code == "connect_timeout" else 5.0
     with WildServer([ok], origin_tls) as origin, WildServer([play, tunnels(origin.port)]) as proxy:
         address = f"http://{LOGIN}@127.0.0.1:{proxy.port}"
-        settings: dict[str, Any] = {"roots": roots, "connect_timeout_s": timeout_s}
+        settings: dict[str, Any] = {"trust": trust, "connect_timeout_s": timeout_s}
         async with carried(carrier, proxy_of=lambda _: address, **settings) as transport:
             first = await send(transport, f"https://{HOST}/")
             second = await send(transport, f"https://{HOST}/")
@@ -182,14 +217,14 @@ async def test_a_proxy_that_is_not_there(
 @pytest.mark.anyio
 @over_every_carrier
 async def test_a_certificate_behind_a_proxy_is_verified(
-    carrier: Carrier, origin_tls: ssl.SSLContext, roots: bytes
+    carrier: Carrier, origin_tls: ssl.SSLContext, trust: ssl.SSLContext
 ) -> None:
     """
     A tunnel to somebody else is found out.
     """
     with WildServer([ok], origin_tls) as origin, WildServer([tunnels(origin.port)]) as proxy:
         address = f"http://127.0.0.1:{proxy.port}"
-        async with carried(carrier, roots=roots, proxy_of=lambda _: address) as transport:
+        async with carried(carrier, trust=trust, proxy_of=lambda _: address) as transport:
             answer = await send(transport, "https://another.test/")
 
     assert said(answer) == (FATAL, "tls_not_verified")
@@ -199,7 +234,7 @@ async def test_a_certificate_behind_a_proxy_is_verified(
 @pytest.mark.anyio
 @over_every_carrier
 async def test_what_breaks_behind_a_tunnel_is_unknown(
-    carrier: Carrier, origin_tls: ssl.SSLContext, roots: bytes
+    carrier: Carrier, origin_tls: ssl.SSLContext, trust: ssl.SSLContext
 ) -> None:
     """
     Once the tunnel stands, the proxy is no excuse.
@@ -209,7 +244,7 @@ async def test_what_breaks_behind_a_tunnel_is_unknown(
         WildServer([tunnels(origin.port)]) as proxy,
     ):
         address = f"http://127.0.0.1:{proxy.port}"
-        async with carried(carrier, roots=roots, proxy_of=lambda _: address) as transport:
+        async with carried(carrier, trust=trust, proxy_of=lambda _: address) as transport:
             answers = [await send(transport, f"https://{HOST}/") for _ in range(3)]
 
     assert [(UNKNOWN, "closed"), (UNKNOWN, "cut_short"), 200] == list(map(said, answers))
@@ -238,7 +273,7 @@ async def test_plain_http_names_its_host_to_the_proxy(carrier: Carrier) -> None:
 async def test_the_machines_settings_are_honoured(
     carrier: Carrier,
     origin_tls: ssl.SSLContext,
-    roots: bytes,
+    trust: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
@@ -246,10 +281,10 @@ async def test_the_machines_settings_are_honoured(
     """
     with WildServer([ok], origin_tls) as origin, WildServer([tunnels(origin.port)]) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        async with carried(carrier, roots=roots, proxy_of=None) as transport:
+        async with carried(carrier, trust=trust, proxy_of=None) as transport:
             through = await send(transport, f"https://{HOST}/")
         monkeypatch.setenv("NO_PROXY", f"internal.test, {HOST}")
-        async with carried(carrier, roots=roots, proxy_of=None) as transport:
+        async with carried(carrier, trust=trust, proxy_of=None) as transport:
             past = await send(transport, f"https://{HOST}/")
 
     assert said(through) == 200

@@ -59,6 +59,15 @@ def certified(ca: trustme.CA, *names: str, until: datetime | None = None) -> ssl
     return context
 
 
+def trusting(ca: trustme.CA) -> ssl.SSLContext:
+    """
+    A client's context that trusts *ca* and nobody else.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(context)
+    return context
+
+
 async def test_a_certificate_of_a_trusted_authority_is_taken(
     carrier: Carrier, ours: trustme.CA
 ) -> None:
@@ -66,7 +75,7 @@ async def test_a_certificate_of_a_trusted_authority_is_taken(
     And its connection is kept for the next request.
     """
     with WildServer([ok], certified(ours, "localhost")) as server:
-        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
+        async with carried(carrier, trust=trusting(ours)) as transport:
             answers = [await send(transport, server.url("localhost")) for _ in range(3)]
 
     assert [200] * 3 == list(map(said, answers))
@@ -106,7 +115,7 @@ async def test_a_certificate_that_does_not_verify_is_fatal(
         WildServer([ok], context(ours, theirs)) as bad,
         WildServer([ok], certified(ours, "localhost")) as good,
     ):
-        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
+        async with carried(carrier, trust=trusting(ours)) as transport:
             first = await send(transport, bad.url("localhost"))
             second = await send(transport, good.url("localhost"))
 
@@ -183,8 +192,8 @@ async def test_a_handshake_that_fails_has_sent_nothing(
     """
     timeout_s = 0.2 if code == "connect_timeout" else 5.0
     with WildServer([ok], certified(ours, "localhost")) as good, listening(accept) as url:
-        roots = ours.cert_pem.bytes()
-        async with carried(carrier, roots=roots, connect_timeout_s=timeout_s) as transport:
+        trust = trusting(ours)
+        async with carried(carrier, trust=trust, connect_timeout_s=timeout_s) as transport:
             first = await send(transport, url)
             second = await send(transport, good.url("localhost"))
 
@@ -201,8 +210,8 @@ async def test_a_connection_that_failed_closes_no_file_of_others(
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with listening(resets, times=100) as url:
-            roots = ours.cert_pem.bytes()
-            async with carried(carrier, connections_max=20, roots=roots) as transport:
+            trust = trusting(ours)
+            async with carried(carrier, connections_max=20, trust=trust) as transport:
                 answers = []
                 for _ in range(5):
                     answers += await many(transport, url, 20)
@@ -230,8 +239,8 @@ async def test_what_breaks_within_tls_is_unknown(
     """
     timeout_s = 0.2 if "read_timeout" in codes else 5.0
     with WildServer([play, ok], certified(ours, "localhost")) as server:
-        roots = ours.cert_pem.bytes()
-        async with carried(carrier, roots=roots, timeout_s=timeout_s) as transport:
+        trust = trusting(ours)
+        async with carried(carrier, trust=trust, timeout_s=timeout_s) as transport:
             first = await send(transport, server.url("localhost"))
             second = await send(transport, server.url("localhost"))
 
@@ -250,7 +259,7 @@ async def test_a_server_that_wants_our_certificate_is_unknown(
     strict = certified(ours, "localhost")
     strict.verify_mode = ssl.CERT_REQUIRED
     with WildServer([ok], strict) as server:
-        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
+        async with carried(carrier, trust=trusting(ours)) as transport:
             answer = await send(transport, server.url("localhost"))
 
     assert said(answer) == (UNKNOWN, "reset")
@@ -330,15 +339,20 @@ async def test_an_empty_ssl_cert_dir_is_fatal(
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-async def test_old_versions_of_tls_are_not_spoken(carrier: Carrier, ours: trustme.CA) -> None:
+async def test_old_versions_of_tls_are_not_spoken(
+    carrier: Carrier, ours: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     TLS 1.2 at least, whatever a server would settle for.
     """
     old = certified(ours, "localhost")
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.maximum_version = ssl.TLSVersion.TLSv1_1
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(ours.cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     with WildServer([ok], old) as server:
-        async with carried(carrier, roots=ours.cert_pem.bytes()) as transport:
+        async with carried(carrier) as transport:
             answer = await send(transport, server.url("localhost"))
 
     assert said(answer) == (NEVER_SENT, "tls_handshake")

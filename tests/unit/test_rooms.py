@@ -114,7 +114,7 @@ def test_a_module_without_a_room_breaks_a_contract(broken: str) -> None:
 FREE = {"msgspec": "a codec: providers and the rehearsal server speak JSON with it"}
 """Libraries that any room may use, and why."""
 
-UNNAMED = {"httptools": "uvicorn's parser", "tzdata": "the time zones of zoneinfo"}
+UNNAMED = {"tzdata": "the time zones of zoneinfo"}
 """Libraries that nobody imports by name."""
 
 IMPORTED_AS = {

@@ -4,10 +4,14 @@ Addresses: one that two readers take for different hosts is none.
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batchrank.wire.routes import Proxy, parsed, peer_of, through
+from batchrank.wire.routes import Proxy, Route, Url, parsed, through
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,7 @@ def test_an_address_leads_to_a_peer(address: str, peer: str) -> None:
     """
     With the port that its scheme has where it names none.
     """
-    assert peer == peer_of(parsed(address, "it"))
+    assert peer == parsed(address, "it").peer
 
 
 @pytest.mark.parametrize(
@@ -64,17 +68,64 @@ def test_an_address_without_scheme_or_host_is_not_supported(address: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("address", "proxy"),
+    ("address", "target", "authority"),
     [
-        ("http://proxy.test:3128", Proxy("http://proxy.test:3128")),
-        ("https://proxy.test/", Proxy("https://proxy.test:443")),
-        ("http://u:p%40ss@proxy.test:1", Proxy("http://proxy.test:1", "Basic dTpwQHNz")),
-        ("http://u@proxy.test:1", Proxy("http://proxy.test:1", "Basic dTo=")),
-        ("http://:p@proxy.test:1", Proxy("http://proxy.test:1", "Basic OnA=")),
+        ("https://a.test", "/", "a.test"),
+        ("https://a.test:443/v1/rerank", "/v1/rerank", "a.test"),
+        ("http://a.test:443/?x=%20y#z", "/?x=%20y", "a.test:443"),
+        ("http://[::1]:8080/v1", "/v1", "[::1]:8080"),
+        ("http://[::1]/v1", "/v1", "[::1]"),
     ],
 )
-def test_a_proxys_login_goes_into_a_header(address: str, proxy: Proxy) -> None:
+def test_an_address_is_asked_for_as_it_stands(address: str, target: str, authority: str) -> None:
     """
-    And out of the URL, which messages and other libraries repeat.
+    The request line has all of it but the fragment, and the host its port where it is unusual.
     """
-    assert proxy == through(address)
+    url = parsed(address, "it")
+
+    assert (target, authority) == (url.target, url.authority)
+
+
+@given(st.text() | st.text().map("http://a.test/{}".format) | st.text().map("http://{}/".format))
+def test_no_address_breaks_a_request(address: str) -> None:
+    """
+    What is taken has no space, line or other character in it that a request line cannot have.
+    """
+    try:
+        url = parsed(address, "it")
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        return
+
+    assert re.fullmatch(r"[\x21-\x7e]+", url.target + url.authority)
+
+
+@pytest.mark.parametrize(
+    ("address", "peer", "login"),
+    [
+        ("http://proxy.test:3128", "proxy.test:3128", None),
+        ("https://proxy.test/", "proxy.test:443", None),
+        ("http://u:p%40ss@proxy.test:1", "proxy.test:1", "Basic dTpwQHNz"),
+        ("http://u@proxy.test:1", "proxy.test:1", "Basic dTo="),
+        ("http://:p@proxy.test:1", "proxy.test:1", "Basic OnA="),
+    ],
+)
+def test_a_proxys_login_goes_into_a_header(address: str, peer: str, login: str | None) -> None:
+    """
+    And out of the address, which messages repeat.
+    """
+    proxy = through(address)
+
+    assert (peer, login) == (proxy.url.peer, proxy.login)
+
+
+def test_only_what_is_encrypted_goes_through_a_tunnel() -> None:
+    """
+    Plain requests are told to the proxy itself.
+    """
+    proxy = Proxy(Url("http", "proxy.test", 3128, "/"))
+    plain = Route(parsed("http://a.test/", "it"), proxy)
+    hidden = Route(parsed("https://a.test/", "it"), proxy)
+
+    assert (None, proxy) == (plain.tunnel, hidden.tunnel)
+    assert plain.next_url == hidden.next_url == proxy.url
+    assert Route(hidden.url).next_url == hidden.url

@@ -1,206 +1,255 @@
 """
-What the layers below say, and what it means: above all, whether a request may have been sent.
+What opening and connection report, and what it means: above all, whether a request may have left.
 """
 
 from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from dataclasses import replace
+from itertools import product
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyreqwest import exceptions as theirs
-from pyreqwest.exceptions import CauseErrorDetails, PyreqwestError
-from pyreqwest.http import Url
 
 from batchrank.domain import FailureKind
 from batchrank.wire import failures
+from batchrank.wire.connection import Ended, How
 from batchrank.wire.failures import meaning_of
-from batchrank.wire.routes import Proxy, Route
-from batchrank.wire.translating import NOT_SENT, translated
+from batchrank.wire.keeping import NoPlace
+from batchrank.wire.opening import NotOpened, Step
+from batchrank.wire.routes import Proxy, Route, parsed
+from batchrank.wire.translating import translated
 
-HTTPS = Route(Url("https://reranker.test/v1"))
-HTTP = Route(Url("http://reranker.test/v1"))
-PROXIED = Route(HTTPS.url, Proxy("http://proxy.test:3128", "Basic canary"))
-
-ASKED = "error sending request for url (https://canary@reranker.test/v1)"
-CONNECT, CANCELED = "client error (Connect)", "client error (Canceled)"
-SENT = "client error (SendRequest)"
-IN_BODY = ("error decoding response body", "request or response body error")
-RESET = "Connection reset by peer (os error 104)"
+HTTPS = Route(parsed("https://reranker.test/v1", "it"))
+HTTP = Route(parsed("http://reranker.test/v1", "it"))
+PROXY = Proxy(parsed("http://proxy.test:3128", "it"), "Basic canary")
+ROUTES = [HTTP, HTTPS, replace(HTTP, proxy=PROXY), replace(HTTPS, proxy=PROXY)]
+PROXIED = ROUTES[-1]
 
 
-def raised(kind: type[theirs.DetailedPyreqwestError], *causes: str) -> PyreqwestError:
+def os_error(number: int) -> OSError:
     """
-    An exception as pyreqwest raises it.
+    What the system says, with a text that is not to be repeated.
     """
-    details: CauseErrorDetails = {"causes": [{"message": cause} for cause in causes] or None}
-    return kind("canary", details)
+    return OSError(number, "canary")
+
+
+def certificate_error() -> ssl.SSLCertVerificationError:
+    """
+    What OpenSSL says of a certificate.
+    """
+    error = ssl.SSLCertVerificationError(1, "canary")
+    error.verify_message = "unable to get local issuer certificate"
+    return error
+
+
+def tls_error() -> ssl.SSLError:
+    """
+    What OpenSSL says of a handshake; its number is its own, whatever the system's would mean.
+    """
+    error = ssl.SSLError(errno.EMFILE, "canary")
+    error.reason = "WRONG_VERSION_NUMBER"
+    return error
+
+
+NOBODY = socket.gaierror(socket.EAI_NONAME, "canary")
+TCP, TLS, TUNNEL = Step.TCP, Step.TLS, Step.TUNNEL
 
 
 @pytest.mark.parametrize(
     ("error", "route", "expected", "message"),
     [
         pytest.param(
-            raised(theirs.ConnectError, ASKED, CONNECT, "tcp connect error", "x (os error 111)"),
-            HTTPS,
-            failures.Refused,
-            "no connection to reranker.test:443 (ECONNREFUSED)",
-            id="refused",
+            NoPlace(), HTTPS, httpx.PoolTimeout, "no connection came free in time", id="no place"
         ),
         pytest.param(
-            raised(theirs.ConnectError, ASKED, CONNECT, "tcp connect error", "x (os error 113)"),
-            HTTP,
-            failures.Unreachable,
-            "no connection to reranker.test:80 (EHOSTUNREACH)",
-            id="unreachable",
-        ),
-        pytest.param(
-            raised(theirs.ConnectError, ASKED, CONNECT, "dns error", "a: unheard of"),
+            NotOpened(Step.NAME, NOBODY),
             HTTPS,
             failures.NameNotFound,
-            "no address for reranker.test",
-            id="dns",
+            "no address for reranker.test (EAI_NONAME)",
+            id="no name",
         ),
         pytest.param(
-            raised(theirs.ConnectError, ASKED, CONNECT, "dns error", "x (os error 24)"),
+            NotOpened(Step.NAME, os_error(errno.EMFILE)),
             HTTPS,
             failures.OutOfSockets,
             "no connection to reranker.test:443 (EMFILE)",
             id="no file for the names",
         ),
         pytest.param(
-            raised(theirs.ConnectTimeoutError, ASKED, CONNECT, "x", "deadline has elapsed"),
-            HTTPS,
+            NotOpened(Step.TIME),
+            PROXIED,
             httpx.ConnectTimeout,
-            "no connection to reranker.test:443 in time",
-            id="connect timeout",
+            "no connection to proxy.test:3128 in time",
+            id="no time",
         ),
         pytest.param(
-            raised(theirs.ConnectTimeoutError, ASKED, CONNECT, "x", "canary (os error 110)"),
-            HTTPS,
+            NotOpened(TCP, os_error(errno.ETIMEDOUT)),
+            HTTP,
             httpx.ConnectTimeout,
-            "no connection to reranker.test:443 (ETIMEDOUT)",
+            "no connection to reranker.test:80 (ETIMEDOUT)",
             id="the system's own timeout",
         ),
         pytest.param(
-            raised(theirs.ConnectTimeoutError, ASKED, "operation timed out"),
+            NotOpened(TCP, os_error(errno.ECONNREFUSED)),
             HTTPS,
-            httpx.ReadTimeout,
-            "no whole reply from reranker.test:443 in time",
-            id="timeout at nobody knows which step",
+            failures.Refused,
+            "no connection to reranker.test:443 (ECONNREFUSED)",
+            id="refused",
         ),
         pytest.param(
-            raised(theirs.ConnectError, ASKED, CANCELED, "operation was canceled", RESET),
+            NotOpened(TCP, os_error(errno.EHOSTUNREACH)),
+            HTTP,
+            failures.Unreachable,
+            "no connection to reranker.test:80 (EHOSTUNREACH)",
+            id="unreachable",
+        ),
+        pytest.param(
+            NotOpened(TCP, os_error(errno.ECONNRESET)),
             HTTP,
             httpx.ConnectError,
             "no connection to reranker.test:80 (ECONNRESET)",
-            id="came back whole",
+            id="reset as it begins",
         ),
         pytest.param(
-            raised(theirs.ConnectError, ASKED, SENT, "connection error", RESET),
-            HTTPS,
-            httpx.ReadError,
-            "the connection to reranker.test:443 broke (ECONNRESET)",
-            id="reset",
-        ),
-        pytest.param(
-            raised(theirs.ConnectError, ASKED, CONNECT, "received fatal alert: ProtocolVersion"),
+            NotOpened(TCP, os_error(errno.ECONNRESET)),
             HTTPS,
             failures.HandshakeFailed,
-            "no TLS with reranker.test:443 (alert ProtocolVersion)",
-            id="an alert",
+            "no connection to reranker.test:443 (ECONNRESET)",
+            id="reset as TLS is to begin",
         ),
         pytest.param(
-            raised(theirs.ConnectError, ASKED, CONNECT, "invalid peer certificate: BadEncoding"),
-            HTTPS,
-            failures.TlsNotVerified,
-            "the certificate of reranker.test:443 is not to be trusted: it is not sound",
-            id="a bad certificate",
+            NotOpened(TCP, os_error(errno.ECONNREFUSED)),
+            PROXIED,
+            failures.ProxyUnreachable,
+            "no connection to the proxy proxy.test:3128 (ECONNREFUSED)",
+            id="a proxy that is away",
         ),
         pytest.param(
-            raised(
-                theirs.ConnectError,
-                *(ASKED, CONNECT, "invalid peer certificate: Other(O(CaUsedAsEndEntity))"),
-            ),
-            HTTPS,
+            NotOpened(TLS, certificate_error()),
+            PROXIED,
             failures.TlsNotVerified,
             "the certificate of reranker.test:443 is not to be trusted: "
-            "it is an authority's, not a server's (CA:FALSE)",
-            id="a certificate that signed itself",
+            "unable to get local issuer certificate",
+            id="a certificate",
         ),
         pytest.param(
-            raised(
-                theirs.ConnectError,
-                *(ASKED, CONNECT, "tunnel error: x", "invalid peer certificate: UnknownIssuer"),
-            ),
+            NotOpened(Step.PROXY_TLS, certificate_error()),
             PROXIED,
             failures.TlsNotVerified,
-            "the certificate of proxy.test:3128 is not to be trusted: an unknown issuer",
-            id="a proxy's bad certificate",
+            "the certificate of proxy.test:3128 is not to be trusted: "
+            "unable to get local issuer certificate",
+            id="a proxy's certificate",
         ),
         pytest.param(
-            raised(theirs.ConnectError, ASKED, CONNECT, "tunnel error: canary"),
+            NotOpened(TLS, tls_error()),
+            HTTPS,
+            failures.HandshakeFailed,
+            "no TLS with reranker.test:443 (WRONG_VERSION_NUMBER)",
+            id="a handshake",
+        ),
+        pytest.param(
+            NotOpened(Step.PROXY_TLS),
+            PROXIED,
+            failures.ProxyUnreachable,
+            "no TLS with proxy.test:3128",
+            id="a proxy's handshake",
+        ),
+        pytest.param(
+            NotOpened(TUNNEL, status=502),
             PROXIED,
             httpx.ProxyError,
-            "the proxy proxy.test:3128 made no way",
-            id="a proxy that does not",
+            "the proxy proxy.test:3128 answered CONNECT with status 502",
+            id="a proxy that finds no way",
         ),
         pytest.param(
-            raised(theirs.BodyDecodeError, *IN_BODY, "end of file before message length reached"),
+            NotOpened(TUNNEL, status=429),
+            PROXIED,
+            httpx.ProxyError,
+            "the proxy proxy.test:3128 answered CONNECT with status 429",
+            id="a proxy that is throttled",
+        ),
+        pytest.param(
+            NotOpened(TUNNEL, status=407),
+            PROXIED,
+            failures.ProxyRefused,
+            "the proxy proxy.test:3128 answered CONNECT with status 407",
+            id="a proxy that wants another login",
+        ),
+        pytest.param(
+            NotOpened(TUNNEL, os_error(errno.ECONNRESET)),
+            PROXIED,
+            httpx.ProxyError,
+            "the proxy proxy.test:3128 made no way (ECONNRESET)",
+            id="a proxy that resets",
+        ),
+        pytest.param(
+            NotOpened(Step.CLOSED),
+            HTTPS,
+            httpx.ConnectError,
+            "the carrier was closed",
+            id="closed from here before it was open",
+        ),
+        pytest.param(
+            Ended(How.EXPIRED, begun=True, reused=True),
+            HTTPS,
+            httpx.ReadTimeout,
+            "no whole reply from reranker.test:443 in time",
+            id="expired",
+        ),
+        pytest.param(
+            Ended(How.GARBAGE, begun=True),
+            HTTPS,
+            failures.Garbage,
+            "what reranker.test:443 sent is not HTTP/1.1",
+            id="garbage",
+        ),
+        pytest.param(
+            Ended(How.FROM_HERE),
+            HTTPS,
+            failures.Closed,
+            "the connection to reranker.test:443 was closed from here",
+            id="closed from here",
+        ),
+        pytest.param(
+            Ended(How.HUNG_UP, begun=True, reused=True, error=os_error(errno.ECONNRESET)),
             HTTPS,
             failures.CutShort,
             "reranker.test:443 broke off in the middle of its reply",
             id="cut short",
         ),
         pytest.param(
-            raised(theirs.BodyDecodeError, *IN_BODY, "Invalid chunk size LF"),
-            HTTPS,
-            failures.Garbage,
-            "what reranker.test:443 sent is not HTTP/1.1",
-            id="garbage in a chunk",
+            Ended(How.HUNG_UP, reused=True, error=os_error(errno.ECONNRESET)),
+            PROXIED,
+            failures.ClosedReused,
+            "reranker.test:443 closed a kept connection instead of replying",
+            id="a kept connection",
         ),
         pytest.param(
-            raised(theirs.DecodeError, ASKED, SENT, "news"),
+            Ended(How.HUNG_UP),
             HTTPS,
-            failures.Garbage,
-            "what reranker.test:443 sent is not HTTP/1.1",
-            id="garbage in the head",
+            failures.Closed,
+            "reranker.test:443 hung up instead of replying",
+            id="hung up",
         ),
         pytest.param(
-            raised(theirs.PoolTimeoutError),
+            Ended(How.HUNG_UP, error=os_error(errno.EPIPE)),
             HTTPS,
-            httpx.PoolTimeout,
-            "no connection came free in time",
-            id="pool",
-        ),
-        pytest.param(
-            raised(theirs.BuilderError, "canary"),
-            HTTPS,
-            httpx.LocalProtocolError,
-            "the request cannot be put on the wire",
-            id="a request that is none",
-        ),
-        pytest.param(
-            raised(theirs.RequestPanicError),
-            HTTPS,
-            httpx.TransportError,
-            "the call to reranker.test:443 failed",
-            id="a bug of theirs",
-        ),
-        pytest.param(
-            PyreqwestError("canary"),
-            HTTPS,
-            httpx.TransportError,
-            "the call to reranker.test:443 failed",
-            id="not a word",
+            httpx.ReadError,
+            "the connection to reranker.test:443 broke (EPIPE)",
+            id="broke",
         ),
     ],
 )
-def test_each_chain_has_its_meaning(
-    error: PyreqwestError, route: Route, expected: type[Exception], message: str
+def test_each_end_has_its_meaning(
+    error: NoPlace | NotOpened | Ended, route: Route, expected: type[Exception], message: str
 ) -> None:
     """
-    In our own words: theirs name URLs.
+    In our own words: those of others name URLs.
     """
     said = translated(error, route)
 
@@ -208,27 +257,33 @@ def test_each_chain_has_its_meaning(
     assert message == str(said)
 
 
-LAYERS = st.sampled_from(
-    [ASKED, SENT, *IN_BODY, RESET, "connection error", "operation timed out", "dns error", "x"]
+def test_what_may_have_left_is_never_free() -> None:
+    """
+    However it ended, and whatever the system says.
+    """
+    words = [None, *map(os_error, errno.errorcode), tls_error(), certificate_error(), NOBODY]
+    for how, begun, reused, word, route in product(
+        How, (False, True), (False, True), words, ROUTES
+    ):
+        said = translated(Ended(how, begun, reused, word), route)
+
+        assert meaning_of(said).kind == FailureKind.UNKNOWN
+        assert "canary" not in str(said)
+
+
+@given(
+    st.sampled_from(Step),
+    st.sampled_from([None, *map(os_error, errno.errorcode), tls_error(), certificate_error()]),
+    st.none() | st.integers(100, 999),
+    st.sampled_from(ROUTES),
 )
-
-
-@given(st.lists(LAYERS | st.text(max_size=20)), st.sampled_from([HTTP, HTTPS, PROXIED]))
-def test_only_two_words_make_a_call_free(causes: list[str], route: Route) -> None:
+def test_what_never_left_is_free_or_fatal(
+    step: Step, word: Exception | None, status: int | None, route: Route
+) -> None:
     """
-    Without them the request may have been sent, whatever else a chain says.
+    At whichever step it ended; and neither a URL nor a password is repeated.
     """
-    causes = [cause for cause in causes if cause not in NOT_SENT]
-    for kind in (theirs.ConnectError, theirs.ConnectTimeoutError, theirs.DecodeError):
-        assert meaning_of(translated(raised(kind, *causes), route)).kind == FailureKind.UNKNOWN
+    said = translated(NotOpened(step, word, status), route)
 
-
-@given(st.lists(st.text(max_size=20)), st.sampled_from([CONNECT, CANCELED]))
-def test_nothing_that_was_said_is_repeated(causes: list[str], layer: str) -> None:
-    """
-    Neither a URL nor a password, whichever layer says it.
-    """
-    error = raised(theirs.ConnectError, layer, *(f"{cause} canary" for cause in causes))
-
-    for route in (HTTP, HTTPS, PROXIED):
-        assert "canary" not in str(translated(error, route))
+    assert meaning_of(said).kind in (FailureKind.NEVER_SENT, FailureKind.FATAL)
+    assert "canary" not in str(said)
