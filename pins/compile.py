@@ -11,21 +11,20 @@ PROJECT = PINS.parent / "pyproject.toml"
 GROUPS = {"run": [], "demo": ["demo"], "dev": ["dev"]}
 
 
-def compile_pins(name: str, groups: list[str]) -> None:
+def resolve(output: Path, *sources: str, text: str | None = None) -> None:
     """
-    Resolve the project and *groups* for all supported Pythons and platforms into one file.
+    Resolve *sources* for all supported Pythons and platforms into *output*; "-" is *text*.
     """
-    extra = PINS / "build.in"
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"),
-        *("--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"),
-        *("--no-emit-find-links", "--no-annotate", "--no-header", "--upgrade"),
-        *(arg for group in groups for arg in ("--group", f"{PROJECT}:{group}")),
-        *("-o", str(PINS / f"{name}.txt"), str(PROJECT), str(extra)),
+        *("--python-version", "3.11", "--generate-hashes"),
+        *("--no-annotate", "--no-header", "--upgrade"),
+        *("-o", str(output), *sources),
     ]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, text=True, input=text, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
     for name, groups in GROUPS.items():
-        compile_pins(name, groups)
+        chosen = [arg for group in groups for arg in ("--group", f"{PROJECT}:{group}")]
+        resolve(PINS / f"{name}.txt", *chosen, str(PROJECT), str(PINS / "build.in"))

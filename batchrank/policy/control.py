@@ -202,7 +202,6 @@ class Adaptive:
         self._ceiling = known.pace.rate if known.pace else inf
         self._rate = None if known.unlimited and known.pace is None else _begin(known)
         self._caps = Caps()
-        self._told_by_a_person = known.unlimited or known.pace is not None
         self._refused = 0.0  # the share of throttles among the last answers
         self._refused_in_a_row = 0
         self._latency = Latency()
@@ -319,7 +318,8 @@ class Adaptive:
         self._refused += REFUSED_WEIGHT * (1 - self._refused)
         self._refused_in_a_row += 1
         few = self._refused <= REFUSED_SHARE and self._refused_in_a_row < THROTTLES_MIN
-        return self._told_by_a_person and few
+        told = self._known.unlimited or self._known.pace is not None
+        return told and few
 
     def _told(self, heard: Heard, advertised: Advertised) -> bool:
         """

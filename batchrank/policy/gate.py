@@ -93,8 +93,8 @@ class Gate:
     Hears how every attempt ended; says whether the next may leave.
     """
 
-    def __init__(self, *, throttles_max: float = THROTTLES_MIN) -> None:
-        self._throttles_max = max(THROTTLES_MIN, throttles_max)
+    def __init__(self) -> None:
+        self._throttles_max: float = THROTTLES_MIN
         self._shut: _Shut | None = None
         self._run: Counter[Hashable] = Counter()
         self._failures = 0

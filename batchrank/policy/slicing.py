@@ -41,7 +41,7 @@ def without_call(group: Group) -> Ranked | Rejected | Empty | None:
     if not group.query.strip():
         message = "the query is empty or only white space"
         return Rejected(group.position, group.query_id, RejectKind.EMPTY_QUERY, message)
-    if group.documents[0] is None and all(document is None for document in group.documents):
+    if all(document is None for document in group.documents):
         return Ranked(group.position, (UNSCORED,) * len(group.documents), ())
     return None
 
@@ -59,7 +59,7 @@ def requests(
     if not scored and (documents_max is None or count <= documents_max):
         whole = request_for(group, Slice(group.position, 0, count))
         return [] if whole is None else [whole]
-    gaps = _gaps(len(group.documents), sorted((part.start, part.stop) for part in scored))
+    gaps = _gaps(count, sorted((part.start, part.stop) for part in scored))
     cuts = (cut for start, stop in gaps for cut in _cuts(start, stop, documents_max))
     asked = (request_for(group, Slice(group.position, *cut)) for cut in cuts)
     return [request for request in asked if request is not None]

@@ -59,7 +59,7 @@ def _follow(embedded: Server, steps: Sequence[tuple[float, int]]) -> None:
     """
     Turn the limit, counted from the first call.
     """
-    while not _ask(embedded.admin)["calls"]:
+    while not embedded.account()["calls"]:
         time.sleep(0.05)
     began = time.monotonic()
     for since, per_s in steps:

@@ -50,8 +50,8 @@ def windows(folder: Path, limits: tuple[Told, ...], say: Callable[[str], None]) 
         place = folder / "windows"
         place.mkdir()
         prepare(place / "source", Shape(told.groups, 20, 200))
-        asked = {"count": told.count, "per_s": told.period_s}
-        tables: Tables = {"limits": {f"requests.{key}": value for key, value in asked.items()}}
+        limits_table = {"requests.count": told.count, "requests.per_s": told.period_s}
+        tables: Tables = {"limits": limits_table}
         with serving(LATENCY_S) as server:
             job = write_job(place, place / "source", server.base_url, tables)
             done = run([*BATCHRANK, "run", str(job), "--json"], KEY).said

@@ -69,15 +69,16 @@ def test_an_open_gate_lets_everybody_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("throttles_max", "needed"),
-    [(0.0, 5), (5.0, 5), (50.0, 50)],
-    ids=["no limit known", "ten a second", "a hundred a second"],
+    ("per_s", "needed"),
+    [(0.0, 5), (20.0, 5), (200.0, 50)],
+    ids=["no rate", "twenty a second", "two hundred a second"],
 )
-def test_throttles_without_a_success_shut_it(throttles_max: float, needed: int) -> None:
+def test_throttles_without_a_success_shut_it(per_s: float, needed: int) -> None:
     """
-    Five of them do, or those of half a second at full rate.
+    Five of them do, or those of a quarter of a second at full rate.
     """
-    gate = Gate(throttles_max=throttles_max)
+    gate = Gate()
+    gate.full_rate(per_s)
 
     told = [throttled(gate, 1.0) for _ in range(needed)]
 

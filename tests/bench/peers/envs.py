@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from pins.compile import resolve
 
 HERE = Path(__file__).parent
 ENVS = HERE / ".envs"
@@ -75,20 +76,7 @@ class Environment:
         return made
 
 
-def compile_pins(module: str) -> None:
-    """
-    Resolve what a peer needs into exact versions with hashes, for every platform and without any
-    address.
-    """
-    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
-    command += ["--python-version", "3.11", "--no-emit-index-url", "--no-emit-find-links"]
-    command += ["--no-annotate", "--no-header", "--upgrade", "--generate-hashes"]
-    command += ["-o", str(PINS / f"{module}.txt"), "-"]
-    wanted = "\n".join(WANTED[module])
-    subprocess.run(command, check=True, text=True, input=wanted, stdout=subprocess.DEVNULL)
-
-
 if __name__ == "__main__":
     PINS.mkdir(exist_ok=True)
-    for name in WANTED:
-        compile_pins(name)
+    for name, wanted in WANTED.items():
+        resolve(PINS / f"{name}.txt", "-", text="\n".join(wanted))
