@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from batchrank.domain import Failure, Group, Ranked, RerankRequest, Scored, Slice
+from batchrank.policy.billing import Sizes, sizes_of
 from batchrank.policy.retry import FRESH, History
 from batchrank.policy.slicing import assembled
 
@@ -59,6 +60,7 @@ class Work:
     tokens: float = 0.0
     suspended_at: float = 0.0
     last: Failure | None = None
+    _sizes: Sizes | None = None
 
     @property
     def slice(self) -> Slice:
@@ -66,6 +68,15 @@ class Work:
         What it asks about.
         """
         return self.request.slice
+
+    @property
+    def sizes(self) -> Sizes:
+        """
+        How large its texts are; measured when somebody asks, and once.
+        """
+        if self._sizes is None:
+            self._sizes = sizes_of(self.request)
+        return self._sizes
 
 
 class Backlog:

@@ -33,7 +33,7 @@ from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Brake, Pacer, Stop
 from batchrank.errors import Exit
 from batchrank.events import AttemptFailed, GateOpened, GateShut, Noticed, ReplyRead, Reporter
-from batchrank.policy.billing import NOT_BILLED, Booking, booked, sizes_of
+from batchrank.policy.billing import NOT_BILLED, Booking, booked
 from batchrank.policy.budget import Budget
 from batchrank.policy.control import Controller, Heard
 from batchrank.policy.retry import (
@@ -47,7 +47,6 @@ from batchrank.policy.retry import (
     verdict,
 )
 from batchrank.policy.slicing import halves, scored
-from batchrank.policy.tokens import TokenGauge
 
 
 @dataclass(slots=True)
@@ -78,7 +77,6 @@ class Caller:
         budget: Budget,
         controller: Controller,
         pacer: Pacer,
-        gauge: TokenGauge,
         brake: Brake,
         reporter: Reporter,
         clocks: Clocks,
@@ -93,7 +91,6 @@ class Caller:
         self._budget = budget
         self._controller = controller
         self._pacer = pacer
-        self._gauge = gauge
         self._brake = brake
         self._reporter = reporter
         self._clocks = clocks
@@ -277,15 +274,10 @@ class Caller:
         )
         if self._controller.heard(heard):
             self._gate_shut(now)
-        if self._pacer.weighs_tokens:
-            self._weigh(work, answer)
-
-    def _weigh(self, work: Work, answer: Answer) -> None:
-        if isinstance(answer, Failure) and answer.kind is FailureKind.NEVER_SENT:
-            self._pacer.correct(-work.tokens)
-            return
-        sizes = sizes_of(work.request)
-        self._pacer.correct(self._gauge.correct(sizes, work.tokens, answer.usage.total_tokens))
+        if failure is not None and failure.kind is FailureKind.NEVER_SENT:
+            self._pacer.give_back(len(work.request.documents), work.tokens)
+        elif self._pacer.weighs_tokens:
+            self._pacer.counted(work.sizes, work.tokens, answer.usage.total_tokens)
 
     def doubt(self) -> None:
         """

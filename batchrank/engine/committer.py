@@ -22,6 +22,12 @@ from batchrank.store.reading import PartRow
 UNCALLED_MAX = 5_000
 """So many outcomes without a call may wait for a commit; then the feed waits."""
 
+COMPANY_S = 0.02
+"""
+A record that nobody waits for waits so long for others, in seconds: a commit, with its hand-overs
+between threads, costs as much CPU as ten calls.
+"""
+
 
 class Committer:
     """
@@ -52,6 +58,7 @@ class Committer:
         self._tell_durable = durable
         self._records = Records()
         self._bell = Bell()
+        self._wanted = Bell()
         self._closing = False
         self._durable = anyio.Event()
         self.failed = False
@@ -119,6 +126,7 @@ class Committer:
         if not self.failed:
             durable = self._durable
             self._bell.ring()
+            self.hurry()
             await durable.wait()
 
     async def room(self) -> None:
@@ -128,19 +136,27 @@ class Committer:
         if len(self._records.outcomes) > UNCALLED_MAX:
             await self.settled()
 
+    def hurry(self) -> None:
+        """
+        Somebody waits for what the next commit brings, a slot for instance: do it at once.
+        """
+        self._wanted.ring()
+
     def close(self) -> None:
         """
         Let `run` end when everything is written.
         """
         self._closing = True
         self._bell.ring()
+        self.hurry()
 
     async def run(self) -> None:
         """
-        Commit whatever is ready, until closed.
+        Commit whatever is ready, until closed: at once if somebody waits for it, else in company.
         """
         while not (self._closing and not self._records):
             await self._bell.wait()
+            await self._wanted.wait(anyio.current_time() + COMPANY_S)
             await self._commit_once()
         self._durable.set()
 

@@ -21,11 +21,10 @@ from batchrank.engine.committer import Committer
 from batchrank.engine.feed import Fed, Feed
 from batchrank.engine.waiting import Bell, Brake, Pacer, Slots, Stop
 from batchrank.errors import BatchrankError, Exit
-from batchrank.policy.billing import most, sizes_of
+from batchrank.policy.billing import most
 from batchrank.policy.budget import Authorise, Budget, Refusal
 from batchrank.policy.control import Controller
 from batchrank.policy.gate import Gate, Leave
-from batchrank.policy.tokens import TokenGauge
 
 STARTS = 8
 """So many calls start in one go: each round of the event loop costs as much as starting one."""
@@ -69,7 +68,6 @@ class Dispatcher:
         budget: Budget,
         controller: Controller,
         pacer: Pacer,
-        gauge: TokenGauge,
         brake: Brake,
         patience: Patience,
         price: Price | None,
@@ -86,7 +84,6 @@ class Dispatcher:
         self._budget = budget
         self._controller = controller
         self._pacer = pacer
-        self._gauge = gauge
         self._brake = brake
         self._patience = patience
         self._price = price
@@ -170,6 +167,7 @@ class Dispatcher:
 
     async def _slot(self) -> None:
         while self._slots.in_use >= self._controller.concurrency:
+            self._committer.hurry()
             await self._bell.wait()
 
     async def _money(self, work: Work) -> None:
@@ -178,7 +176,7 @@ class Dispatcher:
         """
         if self._budget.cap is None:
             return
-        work.most = most(sizes_of(work.request), self._price)
+        work.most = most(work.sizes, self._price)
         while (answer := self._budget.reserve(work.most)) is not None:
             match answer:
                 case Authorise(nano_usd):
@@ -198,18 +196,16 @@ class Dispatcher:
         """
         while True:
             await self._gate_open()
-            held = await self._turn(work)
+            if self._pacer.weighs_tokens:
+                work.tokens = self._pacer.weigh(work.sizes)
+            held = await self._pacer.admit(len(work.request.documents), work.tokens)
             # It may have shut while we waited for our turn.
             now = self._clock()
             leave = self._gate.leave(now)
             if leave is not Leave.WAIT:
                 self._controller.sent(now, held)
                 return leave is Leave.PROBE
-
-    async def _turn(self, work: Work) -> bool:
-        if self._pacer.weighs_tokens:
-            work.tokens = self._gauge.estimate(sizes_of(work.request))
-        return await self._pacer.admit(len(work.request.documents), work.tokens)
+            self._give_back(work)
 
     async def _gate_open(self) -> None:
         while not self._gate.is_calm:
@@ -239,7 +235,11 @@ class Dispatcher:
 
     def _put_back(self, work: Work) -> None:
         """
-        Its group was rejected while it waited here: give the money back.
+        Its group was rejected while it waited here: give back the money, and its place.
         """
         self._caller.in_hand.discard(work)
         self._budget.settle(work.most, 0)
+        self._give_back(work)
+
+    def _give_back(self, work: Work) -> None:
+        self._pacer.give_back(len(work.request.documents), work.tokens)

@@ -30,7 +30,6 @@ from batchrank.events import Reporter, Stopping, Tick
 from batchrank.policy.budget import Budget
 from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
-from batchrank.policy.tokens import TokenGauge
 from batchrank.store.disk import Reserve
 from batchrank.store.ledger import Ledger
 from batchrank.store.reading import PartRow
@@ -168,7 +167,7 @@ class _Run:
 
     def _sender(self) -> Dispatcher:
         plan, ports = self._plan, self._ports
-        pacer, gauge = Pacer(ports.controller, plan.quotas, ports.clocks.now), TokenGauge()
+        pacer = Pacer(ports.controller, plan.quotas, ports.clocks.now)
         self._caller = caller = Caller(
             ports.scorer,
             committer=self._committer,
@@ -176,7 +175,6 @@ class _Run:
             budget=ports.budget,
             controller=ports.controller,
             pacer=pacer,
-            gauge=gauge,
             brake=self._brake,
             reporter=ports.reporter,
             clocks=ports.clocks,
@@ -194,7 +192,6 @@ class _Run:
             budget=ports.budget,
             controller=ports.controller,
             pacer=pacer,
-            gauge=gauge,
             brake=self._brake,
             patience=plan.patience,
             price=plan.price,

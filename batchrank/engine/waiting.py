@@ -16,8 +16,10 @@ from aiolimiter import AsyncLimiter
 
 from batchrank.domain import RateLimit
 from batchrank.errors import Exit
+from batchrank.policy.billing import Sizes
 from batchrank.policy.control import Controller
 from batchrank.policy.pace import Pace, Turnstile, pace_of
+from batchrank.policy.tokens import TokenGauge
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -125,13 +127,23 @@ class Quotas:
     tokens: RateLimit | None = None
 
 
+TOGETHER_S = 0.004
+"""
+Whoever has to wait waits at least so long, and those behind then leave with it: to wake for each
+single request costs more than to send it. Half the lateness of timers that the pace makes good.
+"""
+
+ROUNDING_S = 0.001
+"""The event loop's timers are in whole milliseconds, and half of them fire too early."""
+
+
 class Pacer:
     """
     Lets attempts leave within every quota and at the controller's pace, first come, first served:
     a large request is waited for, and nobody passes it. One task may use it.
 
-    The quota of requests is one limiter's for the whole run, so that whatever the controller finds
-    is below it.
+    The waiting is done for turnstiles. The quota of requests is also one limiter's for the whole
+    run, which is asked last: whatever the controller finds, no more leaves.
     """
 
     def __init__(self, controller: Controller, quotas: Quotas, clock: Callable[[], float]) -> None:
@@ -141,7 +153,8 @@ class Pacer:
         self._tokens = Turnstile(pace_of(quotas.tokens)) if quotas.tokens else None
         self._ceiling = pace_of(quotas.requests) if quotas.requests else None
         self._limiter = _limiter(self._ceiling) if self._ceiling else None
-        self._turnstile: Turnstile | None = None
+        self._requests: Turnstile | None = None
+        self._gauge = TokenGauge()
 
     @property
     def weighs_tokens(self) -> bool:
@@ -150,37 +163,59 @@ class Pacer:
         """
         return self._tokens is not None
 
+    def weigh(self, sizes: Sizes) -> float:
+        """
+        The tokens that a request of these sizes is expected to count as.
+        """
+        return self._gauge.estimate(sizes)
+
     async def admit(self, documents: int, tokens: float) -> bool:
         """
         Return when one request with so many documents and tokens may leave; tell whether it was
         the controller's pace that it waited for in the end.
         """
         if self._documents is not None:
-            await anyio.sleep_until(self._documents.admit(documents, self._clock()))
+            await self._until(self._documents.admit(documents, self._clock()))
         if self._tokens is not None:
-            await anyio.sleep_until(self._tokens.admit(tokens, self._clock()))
+            await self._until(self._tokens.admit(tokens, self._clock()))
+        pace = self._controller.pace or self._ceiling
+        waited = pace is not None and await self._until(self._turn(pace))
         if self._limiter is not None:
             await self._limiter.acquire()
-        pace = self._controller.pace
-        return pace is not None and pace != self._ceiling and await self._paced(pace)
+        return waited and pace != self._ceiling
 
-    async def _paced(self, pace: Pace) -> bool:
-        if self._turnstile is None:
-            self._turnstile = Turnstile(pace)
-        self._turnstile.pace = pace
-        now = self._clock()
-        leaves_at = self._turnstile.admit(1.0, now)
-        if leaves_at <= now:
-            return False
-        await anyio.sleep_until(leaves_at)
-        return True
-
-    def correct(self, tokens: float) -> None:
+    def give_back(self, documents: int, tokens: float) -> None:
         """
-        Book so many tokens more (or fewer) for what has left already.
+        Take back what was booked for a request that was admitted and has not come to the other side.
+        """
+        if self._documents is not None:
+            self._documents.book(-documents)
+        if self._tokens is not None:
+            self._tokens.book(-tokens)
+
+    def counted(self, sizes: Sizes, tokens: float, total_tokens: int | None) -> None:
+        """
+        Learn from a reply what a request of these *sizes*, weighed as *tokens*, was counted as, and
+        book the difference.
         """
         if self._tokens is not None:
-            self._tokens.book(tokens)
+            self._tokens.book(self._gauge.correct(sizes, tokens, total_tokens))
+
+    def _turn(self, pace: Pace) -> float:
+        if self._requests is None:
+            self._requests = Turnstile(pace)
+        self._requests.pace = pace
+        return self._requests.admit(1.0, self._clock())
+
+    async def _until(self, leaves_at: float) -> bool:
+        """
+        Wait until then; tell whether there was anything to wait for.
+        """
+        now = self._clock()
+        if leaves_at <= now:
+            return False
+        await anyio.sleep_until(max(leaves_at, now + TOGETHER_S) + ROUNDING_S)
+        return True
 
 
 def _limiter(pace: Pace) -> AsyncLimiter:
