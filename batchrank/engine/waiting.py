@@ -186,7 +186,7 @@ class Pacer:
 
     def give_back(self, documents: int, tokens: float) -> None:
         """
-        Take back what was booked for a request that was admitted and has not come to the other side.
+        Take back what was booked for a request that has not come to the other side after all.
         """
         if self._documents is not None:
             self._documents.book(-documents)
