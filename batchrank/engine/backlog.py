@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import count
+
+import msgspec
 
 from batchrank.domain import Failure, Group, Ranked, RerankRequest, Scored, Slice
 from batchrank.policy.billing import Sizes, sizes_of
@@ -18,8 +19,7 @@ from batchrank.policy.retry import FRESH, History
 from batchrank.policy.slicing import assembled
 
 
-@dataclass(slots=True)
-class OpenGroup:
+class OpenGroup(msgspec.Struct):
     """
     A group that somebody was asked about. *waiting* counts its slices without scores; *closed*: it
     has an outcome, and whatever still comes for it is only booked.
@@ -27,7 +27,7 @@ class OpenGroup:
 
     group: Group
     waiting: int
-    scored: list[Scored] = field(default_factory=list)
+    scored: list[Scored] = msgspec.field(default_factory=list)
     closed: bool = False
     attempts: int = 0
 
@@ -43,8 +43,7 @@ class OpenGroup:
         return assembled(self.group, self.scored)
 
 
-@dataclass(eq=False, slots=True)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """
     One slice that is to be asked about.
 

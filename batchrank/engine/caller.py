@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
+import msgspec
 
 from batchrank.domain import (
     PERHAPS_BILLED,
@@ -350,8 +351,7 @@ class Caller:
         return booked(answer.usage, work.request, self._price)
 
 
-@dataclass(slots=True)
-class _Sending:
+class _Sending(msgspec.Struct, gc=False):
     wall: float
     at: float
     probe: bool

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import anyio
+import msgspec
 
 from batchrank.domain import Group, Outcome, Positions, Scored, Slice, SourceBatch
 from batchrank.engine.backlog import OpenGroup, Work
@@ -48,8 +49,7 @@ class Past:
     sends: Mapping[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Fed:
+class Fed(msgspec.Struct, frozen=True):
     """
     One group, on its way: works to do, or its outcome at once.
     """

@@ -13,8 +13,9 @@ included, counts as several.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
+
+import msgspec
 
 from batchrank.domain import CostSource, Document, Price, RerankRequest, Usage
 
@@ -26,8 +27,7 @@ BYTES_PER_TOKEN_MOST = 8.0
 """Hardly any text has longer tokens on the average: `least` counts with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(msgspec.Struct, frozen=True, gc=False):
     """
     How long the texts of one request are, in bytes of UTF-8.
     """
@@ -36,8 +36,7 @@ class Sizes:
     document_bytes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(msgspec.Struct, frozen=True, gc=False):
     """
     What one call is booked at.
     """

@@ -11,12 +11,14 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite, isnan
 from typing import Protocol
 
+import msgspec
+from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict
 
 from batchrank.domain import (
@@ -37,8 +39,7 @@ RETRY_AFTER_S_MAX = 2 * 86_400.0
 """Quotas come back within a day; whoever asks for more than two is not to be believed."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpCall:
+class HttpCall(msgspec.Struct, frozen=True, gc=False):
     """
     One HTTP request, but for the key: `wire` adds that.
     """
@@ -49,8 +50,7 @@ class HttpCall:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HttpReply:
+class HttpReply(msgspec.Struct, frozen=True, gc=False):
     """
     One HTTP reply, read to its end.
     """
@@ -162,8 +162,7 @@ def kind_of_status(status: int) -> FailureKind:
 # --- binding scores to documents ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
+class Results(msgspec.Struct, frozen=True, gc=False):
     """
     A vendor's results, line by line: place among the documents sent, score, and the document that
     the line repeats, None where it repeats none.

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 from pydantic import AfterValidator, Field
 
 from batchrank.domain import (

@@ -10,8 +10,9 @@ raises beside `TRANSLATED` is a bug and passes through.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from batchrank.domain import Failure
 from batchrank.providers.base import HttpCall, HttpReply

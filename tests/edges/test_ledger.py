@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace as remade
 
 from batchrank.domain import (
     UNSCORED,
@@ -171,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
         many = [(n + 1, who) for n, who in enumerate(WHO[: len(held)])]
         choices: list[Outcome] = [
             ranked(position, held),
-            replace(ranked(position, held), shares=()),
+            remade(ranked(position, held), shares=()),
             ranked(position, held, *many) if len(many) > 1 else ranked(position, held),
             Rejected(position, data.draw(words), RejectKind.UNKNOWN, data.draw(words), 500, "c", 3),
         ]
@@ -393,7 +394,7 @@ def test_failures_and_successes_of_one_commit_keep_their_order() -> None:
     As do groups that several have scored, and those that nobody has.
     """
     ledger = begun(None)
-    bad = replace(call(1, FailureKind.BAD_REPLY), served=None, probe=True)
+    bad = remade(call(1, FailureKind.BAD_REPLY), served=None, probe=True)
     calls = [call(0), bad, call(2, usage=Usage(), source=CostSource.UNKNOWN)]
     outcomes = [ranked(5, (0.5, 0.25), (1, BY), (2, WHO[2])), ranked(4, (0.5,)), Ranked(3, (), ())]
 

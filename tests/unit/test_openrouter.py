@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from batchrank.domain import Document, Failure, RerankReply, RerankRequest, RichDocument, Slice
 from batchrank.providers import OPENROUTER
