@@ -95,8 +95,10 @@ class Dispatcher:
         started = 0
         while (work := await self._next()) is not None:
             self._caller.in_hand.add(work)  # an amnesty concerns it, too
-            await self._slot()
-            await self._money(work)
+            if self._slots.in_use >= self._controller.concurrency:
+                await self._slot()
+            if self._budget.cap is not None:
+                await self._money(work)
             probe = await self._leave(work)
             if work.of.closed:
                 self._put_back(work)
@@ -172,10 +174,8 @@ class Dispatcher:
 
     async def _money(self, work: Work) -> None:
         """
-        Set aside the most that the call can cost, if there is a cap that it could pass.
+        Set aside the most that the call can cost: there is a cap that it could pass.
         """
-        if self._budget.cap is None:
-            return
         work.most = most(work.sizes, self._price)
         while (answer := self._budget.reserve(work.most)) is not None:
             match answer:
@@ -195,7 +195,8 @@ class Dispatcher:
         Return when the gate lets it through and its turn has come; tell whether it is a probe.
         """
         while True:
-            await self._gate_open()
+            if not self._gate.is_calm:
+                await self._gate_open()
             if self._pacer.weighs_tokens:
                 work.tokens = self._pacer.weigh(work.sizes)
             held = await self._pacer.admit(len(work.request.documents), work.tokens)
