@@ -45,6 +45,10 @@ class Group(msgspec.Struct, frozen=True, gc=False):
     is None was empty or null: it is never sent and gets a null score. *flaw* says why the group
     cannot be asked at all (text that is not UTF-8, ids that do not match); such a group is rejected
     without a call.
+
+    *firsts* is empty unless equal documents are to be sent once and there are some: then it has for
+    each candidate the index of the first one with the same document. *cut* counts the documents
+    that were longer in the source than they may be.
     """
 
     position: int
@@ -52,6 +56,8 @@ class Group(msgspec.Struct, frozen=True, gc=False):
     query: str
     documents: tuple[Document | None, ...]
     flaw: str | None = None
+    firsts: tuple[int, ...] = ()
+    cut: int = 0
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
@@ -203,12 +209,14 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     A group's scores in source order, UNSCORED for documents that were not sent.
 
     *shares* says who scored which candidates: one share, several where slices were served by
-    different upstream providers, none where no document could be sent.
+    different upstream providers, none where no document could be sent. *cut* counts the documents
+    that were longer in the source than they may be.
     """
 
     position: int
     scores: tuple[float, ...]
     shares: tuple[Share, ...]
+    cut: int = 0
 
 
 class RejectKind(StrEnum):
@@ -335,6 +343,27 @@ class Positions:
         held = int.from_bytes(self._bits[first:last]).bit_count()
         self._bits[first:last] = b"\xff" * (last - first)
         self._count += (last - first) * 8 - held
+
+    def united(self, other: Positions) -> Positions:
+        """
+        The positions that are in this set or in *other*, as a set of its own.
+        """
+        return self._of(self._as_bits() | other._as_bits())
+
+    def others(self) -> Positions:
+        """
+        The positions that are not in the set, as a set of its own.
+        """
+        return self._of((1 << self.total) - 1 & ~self._as_bits())
+
+    def _as_bits(self) -> int:
+        return int.from_bytes(self._bits, "little")
+
+    def _of(self, bits: int) -> Positions:
+        made = Positions(self.total)
+        made._bits[:] = bits.to_bytes(len(self._bits), "little")
+        made._count = bits.bit_count()
+        return made
 
     def count(self, start: int, stop: int) -> int:
         """

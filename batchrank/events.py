@@ -110,6 +110,39 @@ class JobStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DayStarted(Event):
+    """
+    A backfill comes to its next day, which is the *number*-th of *total*.
+    """
+
+    name = "day.started"
+    day: str
+    number: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayRefused(Event):
+    """
+    A day of a backfill could not begin; *why* is for a person. Nobody was called for it.
+    """
+
+    name = "day.refused"
+    day: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStaging(Event):
+    """
+    The source is being sorted and folded, before anything else: *rows* of it are by now.
+    """
+
+    name = "source.staging"
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed(Event):
     """
     Something a person should know and need not act on at once.

@@ -1,6 +1,11 @@
 """
-What every test shares: the backend that production runs on, and how laws are searched.
+What every test shares: the backend that production runs on, how laws are searched, compiled files
+to start from, and how many workers there are.
 """
+
+import os
+import sys
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
@@ -10,6 +15,19 @@ from tests.laws import FACTOR
 # The same examples each time, so that a failure is about the change at hand; `LAWS=100` hunts anew.
 settings.register_profile("told", derandomize=FACTOR == 1, deadline=None)
 settings.load_profile("told")
+
+# Also where the environment forbids compiled files, as in many containers: a hundred processes are
+# started here, and each would compile all of batchrank once more.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """
+    One worker more than there are cores: a fifth of the time tests wait, for clocks and for disks.
+    """
+    return 1 + (yield)
 
 
 @pytest.fixture

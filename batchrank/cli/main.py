@@ -14,7 +14,7 @@ import traceback
 import typer
 
 from batchrank import __version__
-from batchrank.cli import init, plan, prune, rehearse, run, serve, status, verify
+from batchrank.cli import backfill, export, init, plan, prune, rehearse, run, serve, status, verify
 from batchrank.cli.saying import say
 from batchrank.errors import BatchrankError, Exit
 
@@ -38,8 +38,10 @@ app.command()(plan.plan)
 app.command()(run.run)
 app.command()(status.status)
 app.command()(verify.verify)
+app.command()(backfill.backfill)
 app.command()(rehearse.rehearse)
 app.command()(serve.serve)
+app.command()(export.export)
 app.command()(prune.prune)
 
 

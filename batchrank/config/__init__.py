@@ -7,7 +7,7 @@ person. This module owns the room's public names. Nothing in the room reads a fi
 environment.
 """
 
-from batchrank.config.reading import OptionModels, parse
+from batchrank.config.reading import OptionModels, earlier_outputs, parse
 from batchrank.config.schema import (
     RESERVED_COLUMNS,
     JobConfig,
@@ -16,6 +16,7 @@ from batchrank.config.schema import (
     ProviderTable,
     SourceTable,
     Table,
+    asking,
     deadline_at,
     fingerprint,
     json_schema,
@@ -32,7 +33,9 @@ __all__ = [
     "ProviderTable",
     "SourceTable",
     "Table",
+    "asking",
     "deadline_at",
+    "earlier_outputs",
     "fingerprint",
     "json_schema",
     "output_settings",

@@ -19,6 +19,7 @@ from batchrank.config.lines import Lines, Path
 from batchrank.config.schema import (
     AT_LEAST_ONE,
     AT_MOST_ONE,
+    TOGETHER,
     JobConfig,
     LimitsTable,
     RunTable,
@@ -26,7 +27,7 @@ from batchrank.config.schema import (
 )
 from batchrank.config.syntax import tables
 from batchrank.config.values import nearest, shown
-from batchrank.config.variables import filled
+from batchrank.config.variables import filled, on_earlier_days
 from batchrank.config.wording import dotted, problems_in
 from batchrank.errors import JobError, Problem
 
@@ -68,6 +69,19 @@ def parse(
     return job
 
 
+def earlier_outputs(
+    text: str, now: datetime, overrides: Mapping[str, str] | None = None, days: int = 366
+) -> list[str]:
+    """
+    What `output.path` of the job file *text*, which is valid, is on the *days* before its `{date}`,
+    the newest first; its own where it is the same on all days, none if `{date}` is not a day.
+    """
+    raw = tables(text)
+    assert not isinstance(raw, Problem), "the file is valid"
+    paths = on_earlier_days(("output", "path"), raw, now, overrides or {}, days)
+    return list(dict.fromkeys(paths))
+
+
 def _name_from(where: str) -> str:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(where).stem).strip("-._")
     return stem or "job"
@@ -92,8 +106,15 @@ def _company_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Pro
             message = f"{' and '.join(given)} exclude each other"
             yield Problem(lines.of((*path, given[1])), dotted(path), message, "keep one")
     for path, keys in AT_LEAST_ONE.items():
-        if (table := _table_at(settings, path)) and not any(key in table for key in keys):
+        table = _table_at(settings, path)
+        there = table or path[-1] in _table_at(settings, path[:-1])
+        if there and not any(key in table for key in keys):
             yield Problem(lines.of(path), dotted(path), f"expected {' or '.join(keys)}")
+    for path, key, others in TOGETHER:
+        table = _table_at(settings, path)
+        if key in table and not any(other in table for other in others):
+            message = f"{key} needs {' or '.join(others)} beside it"
+            yield Problem(lines.of((*path, key)), dotted((*path, key)), message)
 
 
 def _table_at(settings: Mapping[str, Any], path: Path) -> Mapping[str, Any]:

@@ -30,7 +30,10 @@ from batchrank.config.braces import template_fields
 from batchrank.domain import Price, RateLimit
 
 RESERVED_COLUMNS = frozenset(
-    ("query_id", "doc_id", "index", "rank", "relevance_score", "model", "provider", "results")
+    (
+        *("query_id", "doc_id", "index", "rank", "relevance_score", "model", "provider", "digest"),
+        "results",
+    )
 )
 """What an output column may not be called when it is carried over."""
 
@@ -66,23 +69,82 @@ def _is_template(form: str) -> str:
     return form
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?B)")
+_UNIT_BYTES = {
+    f"{prefix}{unit}": base**power
+    for power, prefix in enumerate(("", "k", "M", "G", "T"))
+    for unit, base in (("B", 1000), ("iB", 1024))
+}
+
+
+def size_bytes(text: str) -> int:
+    """
+    A size such as "1GB" or "512MiB", in bytes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError('expected a size such as "1GB" or "512MiB"')
+    return int(float(found[1]) * _UNIT_BYTES[found[2]])
+
+
+def _is_size(text: str) -> str:
+    if size_bytes(text) < 100_000_000:
+        raise ValueError('expected at least "100MB"')
+    return text
+
+
 class SourceTable(Table):
     """
     Where the groups are, and which columns hold what.
+
+    Exactly one of *path*, *run*, *table*, *sql* and *sql_file* says where they are. Groups that lie
+    nested in Parquet are read as they are; everything else is staged once, in the state folder.
     """
 
-    path: str = Field(description="a Parquet file, a folder of them, or a glob")
+    path: str | None = Field(
+        None,
+        description="a Parquet file, a folder of them, or a glob; also of CSV or JSON lines, and"
+        " with one row per candidate",
+    )
+    run: str | None = Field(
+        None, description="files with one row per candidate: query_id, doc_id, and score or rank"
+    )
+    queries: str | None = Field(None, description="files with query_id and query, beside run")
+    corpus: str | None = Field(None, description="files with doc_id and the texts, beside run")
+    database: str | None = Field(
+        None, description="a DuckDB file, opened read-only, for table, sql or sql_file"
+    )
+    table: str | None = Field(None, description="a table or a view in database")
+    sql: str | None = Field(
+        None, description="one SELECT: a row per group or a row per candidate; it only reads"
+    )
+    sql_file: str | None = Field(None, description="a file with that SELECT, beside the job file")
+    parameters: dict[str, str | int | float | bool | date] = Field(
+        default_factory=dict, description="values for $name in the SELECT, never pasted into it"
+    )
+    reads: Names = Field(
+        (), description="files, folders and globs that the SELECT may read beside the database"
+    )
     query: str = Field("query", description="column with the query's text")
     query_id: str | None = Field(
-        None, description="column with the query's id, string or integer; without it the position"
+        None,
+        description="column with the query's id, string or integer; without it the position, or"
+        " query_id where there is a row per candidate",
     )
     documents: str = Field(
         "documents", description="column with the candidates: a list of strings or of structs"
     )
     doc_id: str | None = Field(
-        None, description="field of the structs (or list column beside the strings) with the ids"
+        None,
+        description="field of the structs (or list column beside the strings) with the ids;"
+        " where there is a row per candidate a column, doc_id if it is there",
     )
-    text: str | None = Field(None, description="field of the structs with the text")
+    text: str | None = Field(
+        None, description="field of the structs with the text, or column of the candidates' rows"
+    )
     template: Annotated[str, AfterValidator(_is_template)] | None = Field(
         None, description='text made of several fields, as in "{title}\\n{body}"'
     )
@@ -92,14 +154,63 @@ class SourceTable(Table):
     image: str | None = Field(
         None, description="field of the structs with an image URL or data URI"
     )
+    max_chars: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="cut each document to so many characters (code points) of text"
+    )
+    dedupe_documents: bool = Field(
+        False,
+        description="send equal documents of a group once: each candidate gets the score of its"
+        " text",
+    )
     carry: Annotated[Names, AfterValidator(_are_free)] = Field(
         (),
         description="columns to carry into the output; a field of the structs after their column's"
         " name and a dot, as in documents.price",
     )
+    score: str | None = Field(
+        None, description="column of the candidates' rows: the highest is the first candidate"
+    )
+    rank: str | None = Field(
+        None, description="column of the candidates' rows: the lowest is the first candidate"
+    )
+    depth: PositiveInt | None = Field(
+        None, description="take the first so many candidates of each query"
+    )
+    group_order: Names = Field(
+        (), description="columns that order the groups, before query_id as a string"
+    )
+    unmatched: Literal["refuse", "reject"] = Field(
+        "refuse",
+        description="ids in run that queries or corpus do not have: refuse to start, or reject the"
+        " groups that they are in",
+    )
+    memory: Annotated[str, AfterValidator(_is_size)] = Field(
+        "1GB", description="what DuckDB may use for staging; the rest goes to the state folder"
+    )
+    keep_staged: bool = Field(
+        True, description="keep what was staged when the job is done, for the next time"
+    )
     require_success: bool = Field(
         False, description="refuse to start (exit 75) until the folder holds _SUCCESS"
     )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """
+        Every path of files that is read, the database's excepted.
+        """
+        given = (self.path, self.run, self.queries, self.corpus, *self.reads)
+        return tuple(path for path in given if path is not None)
+
+    @property
+    def shown(self) -> str:
+        """
+        Where the groups are, in a few words.
+        """
+        if self.path or self.run:
+            return " + ".join(self.paths)
+        said = self.table or self.sql_file or "a SELECT"
+        return f"{said} in {self.database}" if self.database else said
 
 
 class PriceTable(Table):
@@ -282,6 +393,11 @@ class OutputTable(Table):
     state: str | None = Field(
         None, description="the folder for ledgers, on a local disk; .batchrank beside the job file"
     )
+    reuse: Literal["previous"] | Names | None = Field(
+        None,
+        description="finished outputs whose scores are taken for groups that have not changed:"
+        ' folders, or "previous" for the newest before this {date}',
+    )
 
 
 def _reads_as_deadline(text: str) -> str:
@@ -354,7 +470,9 @@ class JobConfig(Table):
 
 
 AT_MOST_ONE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("source",), ("path", "run", "table", "sql", "sql_file")),
     (("source",), ("text", "template", "yaml")),
+    (("source",), ("score", "rank")),
     (("provider",), ("key_env", "key_file")),
     (("provider", "price"), ("usd_per_search_unit", "usd_per_million_tokens")),
     (("limits",), (*(f"requests_per_{name}" for name in _PERIODS_S), "requests", "unlimited")),
@@ -364,14 +482,35 @@ AT_MOST_ONE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 """Tables, and keys in them that exclude each other; one that is false excludes nothing."""
 
 AT_LEAST_ONE: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("source",): ("path", "run", "table", "sql", "sql_file"),
     ("provider", "price"): ("usd_per_search_unit", "usd_per_million_tokens"),
 }
 """Keys of which a table, when it is there, needs one."""
+
+TOGETHER: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
+    (("source",), "queries", ("run",)),
+    (("source",), "corpus", ("run",)),
+    (("source",), "run", ("queries",)),
+    (("source",), "run", ("corpus",)),
+    (("source",), "table", ("database",)),
+    (("source",), "database", ("table", "sql", "sql_file")),
+    (("source",), "parameters", ("sql", "sql_file")),
+    (("source",), "reads", ("sql", "sql_file")),
+)
+"""Tables, a key in them, and those of which one has to be there with it."""
 
 
 # --- what a setting decides (three kinds) ---------------------------------------------------------
 
 _SCORE_SOURCE = ("query", "query_id", "documents", "doc_id", "text", "template", "yaml", "image")
+_SENT_SOURCE = ("max_chars", "dedupe_documents")
+"""They decide a score where they are set; where they are not, nothing is said of them."""
+
+_STAGED_SOURCE = (
+    *("table", "sql", "sql_file", "parameters"),
+    *("score", "rank", "depth", "group_order", "unmatched"),
+)
+"""They decide a score where they are set; where files lie is in the files' identities."""
 
 
 def score_settings(
@@ -392,6 +531,10 @@ def score_settings(
         settings["output.top_n"] = job.output.top_n
     settings |= {f"provider.options.{key}": value for key, value in options.items()}
     settings |= {f"source.{key}": getattr(job.source, key) for key in _SCORE_SOURCE}
+    sent = {key: getattr(job.source, key) for key in _SENT_SOURCE}
+    settings |= {f"source.{key}": value for key, value in sent.items() if value}
+    set_here = job.source.model_dump(mode="json", include=set(_STAGED_SOURCE), exclude_unset=True)
+    settings |= {f"source.{key}": value for key, value in set_here.items()}
     return json.loads(json.dumps(settings, sort_keys=True))  # type: ignore[no-any-return] # JSON of a dict
 
 
@@ -411,8 +554,25 @@ def fingerprint(settings: Mapping[str, object]) -> str:
     """
     Digest settings: the hex SHA-256 of their canonical JSON.
     """
+    return _digested(settings).hex()
+
+
+def asking(settings: Mapping[str, object]) -> bytes:
+    """
+    Digest those score settings that say who is asked, and how: two requests with the same texts are
+    the same if this is the same, wherever the texts came from.
+    """
+    return _digested({k: v for k, v in settings.items() if _says_who(k)})
+
+
+def _says_who(key: str) -> bool:
+    # What else stands under `source` is in the texts; that equal ones are sent once is not.
+    return not key.startswith("source.") or key == "source.dedupe_documents"
+
+
+def _digested(settings: Mapping[str, object]) -> bytes:
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical.encode()).digest()
 
 
 # --- times ----------------------------------------------------------------------------------------

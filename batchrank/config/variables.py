@@ -1,26 +1,39 @@
 """
 Variables: what `{date}` and the job's own stand for, and where they are filled in.
 
-Owns which value goes before which: `--set`, then the job file, then the day that it is. Every
-mistake is a problem with its line; what cannot be filled stays as it is.
+Owns which value goes before which: `--set`, then the job file, then the day that it is; and which
+settings are paths, in whose folders a value is a name. Every mistake is a problem with its line;
+what cannot be filled stays as it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from batchrank.config.braces import pieces
 from batchrank.config.lines import Lines, Path
+from batchrank.config.segments import path_of
 from batchrank.config.values import nearest, shown
 from batchrank.config.wording import dotted
 from batchrank.errors import Problem
 
 LITERAL: frozenset[Path] = frozenset({("source", "template")})
 """Braces in these settings mean fields of a document, not variables."""
+
+PATHS: frozenset[Path] = frozenset(
+    {
+        *(("source", key) for key in ("path", "run", "queries", "corpus", "database")),
+        *(("source", key) for key in ("sql_file", "reads")),
+        *(("output", key) for key in ("path", "state", "reuse")),
+        ("provider", "key_file"),
+        ("output", "reuse"),
+    }
+)
+"""Settings that are paths, or lists of them: a value there leads nowhere but where it stands."""
 
 _DAYS = ("date", "yesterday")
 """The variables that are always there."""
@@ -52,6 +65,33 @@ def filled(
         return value
 
     return {k: v if k == "variables" else fill(v, (k,)) for k, v in raw.items()}
+
+
+def on_earlier_days(
+    path: Path,
+    raw: Mapping[str, Any],
+    now: datetime,
+    overrides: Mapping[str, str],
+    days: int,
+) -> Iterator[str]:
+    """
+    What the text at *path* in a job file without problems would be on each of the *days* before its
+    `{date}`, the newest first; nothing if `{date}` is not a day.
+    """
+    lines = Lines("")
+    day = _day_before(_Variables(raw, now, overrides, lines, []).fill("{date}", ()))
+    for _ in range(days):
+        if day is None:
+            return
+        then = _Variables(raw, now, {**overrides, "date": day}, lines, [])
+        yield then.fill(_at(raw, path), path)
+        day = _day_before(day)
+
+
+def _at(raw: Any, path: Path) -> str:
+    for step in path:
+        raw = raw[step]
+    return str(raw)
 
 
 class _Variables:
@@ -97,17 +137,19 @@ class _Variables:
         return text if whole is None else whole
 
     def _filled(self, text: str, path: Path) -> str | None:
-        whole: list[str | None] = []
+        whole: list[tuple[str | None, bool]] = []
         try:
             for literal, name, formatted in pieces(text):
-                whole.append(literal)
+                whole.append((literal, False))
                 if name is not None:
-                    whole.append(self._named(name, path, formatted=formatted))
+                    whole.append((self._named(name, path, formatted=formatted), True))
+            filled = [(piece, is_value) for piece, is_value in whole if piece is not None]
+            if len(filled) < len(whole):
+                return None
+            return path_of(filled) if path[:2] in PATHS else "".join(piece for piece, _ in filled)
         except ValueError as error:
             self._say(path, str(error))
             return None
-        filled = [piece for piece in whole if piece is not None]
-        return "".join(filled) if len(filled) == len(whole) else None
 
     def _named(self, name: str, path: Path, *, formatted: bool) -> str | None:
         """

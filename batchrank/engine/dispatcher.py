@@ -22,7 +22,7 @@ from batchrank.engine.feed import Fed, Feed
 from batchrank.engine.waiting import Bell, Brake, Pacer, Slots, Stop
 from batchrank.errors import BatchrankError, Exit
 from batchrank.policy.billing import most
-from batchrank.policy.budget import Authorise, Budget, Refusal
+from batchrank.policy.budget import Allowance, Authorise, Budget, Refusal
 from batchrank.policy.control import Controller
 from batchrank.policy.gate import Gate, Leave
 
@@ -31,6 +31,9 @@ STARTS = 8
 
 AHEAD = 4
 """Slots in use and waiting slices together are at most so many times the concurrency."""
+
+
+ALLOWANCE_USED = "as many calls were made as were allowed (--max-calls)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Dispatcher:
         slots: Slots,
         bell: Bell,
         budget: Budget,
+        allowance: Allowance,
         controller: Controller,
         pacer: Pacer,
         brake: Brake,
@@ -82,6 +86,7 @@ class Dispatcher:
         self._bell = bell
         self._gate = controller.gate
         self._budget = budget
+        self._allowance = allowance
         self._controller = controller
         self._pacer = pacer
         self._brake = brake
@@ -97,6 +102,8 @@ class Dispatcher:
             self._caller.in_hand.add(work)  # an amnesty concerns it, too
             if self._slots.in_use >= self._controller.concurrency:
                 await self._slot()
+            if self._allowance.calls_left < 1:
+                await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
             if self._budget.cap is not None:
                 await self._money(work)
             probe = await self._leave(work)
@@ -104,6 +111,7 @@ class Dispatcher:
                 self._put_back(work)
                 continue
             self._slots.take()
+            self._allowance.calls_left -= 1
             if probe:
                 self._gate.probe_sent()
             attempts.create_task(self._caller.attempt(work, probe))

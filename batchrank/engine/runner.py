@@ -12,7 +12,7 @@ import asyncio
 import math
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -24,10 +24,10 @@ from batchrank.engine.dispatcher import Dispatcher, Patience
 from batchrank.engine.feed import Feed, Past, Source
 from batchrank.engine.publisher import Publish, Publisher, Ranges
 from batchrank.engine.scorer import Scorer
-from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Quotas, Slots, Stop
+from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Slots, Stop, Turnstiles
 from batchrank.errors import Exit
 from batchrank.events import Reporter, Stopping, Tick
-from batchrank.policy.budget import Budget
+from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
 from batchrank.store.disk import Reserve
@@ -65,7 +65,6 @@ class Plan:
 
     target: int
     past: Past
-    quotas: Quotas
     documents_max: int | None
     price: Price | None
     rules: Rules
@@ -80,7 +79,8 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Ports:
     """
-    What the run works with.
+    What the run works with. *controller*, *turnstiles* and *allowance* may be those that a run
+    before this one has left.
     """
 
     source: Source
@@ -91,7 +91,9 @@ class Ports:
     clocks: Clocks
     lanes: Lanes
     controller: Controller
+    turnstiles: Turnstiles
     budget: Budget
+    allowance: Allowance = field(default_factory=Allowance)
     reserve: Reserve | None = None
 
 
@@ -167,7 +169,7 @@ class _Run:
 
     def _sender(self) -> Dispatcher:
         plan, ports = self._plan, self._ports
-        pacer = Pacer(ports.controller, plan.quotas, ports.clocks.now)
+        pacer = Pacer(ports.controller, ports.turnstiles, ports.clocks.now)
         self._caller = caller = Caller(
             ports.scorer,
             committer=self._committer,
@@ -190,6 +192,7 @@ class _Run:
             slots=self._slots,
             bell=self._bell,
             budget=ports.budget,
+            allowance=ports.allowance,
             controller=ports.controller,
             pacer=pacer,
             brake=self._brake,

@@ -137,24 +137,43 @@ ROUNDING_S = 0.001
 """The event loop's timers are in whole milliseconds, and half of them fire too early."""
 
 
+class Turnstiles:
+    """
+    What is booked of every quota, and what replies have taught about tokens.
+
+    Runs that follow each other and are given the same ones keep to the quotas together: they belong
+    to no event loop, and the clocks of all loops in a process count alike.
+    """
+
+    def __init__(self, quotas: Quotas) -> None:
+        self.documents = Turnstile(pace_of(quotas.documents)) if quotas.documents else None
+        self.tokens = Turnstile(pace_of(quotas.tokens)) if quotas.tokens else None
+        self.ceiling = pace_of(quotas.requests) if quotas.requests else None
+        self.requests = Turnstile(self.ceiling or Pace(1.0, 1.0))
+        self.gauge = TokenGauge()
+
+
 class Pacer:
     """
     Lets attempts leave within every quota and at the controller's pace, first come, first served:
     a large request is waited for, and nobody passes it. One task may use it.
 
     The waiting is done for turnstiles. The quota of requests is also one limiter's for the whole
-    run, which is asked last: whatever the controller finds, no more leaves.
+    run, which is asked last: whatever the controller finds, no more leaves. It belongs to the event
+    loop, so that another run has another one; from run to run the turnstiles hold the quota.
     """
 
-    def __init__(self, controller: Controller, quotas: Quotas, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, controller: Controller, turnstiles: Turnstiles, clock: Callable[[], float]
+    ) -> None:
         self._controller = controller
         self._clock = clock
-        self._documents = Turnstile(pace_of(quotas.documents)) if quotas.documents else None
-        self._tokens = Turnstile(pace_of(quotas.tokens)) if quotas.tokens else None
-        self._ceiling = pace_of(quotas.requests) if quotas.requests else None
+        self._documents = turnstiles.documents
+        self._tokens = turnstiles.tokens
+        self._ceiling = turnstiles.ceiling
         self._limiter = _limiter(self._ceiling) if self._ceiling else None
-        self._requests: Turnstile | None = None
-        self._gauge = TokenGauge()
+        self._requests = turnstiles.requests
+        self._gauge = turnstiles.gauge
 
     @property
     def weighs_tokens(self) -> bool:
@@ -202,8 +221,6 @@ class Pacer:
             self._tokens.book(self._gauge.correct(sizes, tokens, total_tokens))
 
     def _turn(self, pace: Pace) -> float:
-        if self._requests is None:
-            self._requests = Turnstile(pace)
         self._requests.pace = pace
         return self._requests.admit(1.0, self._clock())
 

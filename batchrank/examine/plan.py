@@ -11,13 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from math import hypot, sqrt
+from pathlib import Path
 from statistics import fmean, pstdev
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from batchrank.config.schema import SourceTable
 from batchrank.domain import Positions, Price, RateLimit
 from batchrank.job import Job
+from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.ending import Account
 from batchrank.job.opening import is_begun, refusal
+from batchrank.job.reusing import would_reuse
 from batchrank.observe.panel import duration
 from batchrank.observe.report import as_shown, counted, size
 from batchrank.policy.billing import (
@@ -76,7 +81,8 @@ class JobPlan:
     do not matter; costs are US dollars. Estimates are of what is left to do.
 
     *in_process*: there is no vendor, so nobody is called and nothing is paid. *seconds* is None
-    where nothing that is known holds the job back.
+    where nothing that is known holds the job back. *reused* groups have their scores in earlier
+    outputs: they are in none of the estimates, but for *saved_usd*, what they would cost.
     """
 
     job: str
@@ -102,6 +108,8 @@ class JobPlan:
     output: str
     state: str
     warnings: tuple[str, ...]
+    reused: int = 0
+    saved_usd: tuple[float, float] | None = None
 
     def as_data(self) -> dict[str, Any]:
         """
@@ -120,6 +128,7 @@ class JobPlan:
         yield "job", f"{self.job}: {self.model}"
         yield "source", f"{self.source}: {files}, {groups}"
         yield "done", self._done()
+        yield "reused", self._reused()
         yield from self._texts() if self.sampled else ()
         yield from self._work()
         disk = f"about {size(self.ledger_bytes)} state, {size(self.output_bytes)} output"
@@ -135,8 +144,19 @@ class JobPlan:
         left = "what follows is about the rest" if self.done < self.groups else "nothing is left"
         return f"{self.done:,} of {counted(self.groups, 'group')}: {left}"
 
+    def _reused(self) -> str:
+        if not self.reused:
+            return ""
+        whose = f"{self.reused:,} of {counted(self.groups, 'group')}, from earlier outputs"
+        if self.in_process or self.saved_usd is None:
+            return whose
+        low, high = (f"${usd:,.4f}" for usd in self.saved_usd)
+        saved = low if low == high else f"{low} to {high}"
+        return f"{whose}: {counted(self.reused, 'call')} and {saved} are saved"
+
     def _texts(self) -> Iterator[tuple[str, str]]:
-        share = "all" if self.sampled == self.groups - self.done else f"{self.sampled:,} sampled"
+        left = self.groups - self.done - self.reused
+        share = "all" if self.sampled == left else f"{self.sampled:,} sampled"
         yield "candidates", f"per group {self.candidates} ({share})"
         yield "texts", f"queries, bytes: {self.query_bytes}"
         yield "", f"documents, bytes: {self.document_bytes}"
@@ -172,20 +192,22 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
 
     Raises:
         NotReady, SourceError: the source cannot be read as the job says.
+        OutputError: an output that is to be reused cannot be.
         StorageError: the ledger of what is done cannot be read.
     """
     source = job.open_source()
     past = _past(job, source)
-    profile = source.profile(sample_s_max, full=full, done=past.done)
+    reuse = _reuse(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
+    profile = source.profile(sample_s_max, full=full, done=reuse.done)
     work = _work(job, profile)
     seconds, held_by = _time(job, work)
     mean = _mean(profile.candidates)
-    candidates = past.candidates + mean * profile.groups
+    candidates = past.candidates + reuse.candidates + mean * profile.groups
     return JobPlan(
         job=job.config.name,
         model=job.model,
         in_process=job.vendor is None,
-        source=job.config.source.path,
+        source=job.config.source.shown,
         files=len(source.files),
         groups=source.total,
         done=len(past.done),
@@ -206,7 +228,9 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
         output_bytes=round(candidates * OUTPUT_BYTES_A_CANDIDATE),
         output=str(job.output),
         state=str(job.state.path),
-        warnings=tuple(_warnings(job, source, profile, past, work)),
+        warnings=(*reuse.notes, *_warnings(job, source, profile, past, work)),
+        reused=reuse.groups,
+        saved_usd=reuse.saved_usd,
     )
 
 
@@ -239,6 +263,46 @@ def _past(job: Job, source: ParquetSource) -> _Past:
         spent = account.cost_nano_usd + account.lost_nano_usd
         spent = max(spent, int(ledger.meta().get("authorised_nano_usd", 0)))
         return _Past(ledger.done(source.total), account.count("candidates"), spent)
+
+
+# --- what is reused -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Reuse:
+    """
+    What earlier outputs have: *groups*, with so many *candidates*; *done* are these and what was
+    done before.
+    """
+
+    done: Positions
+    groups: int = 0
+    candidates: float = 0.0
+    saved_usd: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _reuse(
+    job: Job, source: ParquetSource, past: _Past, profiled: Callable[[Positions], Profile]
+) -> _Reuse:
+    if not job.config.output.reuse or len(past.done) == source.total:
+        return _Reuse(past.done)
+    # What cannot be carried on is there to be set aside, and then it is reused.
+    ready = as_they_are([job.output]) if past.refused else Earlier()
+    earlier = ready.before(set_aside(job)).before(earlier_of(job))
+    with TemporaryDirectory(prefix="batchrank-") as folder:
+        came_to, found = would_reuse(job, source, earlier, past.done, Path(folder) / "reuse")
+    notes = (*earlier.notes, *came_to.warnings())
+    if not found:
+        return _Reuse(past.done, notes=notes)
+    profile = profiled(found.others())
+    return _Reuse(
+        done=past.done.united(found),
+        groups=len(found),
+        candidates=_mean(profile.candidates) * len(found),
+        saved_usd=_work(job, profile).cost_usd,
+        notes=notes,
+    )
 
 
 # --- estimates ------------------------------------------------------------------------------------
@@ -418,7 +482,7 @@ def _warnings(
     if job.vendor is not None:
         yield from _about_money(job, past, work)
     yield from _about_groups(profile, billed=job.vendor is not None)
-    yield from _about_texts(profile, billed=job.vendor is not None)
+    yield from _about_texts(profile, job.config.source, billed=job.vendor is not None)
     if profile.row_group_bytes_max > ROW_GROUP_BYTES:
         largest = size(profile.row_group_bytes_max)
         yield f"a row group of {largest}: carrying on has to decode up to one of them anew"
@@ -467,7 +531,10 @@ def _about_groups(profile: Profile, *, billed: bool) -> Iterator[str]:
             yield f"{count:,} of {counted(profile.sampled, 'group')} {words}"
 
 
-def _about_texts(profile: Profile, *, billed: bool) -> Iterator[str]:
+def _about_texts(profile: Profile, source: SourceTable, *, billed: bool) -> Iterator[str]:
+    if cut := profile.cut_documents:
+        are = "is" if cut == 1 else "are"
+        yield f"{counted(cut, 'document')} {are} cut to source.max_chars ({source.max_chars:,})"
     sample = profile.documents.sample if billed else ()
     if sample and (long := sum(length > LONG_BYTES for length in sample)):
         share = 100 * long / len(sample)
@@ -475,8 +542,13 @@ def _about_texts(profile: Profile, *, billed: bool) -> Iterator[str]:
     if blank := profile.blank_documents:
         yield f"{counted(blank, 'empty document')}: not sent, the score is null"
     if twice := profile.repeated_documents:
+        before = f"{counted(twice, 'document')} stood in the same group before"
         is_sent = "sent and scored" if billed else "scored"
-        yield f"{counted(twice, 'document')} stood in the same group before: {is_sent} twice"
+        yield (
+            f"{before}: {is_sent} once, as source.dedupe_documents says"
+            if source.dedupe_documents
+            else f"{before}: {is_sent} twice, unless source.dedupe_documents = true"
+        )
 
 
 def _between(pair: tuple[int, int]) -> str:

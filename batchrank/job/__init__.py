@@ -8,5 +8,6 @@ carries it out, `ending` says what came of it. This module owns the public entry
 
 from batchrank.job.loading import Job, load
 from batchrank.job.running import run
+from batchrank.job.steering import Steering
 
-__all__ = ["Job", "load", "run"]
+__all__ = ["Job", "Steering", "load", "run"]

@@ -219,6 +219,8 @@ def _summary(
         rejected_max=job.config.output.rejected_max,
         empty=now.count("empty"),
         candidates=now.count("candidates"),
+        reused=now.count("reused"),
+        documents_cut=now.count("documents_cut"),
         rejects_by_kind={kind: count for kind, count, _, _ in ledger.reject_counts()},
         models=(model,) if model else (),
         providers=tuple(sorted(filter(None, providers))),

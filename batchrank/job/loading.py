@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from batchrank.config import JobConfig, deadline_at, output_settings, parse, score_settings
+from batchrank.config import (
+    JobConfig,
+    asking,
+    deadline_at,
+    earlier_outputs,
+    output_settings,
+    parse,
+    score_settings,
+)
 from batchrank.config.lines import Lines
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Options, Settings
-from batchrank.source.parquet import ParquetSource, open_source
+from batchrank.source.parquet import ParquetSource
+from batchrank.source.staged import open_groups
 from batchrank.store.output import StateFolder
 from batchrank.store.parts import Layout
 from batchrank.wire.auth import Secret, check_base_url, key_from_environment, key_from_file
@@ -43,7 +52,8 @@ class Job:
 
     *base* is the folder that relative paths start from; *vendor* is None for a scorer in process;
     *key* is None where none is needed, or none was asked for (`plan` does without). *lines* tells
-    where in the file a setting stands.
+    where in the file a setting stands. *earlier* is what `output.path` was on the days before, the
+    newest first, if the job asks for it.
     """
 
     config: JobConfig
@@ -53,6 +63,7 @@ class Job:
     key: Secret | None
     now: datetime
     lines: Lines
+    earlier: tuple[str, ...] = ()
 
     # --- provider ---------------------------------------------------------------------------------
 
@@ -127,20 +138,25 @@ class Job:
         The shape of the parts.
         """
         output = self.config.output
-        return Layout(output.layout, output.top_n, output.part_groups)
+        who = asking(self.score_settings())
+        return Layout(output.layout, output.top_n, output.part_groups, who)
 
     # --- source -----------------------------------------------------------------------------------
 
-    def open_source(self) -> ParquetSource:
+    def open_source(self, progress: Callable[[int], None] = lambda _: None) -> ParquetSource:
         """
-        The groups; nothing but footers is read.
+        The groups; of nested Parquet nothing but footers is read, all else is staged if it is not
+        yet. *progress* hears how many rows that have been.
 
         Raises:
             NotReady: upstream has not finished writing.
             SourceError: what is there cannot be read as the job says; told with file and line.
+            StorageError: there is no room to stage it.
         """
         try:
-            return open_source(self.config.source, self.base)
+            return open_groups(
+                self.config.source, self.base, self.staging, progress, self.state.prepare
+            )
         except SourceError as error:
             if not error.problems:
                 raise
@@ -157,6 +173,17 @@ class Job:
         return _absolute(self.base, self.config.output.path)
 
     @property
+    def reused(self) -> list[Path]:
+        """
+        The outputs whose scores may be taken, absolute, never its own: those that are named, or
+        every one that is earlier, the newest first.
+        """
+        named = self.config.output.reuse
+        paths = self.earlier if named == "previous" else (named or ())
+        folders = dict.fromkeys(_absolute(self.base, path) for path in paths)
+        return [folder for folder in folders if folder != self.output]
+
+    @property
     def state(self) -> StateFolder:
         """
         This output's own folder among those of the job's other outputs.
@@ -165,11 +192,22 @@ class Job:
         return StateFolder(root / _folder_name(self.output, root.parent))
 
     @property
+    def staging(self) -> Path:
+        """
+        Where the source is staged, if it is.
+        """
+        return self.state.path / STAGED
+
+    @property
     def deadline(self) -> datetime | None:
         """
         When the process must have left.
         """
         return deadline_at(self.config, self.now)
+
+
+STAGED = "source"
+"""The folder in a state folder that the source is staged in."""
 
 
 def _absolute(base: Path, path: str) -> Path:
@@ -216,7 +254,9 @@ def load(
         key = _key(config, vendor, base) if with_key and vendor else None
     except JobError as error:
         raise JobError(str(path), [_placed(problem, lines) for problem in error.problems]) from None
-    return Job(config, path, base, vendor, key, now, lines)
+    previous = config.output.reuse == "previous"
+    earlier = earlier_outputs(text, now, texts) if previous else ()
+    return Job(config, path, base, vendor, key, now, lines, tuple(earlier))
 
 
 def _as_texts(overrides: Mapping[str, object], where: str) -> dict[str, str]:
@@ -268,6 +308,9 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
         found.append(problem("provider", "base_url", wrong, ""))
     if provider.send_top_n and not config.output.top_n:
         found.append(problem("provider", "send_top_n", "needs output.top_n", "set it, or neither"))
+    if provider.send_top_n and config.output.reuse:
+        message = "needs every score, and send_top_n asks for the best only"
+        found.append(problem("output", "reuse", message, "leave one of them out"))
     known_price = provider.price or provider.model in vendor.prices
     if config.budget.cost_usd_max and not known_price and provider.model:
         message = f"cannot be kept: no price of {provider.model} is known"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,8 +22,10 @@ from batchrank import __version__
 from batchrank.config import fingerprint
 from batchrank.domain import Positions
 from batchrank.errors import ChangedError, OutputError
-from batchrank.events import Event, Noticed, Reporter
-from batchrank.job.loading import Job
+from batchrank.events import Event, Noticed, Reporter, SourceStaging
+from batchrank.job.earlier import earlier_of
+from batchrank.job.loading import STAGED, Job
+from batchrank.job.steering import Steering
 from batchrank.source.files import differences, look
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.disk import Lock, make_folder
@@ -31,6 +34,9 @@ from batchrank.store.output import OutputFolder, StateFolder, some, unfit
 from batchrank.store.parts import PYARROW, schema_of
 from batchrank.store.reading import LedgerReader
 
+STAGING_TOLD_S = 5.0
+"""Between two words about staging, in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
@@ -38,14 +44,15 @@ class Wishes:
     What the person who runs a job asks for, beside the job file.
 
     *limit*: only the first so many groups. *accept*: source files, as the job finds them, that may
-    have changed. *restart*: set the old output and its state aside. *interrupted* is set when the
-    person loses patience and no signal can tell.
+    have changed. *restart*: set the old output and its state aside. *steering*: that of the runs
+    before this one. *interrupted* is set when the person loses patience and no signal can tell.
     """
 
     limit: int | None = None
     retry_rejects: bool = False
     accept: Sequence[str] = ()
     restart: bool = False
+    steering: Steering | None = None
     interrupted: threading.Event = field(default_factory=threading.Event)
 
 
@@ -91,8 +98,10 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
         NotReady, SourceError: the source.
         OutputError, ChangedError, AlreadyRunning, StorageError: the output and its state.
     """
-    source = job.open_source()
+    source = job.open_source(_telling(reporter))
     _check_apart(job, source)
+    if wishes.restart or not is_begun(job.state.ledger):
+        earlier_of(job)  # so that nothing is set aside or made for a run that cannot begin
     state = job.state
     state.prepare()
     make_folder(job.output)
@@ -119,6 +128,7 @@ def _world(
     output.prepare(begun=begun)
     ledger = Ledger.create_or_open(state.ledger)
     try:
+        notes += source.notes
         world = World(job, wishes, source, state, output, ledger, notes)
         if begun:
             _carry_on(world)
@@ -155,16 +165,38 @@ def _check_apart(job: Job, source: ParquetSource) -> None:
             f"output.path ({output}) and the state folder ({state}) lie in each other",
             "set output.state to a folder elsewhere",
         )
-    found = look(job.config.source.path, job.base)
-    searched = found.kind == "folder" or "**" in job.config.source.path
-    inside = searched and output.is_relative_to(found.root.resolve())
     files = ((job.base / file.path).resolve() for file in source.files)
+    inside = any(_searches(job, path, output) for path in job.config.source.paths)
     if inside or any(file.is_relative_to(output) for file in files):
         raise OutputError(
             f"output.path ({output}) and the source lie in each other:"
             " the next run would read what this one writes",
             "name a folder elsewhere as output.path",
         )
+
+
+def _telling(reporter: Reporter) -> Callable[[int], None]:
+    """
+    Tell of staging now and then.
+    """
+    told_at = time.monotonic()
+
+    def progress(rows: int) -> None:
+        nonlocal told_at
+        if time.monotonic() >= told_at + STAGING_TOLD_S:
+            told_at = time.monotonic()
+            reporter.report(SourceStaging(rows))
+
+    return progress
+
+
+def _searches(job: Job, path: str, output: Path) -> bool:
+    """
+    Tell whether whoever looks for *path* looks into *output*, too.
+    """
+    found = look(path, job.base)
+    searched = found.kind == "folder" or "**" in path
+    return searched and output.is_relative_to(found.root.resolve())
 
 
 def _set_aside(job: Job) -> list[str]:
@@ -181,6 +213,9 @@ def _set_aside(job: Job) -> list[str]:
         if any(job.output.iterdir()):
             job.output.rename(_old_output(job, aside))
         state.rename(aside)
+        if (aside / STAGED).exists():  # it is this source's, whatever becomes of the scores
+            make_folder(state, private=True)
+            (aside / STAGED).rename(state / STAGED)
     except OSError as error:
         why = f"{job.output} cannot be set aside: {error.strerror or error}"
         raise OutputError(why, "give it another name yourself, or name another one") from error
@@ -262,11 +297,20 @@ def refusal(
     changes += differences(ledger.source_files(), source.files, accepted)
     if not changes:
         return None
+    hint = "undo the change, name another output.path, or set the old output aside with --restart"
+    if was == is_now:
+        hint += f" ({_about_reuse(job)})"
     return ChangedError(
         f"{job.output} was begun with other settings or another source:\n  " + "\n  ".join(changes),
-        "undo the change, name another output.path, or set the old output aside with --restart"
+        hint
         + ("; a mended source file is taken with --accept FILE" if _only_files(changes) else ""),
     )
+
+
+def _about_reuse(job: Job) -> str:
+    if job.config.output.reuse:
+        return "as output.reuse says, groups that have not changed take their scores from there"
+    return 'with output.reuse = "previous" groups that have not changed are not paid again'
 
 
 def _refuse_other_scores(world: World) -> None:
@@ -326,6 +370,12 @@ def _accepted(world: World) -> set[str]:
     """
     known = {file.path for file in world.source.files}
     names = set()
+    if world.wishes.accept and not world.source.mendable:
+        raise OutputError(
+            f"--accept {world.wishes.accept[0]}: the source is staged, and a file that was mended"
+            " may have moved every group",
+            "set the old output aside with --restart",
+        )
     for given in world.wishes.accept:
         options = (given, os.path.relpath(Path(given).resolve(), world.job.base))
         name = next((option for option in options if option in known), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import socket
 import threading
 import time
@@ -37,12 +38,12 @@ from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
-from batchrank.job.steering import controller_for, quotas_of, remember
+from batchrank.job.reusing import reuse
+from batchrank.job.steering import Steering, remember
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
-from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
@@ -63,13 +64,15 @@ def run(
     retry_rejects: bool = False,
     accept: Sequence[str] = (),
     restart: bool = False,
+    steering: Steering | None = None,
     listeners: Sequence[Reporter] = (),
 ) -> Summary:
     """
     Run a job, or carry on where it stopped, as `batchrank run` does.
 
     *job* is a job file's path, or a loaded job; *set* gives its variables. *listeners* hear every
-    event. In the main thread SIGINT and SIGTERM stop it in good order.
+    event. In the main thread SIGINT and SIGTERM stop it in good order. Runs that follow each other
+    and are given the same *steering* keep to the limits together.
 
     Returns how it ended: `Summary.exit_code` is 0 when every group has an outcome and few enough
     were rejected.
@@ -81,7 +84,7 @@ def run(
         problem = Problem(0, "limit", f"is {limit}: no group would be done", "at least 1, or None")
         raise JobError("batchrank.run", [problem])
     loaded = job if isinstance(job, Job) else load(job, set)
-    wishes = Wishes(limit, retry_rejects, tuple(accept), restart)
+    wishes = Wishes(limit, retry_rejects, tuple(accept), restart, steering)
     return _outside_of_loops(lambda: _run(loaded, wishes, Chorus(listeners)), wishes.interrupted)
 
 
@@ -109,6 +112,8 @@ def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
     began = time.monotonic()
     with opened(job, wishes, reporter) as world:
         summary, last = _carried_out(world, reporter, began)
+        if summary.exit_code == Exit.DONE and not job.config.source.keep_staged:
+            shutil.rmtree(job.staging, ignore_errors=True)  # it can be made again
     reporter.report(JobEnded(summary.exit_code, summary.as_data()))
     if last is not None and last.stop and last.stop.exit_code is Exit.BUG and last.stop.error:
         raise last.stop.error
@@ -132,6 +137,7 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
     if _is_finished(world, done, ranges):
         return nothing_to_do(world, before, time.monotonic() - began), None
     world.output.withdraw_success()
+    reuse(world, reporter, done)
     with _reserve(world), _noted(world, done) as ended:
         last = _until_whole(world, reporter, done, ranges)
         return finish(world, last, before, time.monotonic() - began, ended), last
@@ -241,15 +247,16 @@ def _engine_once(world: World, reporter: Reporter, done: Positions, ranges: Rang
 
 async def _engine(world: World, reporter: Reporter, done: Positions, ranges: Ranges) -> Ending:
     scorer, close = _scorer(world.job)
-    controller = controller_for(world.job, datetime.now(UTC))
+    steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
+    steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     published = {part.number: part for part in world.ledger.parts()}
     try:
         with LedgerReader.open(world.state.ledger) as reader:
-            ports = _ports(world, reporter, scorer, reader, controller)
+            ports = _ports(world, reporter, scorer, reader, steering)
             return await runner.run(_plan(world), ports, done, ranges, published)
     finally:
         await close()
-        if why_not := remember(world.job, controller, datetime.now(UTC)):
+        if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
             reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
 
 
@@ -275,7 +282,7 @@ def _ports(
     reporter: Reporter,
     scorer: Scorer,
     reader: LedgerReader,
-    controller: Controller,
+    steering: Steering,
 ) -> Ports:
     job = world.job
     layout = job.layout
@@ -293,13 +300,15 @@ def _ports(
         reporter=reporter,
         clocks=Clocks(time.time, random.random, asyncio.get_running_loop().time),
         lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane()),
-        controller=controller,
+        controller=steering.controller,
+        turnstiles=steering.turnstiles,
         budget=Budget(
             None if cap is None else nano_usd(cap),
             spent=spent,
             authorised=spent,
             block_sends=max(1, job.config.limits.concurrency_most // 4),
         ),
+        allowance=steering.allowance,
         reserve=Reserve(world.state.reserve),
     )
 
@@ -314,7 +323,6 @@ def _plan(world: World) -> Plan:
     return Plan(
         target=world.target,
         past=Past(scored, world.ledger.sends()),
-        quotas=quotas_of(job),
         documents_max=vendor.documents_max if vendor else None,
         price=job.price,
         rules=Rules(times.throttled_s_max, can_split=vendor.splits if vendor else True),

@@ -1,19 +1,43 @@
 """
 How fast a run may go: what its job file says, and what earlier runs have met.
 
-Owns what the controller begins with, and that what it has learned is there for the next run. Steers
-nothing itself: `policy.control` does.
+Owns what the controller begins with, that what it has learned is there for the next run, and what
+runs share that follow each other. Steers nothing itself: `policy.control` does.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from math import inf
+from typing import Self
 
-from batchrank.engine.waiting import Quotas
+from batchrank.engine.waiting import Quotas, Turnstiles
 from batchrank.job.loading import Job
+from batchrank.policy.budget import Allowance
 from batchrank.policy.control import Adaptive, Controller, Known
 from batchrank.policy.pace import pace_of
 from batchrank.store.learned import Account, LearnedLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """
+    What decides how fast a run may go, and how many calls it may make. Runs that are given the same
+    one, each when the one before is over, keep to every limit as if they were one run.
+    """
+
+    controller: Controller
+    turnstiles: Turnstiles
+    allowance: Allowance
+
+    @classmethod
+    def of(cls, job: Job, now: datetime, calls_max: int | None = None) -> Self:
+        """
+        Begin at *now* (aware) with the limits of *job*; *calls_max* is for all runs together.
+        """
+        allowance = Allowance(inf if calls_max is None else calls_max)
+        return cls(controller_for(job, now), Turnstiles(quotas_of(job)), allowance)
 
 
 def controller_for(job: Job, now: datetime) -> Adaptive:

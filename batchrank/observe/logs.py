@@ -16,6 +16,8 @@ import structlog
 
 from batchrank.domain import FailureKind
 from batchrank.events import (
+    DayRefused,
+    DayStarted,
     Event,
     GateOpened,
     GateShut,
@@ -25,6 +27,7 @@ from batchrank.events import (
     Noticed,
     PartPublished,
     ReporterFailed,
+    SourceStaging,
     Stopping,
     Tick,
 )
@@ -133,6 +136,12 @@ def _shut(event: Any) -> dict[str, Any]:
 
 _LINES: dict[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
     JobStarted: ("info", _started),
+    DayStarted: (
+        "info",
+        lambda event: {"day": event.day, "number": event.number, "total": event.total},
+    ),
+    DayRefused: ("error", lambda event: {"day": event.day, "why": event.why}),
+    SourceStaging: ("info", lambda event: {"rows": event.rows}),
     Noticed: ("warning", lambda event: {"message": event.message}),
     GroupRejected: ("warning", _rejected),
     GateShut: ("warning", _shut),

@@ -22,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchrank.events import Event, GroupRejected, Noticed, ReporterFailed
+from batchrank.events import DayRefused, DayStarted, Event, GroupRejected, Noticed, ReporterFailed
 from batchrank.observe.pulse import Pulse
 from batchrank.observe.report import FAILURE_WORDS, as_shown, in_words
 
@@ -73,6 +73,10 @@ class LivePanel:
             self._pulse.report(event)
         # Printing takes the library's lock, which the drawing thread holds while it waits for ours.
         match event:
+            case DayStarted(day=day, number=number, total=total):
+                self._console.print(Text(as_shown(f"{day}: {number:,} of {total:,}"), "bold"))
+            case DayRefused(day=day, why=why):
+                self._console.print(Text(as_shown(f"{day}: {why}"), "red"))
             case Noticed(message=message):
                 self._console.print(Text(as_shown(f"note: {message}"), "yellow"))
             case ReporterFailed(reporter=reporter, error=error):
@@ -98,7 +102,8 @@ class LivePanel:
 
     def _drawn(self, pulse: Pulse) -> Panel | Text:
         if pulse.started is None:
-            return Text("reading the source …")
+            staged = f"staging the source: {pulse.staged_rows:,} rows …"
+            return Text(staged if pulse.staged_rows else "reading the source …")
         rows = Table.grid(padding=(0, 2))
         for name, value in lines(pulse, self._now()):
             rows.add_row(Text(name, "dim"), Text(as_shown(value)))

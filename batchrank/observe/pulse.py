@@ -19,6 +19,7 @@ from batchrank.events import (
     GateOpened,
     GateShut,
     JobStarted,
+    SourceStaging,
     Stopping,
     Tick,
 )
@@ -47,6 +48,7 @@ class Pulse:
         self.pace_per_s: float | None = None
         self.mode = ""
         self.stopping: str | None = None
+        self.staged_rows = 0
         self._paused: tuple[str, float] | None = None
         self._taken: dict[type[Event], Callable[[Any], None]] = {
             JobStarted: self._started,
@@ -55,6 +57,7 @@ class Pulse:
             GateShut: self._shut,
             GateOpened: self._opened,
             Stopping: self._stops,
+            SourceStaging: self._staging,
         }
 
     def report(self, event: Event, /) -> None:
@@ -77,6 +80,9 @@ class Pulse:
 
     def _opened(self, _event: GateOpened) -> None:
         self._paused = None
+
+    def _staging(self, event: SourceStaging) -> None:
+        self.staged_rows = event.rows
 
     def _stops(self, event: Stopping) -> None:
         self.stopping = event.reason

@@ -38,6 +38,8 @@ class Summary:
     rejected_max: int = 0
     empty: int = 0
     candidates: int = 0
+    reused: int = 0
+    documents_cut: int = 0
     rejects_by_kind: Mapping[str, int] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
@@ -85,6 +87,7 @@ class Summary:
             ("next", RETRY if self._has_too_many_rejects() else ""),
             ("groups", self._groups()),
             ("rejects", in_words(self.rejects_by_kind, REJECT_WORDS)),
+            ("texts", self._texts()),
             ("calls", self._calls()),
             ("cost", self._cost()),
             ("lost", self._lost()),
@@ -106,9 +109,15 @@ class Summary:
         return self.exit_code == Exit.REJECTS
 
     def _groups(self) -> str:
-        ranked = f"{self.ranked:,} ranked ({self.candidates:,} candidates)"
+        reused = f", {self.reused:,} reused" if self.reused else ""
+        ranked = f"{self.ranked:,} ranked ({self.candidates:,} candidates{reused})"
         ends = f"{ranked}, {self.rejected:,} rejected, {self.empty:,} empty"
         return f"{self.done:,} of {self.groups:,} done: {ends}"
+
+    def _texts(self) -> str:
+        if not self.documents_cut:
+            return ""
+        return f"{counted(self.documents_cut, 'document')} cut, as source.max_chars says"
 
     def _calls(self) -> str:
         failed = in_words(self.calls_failed, FAILURE_WORDS)

@@ -101,7 +101,7 @@ def _price(price: Price | None) -> dict[str, object]:
 def _redirected(job: Job, base_url: str, folder: str) -> Job:
     provider = job.config.provider.model_copy(update={"base_url": base_url})
     output = job.config.output.model_copy(
-        update={"path": f"{folder}/scores", "state": f"{folder}/state"}
+        update={"path": f"{folder}/scores", "state": f"{folder}/state", "reuse": None}
     )
     config = job.config.model_copy(update={"provider": provider, "output": output})
     return replace(job, config=config, key=Secret(f"rehearsal-{secrets.token_hex(8)}"))

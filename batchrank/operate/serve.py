@@ -2,7 +2,7 @@
 Run the embedded server, in this process or in another one.
 
 Owns the wiring of the server with its scorer, what its dials are called as options of the command,
-and the life of a server that serves one rehearsal.
+the life of a server that serves one rehearsal, and the client of its admin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
 
 from batchrank.errors import JobError, RehearsalError
 from batchrank.local import lexical
@@ -66,7 +67,12 @@ def options(dials: Mapping[str, object]) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class Server:
     """
-    Where an embedded server listens: its API, and its word about what it saw.
+    Where an embedded server listens: its API, and its admin.
+
+    Each method asks the admin, past any proxy.
+
+    Raises:
+        RehearsalError: the server is gone, or refuses what it is told.
     """
 
     base_url: str
@@ -75,14 +81,35 @@ class Server:
     def account(self) -> dict[str, Any]:
         """
         What the server saw and would have charged.
-
-        Raises:
-            RehearsalError: it is gone.
         """
+        return self._ask()  # type: ignore[no-any-return] # our own server's word
+
+    def arrivals(self) -> dict[str, list[Any]]:
+        """
+        The calls that it remembers, as columns: when each came, and what became of it.
+        """
+        return self._ask("/arrivals")  # type: ignore[no-any-return] # as above
+
+    def turn(self, **dials: object) -> None:
+        """
+        Turn dials in mid-run; None sets one back to what it is unturned.
+        """
+        self._ask("/dials", json.dumps(dials).encode())
+
+    def reset(self) -> None:
+        """
+        Make it forget what it saw.
+        """
+        self._ask("/reset", b"")
+
+    def _ask(self, path: str = "", told: bytes | None = None) -> Any:
         directly = build_opener(ProxyHandler({}))
         try:
-            with directly.open(self.admin, timeout=START_S_MAX) as reply:
-                return json.load(reply)  # type: ignore[no-any-return] # our own server's word
+            with directly.open(Request(self.admin + path, told), timeout=START_S_MAX) as reply:  # noqa: S310 - our own server's address
+                return json.load(reply)
+        except HTTPError as refusal:
+            said = refusal.read().decode()
+            raise RehearsalError(f"the embedded server refuses {path}: {said}") from refusal
         except OSError as error:
             raise RehearsalError(f"the embedded server at {self.admin} is gone") from error
 

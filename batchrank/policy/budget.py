@@ -1,5 +1,5 @@
 """
-The cap on money: what may be sent without ever owing more than it.
+The caps on money and calls: what may be sent without ever owing, or asking, more.
 
 Owns the promise that spent + reserved never exceeds the cap, across kills: before anything is sent,
 the ledger durably holds an amount (`authorised`) that covers all that is spent and reserved. It is
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 
 class Refusal(Enum):
@@ -29,6 +30,15 @@ class Authorise:
     """
 
     nano_usd: int
+
+
+@dataclass(slots=True)
+class Allowance:
+    """
+    Calls that may still be made, by all runs that share it; infinity is as many as it takes.
+    """
+
+    calls_left: float = inf
 
 
 @dataclass(slots=True)

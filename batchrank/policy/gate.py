@@ -166,6 +166,17 @@ class Gate:
 
     # --- news -------------------------------------------------------------------------------------
 
+    def taken_over(self, now: float) -> None:
+        """
+        Another run begins behind this gate: strikes of the one before are not its groups', and the
+        time since then, in which nobody tried, is no part of an outage.
+        """
+        self._run.clear()
+        if self._throttled_since is not None:
+            self._throttled_since = now
+        if self._unheard_since is not None:
+            self._unheard_since = now
+
     def full_rate(self, per_s: float) -> None:
         """
         Requests leave at *per_s* now: so many are refused in THROTTLES_S when nothing is accepted.

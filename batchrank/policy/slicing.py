@@ -3,10 +3,15 @@ What to ask about a group: nothing, one request, or several.
 
 Owns which candidates go into which request and how scores come back to their candidates. Knows no
 provider: what a provider takes at most is an argument.
+
+A candidate whose document the group has before (`Group.firsts`) is in no request. In its slice, and
+in what the ledger keeps of that, it has no score; when the group is assembled it gets the first
+one's.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import cast
@@ -30,6 +35,16 @@ BILLED_HUNDRED = 100
 """Search units are billed by the hundred documents: cuts fall on multiples of it where they can."""
 
 
+def firsts(documents: Sequence[Document | None]) -> tuple[int, ...]:
+    """
+    For each document the index of the first one that is equal to it, character by character, image
+    by image; empty if no two are equal. What is not sent (None) is nobody's equal.
+    """
+    seen: dict[Document, int] = {}
+    places = tuple(n if d is None else seen.setdefault(d, n) for n, d in enumerate(documents))
+    return () if places == _places(0, len(places)) else places
+
+
 def without_call(group: Group) -> Ranked | Rejected | Empty | None:
     """
     The outcome of a group that needs no call, or None if somebody must be asked.
@@ -42,7 +57,7 @@ def without_call(group: Group) -> Ranked | Rejected | Empty | None:
         message = "the query is empty or only white space"
         return Rejected(group.position, group.query_id, RejectKind.EMPTY_QUERY, message)
     if all(document is None for document in group.documents):
-        return Ranked(group.position, (UNSCORED,) * len(group.documents), ())
+        return Ranked(group.position, (UNSCORED,) * len(group.documents), (), group.cut)
     return None
 
 
@@ -53,14 +68,15 @@ def requests(
     The fewest requests of at most *documents_max* candidates (None: no limit) that are still to be
     asked about a group of which the slices *scored* have their scores.
 
-    Candidates that cannot be sent are in no request; a slice of nothing else makes none.
+    Candidates that cannot be sent are in no request; a slice of nothing else makes none. Those that
+    repeat an earlier one do not count either: a slice with some is longer.
     """
     count = len(group.documents)
     if not scored and (documents_max is None or count <= documents_max):
         whole = request_for(group, Slice(group.position, 0, count))
         return [] if whole is None else [whole]
     gaps = _gaps(count, sorted((part.start, part.stop) for part in scored))
-    cuts = (cut for start, stop in gaps for cut in _cuts(start, stop, documents_max))
+    cuts = (cut for start, stop in gaps for cut in _cuts_of(group, start, stop, documents_max))
     asked = (request_for(group, Slice(group.position, *cut)) for cut in cuts)
     return [request for request in asked if request is not None]
 
@@ -73,6 +89,15 @@ def _gaps(count: int, covered: Iterable[tuple[int, int]]) -> Iterator[tuple[int,
         at = max(at, stop)
     if at < count:
         yield at, count
+
+
+def _cuts_of(group: Group, start: int, stop: int, most: int | None) -> Iterator[tuple[int, int]]:
+    if not group.firsts:
+        yield from _cuts(start, stop, most)
+        return
+    new = [n for n in range(start, stop) if group.firsts[n] == n]
+    for first, last in _cuts(0, len(new), most) if new else ():
+        yield new[first] if first else start, new[last] if last < len(new) else stop
 
 
 def _cuts(start: int, stop: int, most: int | None) -> Iterator[tuple[int, int]]:
@@ -88,6 +113,9 @@ def request_for(group: Group, part: Slice) -> RerankRequest | None:
     The request about the candidates of *part*; None if none of them can be sent.
     """
     held = group.documents[part.start : part.stop]
+    if group.firsts:
+        new = enumerate(group.firsts[part.start : part.stop], part.start)
+        held = tuple(group.documents[n] if n == first else None for n, first in new)
     if None not in held:
         documents, indices = cast(tuple[Document, ...], held), _places(part.start, part.stop)
     else:
@@ -141,18 +169,38 @@ def assembled(group: Group, parts: Sequence[Scored]) -> Ranked:
     if len(parts) == 1 and len(parts[0].scores) == len(group.documents):
         whole = parts[0]
         _of(group, whole)
-        return Ranked(group.position, whole.scores, (Share(len(whole.scores), whole.served),))
-    scores = [UNSCORED] * len(group.documents)
+        scores = _for_all(group, whole.scores) if group.firsts else whole.scores
+        return Ranked(group.position, scores, (Share(len(scores), whole.served),), group.cut)
+    held = [UNSCORED] * len(group.documents)
     shares: list[Share] = []
     for part in sorted(parts, key=lambda scored: scored.slice.start):
         _of(group, part)
-        scores[part.slice.start : part.slice.stop] = part.scores
+        held[part.slice.start : part.slice.stop] = part.scores
         if shares and shares[-1].served == part.served:
             shares.pop()
         shares.append(Share(part.slice.stop, part.served))
     if shares:
-        shares[-1] = Share(len(scores), shares[-1].served)
-    return Ranked(group.position, tuple(scores), tuple(shares))
+        shares[-1] = Share(len(held), shares[-1].served)
+    if group.firsts:
+        shares = _shares_for_all(group, shares)
+    return Ranked(group.position, _for_all(group, held), tuple(shares), group.cut)
+
+
+def _for_all(group: Group, scores: Sequence[float]) -> tuple[float, ...]:
+    """
+    Every candidate's score: the one of the first candidate with its document.
+    """
+    return tuple(scores[first] for first in group.firsts) if group.firsts else tuple(scores)
+
+
+def _shares_for_all(group: Group, shares: Sequence[Share]) -> list[Share]:
+    """
+    Who scored every candidate, where *shares* say who scored the first ones with their documents.
+    """
+    stops = [share.stop for share in shares]
+    by = [shares[bisect_right(stops, first)].served for first in group.firsts] if shares else []
+    ends = [n for n in range(1, len(by) + 1) if by[n - 1 : n] != by[n : n + 1]]
+    return [Share(end, by[end - 1]) for end in ends]
 
 
 def _of(group: Group, part: Scored) -> None:

@@ -361,7 +361,7 @@ def _unread(reply: HttpReply, error: Exception, now_epoch_s: float | None) -> Fa
     A 200 that is not a rerank reply: an error in it counts as one, everything else is a bad reply.
     """
     try:
-        body = _read_error(reply.body)
+        body = _read_mended(reply.body)
     except _UNREADABLE:
         return bad_reply(reply, "the reply is not JSON", _known(reply))
     if body.get("error") is not None:
@@ -434,9 +434,28 @@ def _kind(
 
 def _body(reply: HttpReply) -> dict[str, Any]:
     try:
-        return _read_error(reply.body)
+        return _read_mended(reply.body)
     except _UNREADABLE:
         return {}
+
+
+def _read_mended(body: bytes) -> dict[str, Any]:
+    """
+    Read JSON for its error and its bill, also where half a character stands in it: whoever quotes
+    what was sent and cuts it as JavaScript counts, or by bytes, leaves one behind.
+    """
+    try:
+        return _read_error(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        whole = _HALF.sub(lambda found: found[1] or rb"\ufffd", body)
+        return _read_error(whole.decode(errors="replace"))
+
+
+_HALF = re.compile(
+    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""An escaped half of a character; before it what looks like one and is none, to be kept."""
 
 
 def _error_in(body: dict[str, Any]) -> dict[str, Any]:

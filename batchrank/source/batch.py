@@ -1,8 +1,8 @@
 """
 Some consecutive groups as Arrow holds them; Python strings are made a few groups at a time.
 
-Owns how a row becomes a `Group`, and what in its ids makes it a flawed one. Never reads a file:
-what cannot be decoded has been found before.
+Owns how a row becomes a `Group`, what in its ids makes it a flawed one, and which groups have a
+content key. Never reads a file: what cannot be decoded has been found before.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from batchrank.domain import Document, Group
-from batchrank.source.carried import block, plainly, taken_apart
+from batchrank.policy.digest import content_of
+from batchrank.policy.slicing import firsts, without_call
+from batchrank.source.carried import block, plainly, taken_apart, with_contents
 from batchrank.source.columns import Columns
-from batchrank.source.rows import Flaw, reader
+from batchrank.source.rows import Flaw, Quick, reader
 
 NO_QUERY_ID: Mapping[str, str | int] = {"string": "", "int64": -1}
 """What stands for a `query_id` that is null, by the ids' type; such a group is flawed."""
@@ -31,19 +33,23 @@ class Batch:
         self.position = position
         self.rows: int = batch.num_rows
         self._columns = columns
+        self._once = table.dedupe_documents
         self._starts = documents.starts
         self._block = block(position, batch, columns, documents)
         self._flaws = self._block.flaws
         self._ids = _query_ids(self._block.columns.column("query_id"))
         self._doc_ids = self._spotty_ids()
-        self._asked = reader(columns, plainly(batch.column(table.query)), documents).asked
+        reading = reader(columns, plainly(batch.column(table.query)), documents)
+        self._asked = reading.asked
+        # Here, where nobody waits for it, and not when the block is packed.
+        self._contents = self._keys(reading if isinstance(reading, Quick) else None)
 
     @property
     def carried(self) -> bytes:
         """
         Ids and carried columns, packed anew each time as `carried` describes.
         """
-        return self._block.packed()
+        return with_contents(self._block, self._contents).packed()
 
     def group(self, position: int) -> Group:
         """
@@ -55,14 +61,28 @@ class Batch:
         flaw = self._flaws.get(row)
         if flaw is None:
             try:
-                query, documents = self._asked(row)
+                query, documents, cut = self._asked(row)
                 if self._doc_ids is not None:
                     self._check_ids(self._doc_ids[row], documents)
-                return Group(position, self._ids[row], query, documents)
+                places = firsts(documents) if self._once else ()
+                return Group(position, self._ids[row], query, documents, None, places, cut)
             except Flaw as found:
                 flaw = str(found)
         count = self._starts[row + 1] - self._starts[row]
         return Group(position, self._ids[row], "", (None,) * count, flaw)
+
+    def _keys(self, quick: Quick | None) -> list[bytes | None]:
+        cut = self._columns.table.max_chars is not None
+        if quick is None or cut or self._doc_ids is not None:
+            return [self._key(self.position + row) for row in range(self.rows)]
+        keys = list(quick.contents())
+        for row in self._flaws:
+            keys[row] = None
+        return keys
+
+    def _key(self, position: int) -> bytes | None:
+        group = self.group(position)
+        return None if without_call(group) else content_of(group.query, group.documents)
 
     def _spotty_ids(self) -> pa.ListArray | None:
         """

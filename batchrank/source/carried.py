@@ -9,6 +9,7 @@ A block is an Arrow IPC stream (zstd) of one record batch, a row for each group,
 `doc_id`       list<string | int64>  only if it is mapped
 `g:<name>`     as in the source      a carried column, in the order of `carry`
 `c:<name>`     list<as in source>    a carried field of the candidates, in the order of `carry`
+`content`      16 bytes              the group's content key; null where nobody has to be asked
 =============  ====================  ===============================================================
 
 Every list has exactly `documents` elements and is never null. Types are plain: no dictionaries, no
@@ -28,9 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
+from batchrank.policy.digest import DIGEST_BYTES
 from batchrank.source.columns import Columns, id_type, is_list, plain
 
 _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
+
+_CONTENT = pa.field("content", pa.binary(DIGEST_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,10 @@ def schema_of(columns: Columns) -> pa.Schema:
     """
     The schema of every block, down to the names that lists give to their elements.
     """
+    return _schema_of(columns).append(_CONTENT)
+
+
+def _schema_of(columns: Columns) -> pa.Schema:
     query_id = columns.table.query_id
     schema = [
         ("query_id", id_type(columns.types[query_id,]) if query_id else pa.int64()),
@@ -130,7 +138,7 @@ def schema_of(columns: Columns) -> pa.Schema:
     return pa.schema(schema)
 
 
-NOTHING_MAPPED = pa.schema([("query_id", pa.string()), ("documents", pa.int32())])
+NOTHING_MAPPED = pa.schema([("query_id", pa.string()), ("documents", pa.int32()), _CONTENT])
 """The schema of a source without a file: nothing says what its columns would be."""
 
 
@@ -143,9 +151,17 @@ def no_rows(schema: pa.Schema) -> bytes:
 
 def block(position: int, batch: pa.RecordBatch, columns: Columns, documents: Lists) -> Block:
     """
-    Make the block of *batch*, whose first group stands at *position*.
+    Make the block of *batch*, whose first group stands at *position*, but for the content keys.
     """
     return _Building(position, batch, columns, documents).block()
+
+
+def with_contents(made: Block, keys: Sequence[bytes | None]) -> Block:
+    """
+    The block with the content keys of its groups: it is whole now.
+    """
+    column = pa.array(keys, _CONTENT.type)
+    return Block(made.columns.append_column(_CONTENT, column), made.flaws)
 
 
 class _Building:
@@ -164,7 +180,7 @@ class _Building:
         self.arrays: dict[str, pa.Array] = {}
 
     def block(self) -> Block:
-        columns, documents, schema = self.columns, self.documents, schema_of(self.columns)
+        columns, documents, schema = self.columns, self.documents, _schema_of(self.columns)
         fields = fields_of(documents.values) if columns.structs else {}
         self.arrays["query_id"] = self._query_ids()
         counts = [documents.count(row) for row in range(self.batch.num_rows)]

@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batchrank.config.schema import SourceTable
-from batchrank.domain import Positions, SourceFile
+from batchrank.domain import Positions, SourceBatch, SourceFile
 from batchrank.errors import ChangedError, SourceError
-from batchrank.source.batch import Batch
 from batchrank.source.carried import NOTHING_MAPPED, no_rows, schema_of
 from batchrank.source.columns import Columns
 from batchrank.source.files import find, relative
@@ -40,6 +39,7 @@ def open_source(table: SourceTable, base: Path) -> ParquetSource:
     files: list[SourceFile] = []
     first: tuple[Columns, str] | None = None
     largest_bytes = 0
+    assert table.path is not None, "whatever has no path is staged"
     for path in find(table.path, base, require_success=table.require_success):
         name = relative(path, base)
         with opened(path, name) as file:
@@ -59,8 +59,12 @@ class ParquetSource:
     The groups of some Parquet files.
 
     *files* are their identities, *total* counts the groups, *row_group_bytes_max* is the largest
-    row group, uncompressed.
+    row group, uncompressed. *mendable*: a file of it may be mended without moving any position.
+    *notes* are words for a person.
     """
+
+    mendable = True
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class ParquetSource:
         self._base = base
         self._columns = columns
 
-    def batches(self, done: Positions, stop: int) -> Generator[Batch, None, None]:
+    def batches(self, done: Positions, stop: int) -> Generator[SourceBatch, None, None]:
         """
         Yield the batches with at least one position below *stop* that is not in *done*.
 
@@ -103,16 +107,11 @@ class ParquetSource:
         """
         Yield position, rows and carried block of every batch below *stop*, cut as `batches` does.
 
-        Texts are not decoded, unless they are all there is to count candidates by.
-
         Raises:
             SourceError, ChangedError: as in `batches`.
         """
-        for file, columns, group in self._in_turn(Positions(self.total), stop):
-            for position, block in file.blocks(group, columns):
-                if position >= stop:
-                    break
-                yield position, block.columns.num_rows, block.packed()
+        for batch in self.batches(Positions(self.total), stop):
+            yield batch.position, batch.rows, batch.carried
 
     def profile(
         self,

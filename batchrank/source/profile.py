@@ -44,12 +44,14 @@ class Profile:
         batches: of neighbours in which they came: such groups may be alike.
         candidates: how many groups have so many candidates.
         sent: how many groups would ask about so many documents; groups that need no call count 0.
+            Equal documents count once where they are sent once.
         queries, documents: lengths of what would be sent, each text once.
         pairs_bytes: the query's length times its documents sent, plus theirs, over all groups.
         empty: groups without candidates.
         blank_queries: groups that have candidates and no query.
         blank_documents: candidates without anything to send.
         images: candidates with an image.
+        cut_documents: candidates whose text is longer than it may be, and is cut.
         repeated_documents: candidates whose group has the same document before.
         repeated_query_ids: groups among the first `query_ids` whose id was seen before.
         flaws: groups that are flawed, by what is wrong, at most a hundred kinds.
@@ -68,6 +70,7 @@ class Profile:
     blank_queries: int
     blank_documents: int
     images: int
+    cut_documents: int
     repeated_documents: int
     query_ids: int
     repeated_query_ids: int
@@ -155,10 +158,11 @@ class Tally:
         counts["blank_documents"] += len(group.documents) - len(documents)
         counts["repeated_documents"] += len(documents) - len(set(documents))
         counts["images"] += sum(isinstance(document, RichDocument) for document in documents)
+        counts["cut_documents"] += group.cut
         if group.documents and not group.query.strip():
             counts["blank_queries"] += 1
             return ()
-        return documents
+        return tuple(dict.fromkeys(documents)) if group.firsts else documents
 
     def _count_id(self, group: Group) -> None:
         if self._counts["query_ids"] < QUERY_IDS_MAX:
@@ -191,6 +195,7 @@ class Tally:
             blank_queries=counts["blank_queries"],
             blank_documents=counts["blank_documents"],
             images=counts["images"],
+            cut_documents=counts["cut_documents"],
             repeated_documents=counts["repeated_documents"],
             query_ids=counts["query_ids"],
             repeated_query_ids=counts["repeated_query_ids"],

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from batchrank.domain import SourceFile
 from batchrank.errors import SourceError
 from batchrank.source.batch import Batch
-from batchrank.source.carried import Block, block, plainly, taken_apart
+from batchrank.source.carried import plainly
 from batchrank.source.columns import Columns, chosen, leaves
 
 BATCH_ROWS_MAX = 256
@@ -87,6 +87,9 @@ def _unopened(name: str, error: Exception) -> SourceError:
     if isinstance(error, OSError) and error.errno:
         why = f"{name} cannot be opened: {os.strerror(error.errno)}"
         return SourceError(why, "look whether it is there and may be read")
+    if isinstance(error, UnicodeEncodeError):
+        shown = name.encode(errors="backslashreplace").decode()
+        return SourceError(f"{shown}: its name is not UTF-8", "give the file another name")
     damaged = "its footer is damaged, or it is no Parquet file"
     cause = damaged if "thrift" in str(error).lower() else _cause(error)
     return SourceError(f"{name} cannot be opened as Parquet: {cause}", "write the file anew")
@@ -147,38 +150,11 @@ class OpenFile:
             del piece  # the batch holds what it needs, and the next one is read beside it
             yield batch
 
-    def blocks(self, group: RowGroup, columns: Columns) -> Iterator[tuple[int, Block]]:
-        """
-        Yield position and carried block of the same batches, reading only what these are made of.
-
-        Raises:
-            SourceError: when it comes to what cannot be decoded.
-        """
-        paths = self._leaves(columns, columns.carried_paths)
-        if all(path[0] != columns.table.documents for path in columns.carried_paths):
-            paths.append(self._cheapest_leaf(group, columns))
-        for position, piece in self._cut(group, columns, paths):
-            with self._decoding(group):
-                documents = taken_apart(piece.column(columns.table.documents))
-                packed = block(position, piece, columns, documents)
-            yield position, packed
-
     # --- leaves -----------------------------------------------------------------------------------
 
     def _leaves(self, columns: Columns, paths: Sequence[tuple[str, ...]]) -> list[str]:
         places = leaves(self.schema, columns.table.documents)
         return [self._parquet.schema.column(number).path for number in chosen(places, paths)]
-
-    def _cheapest_leaf(self, group: RowGroup, columns: Columns) -> str:
-        """
-        The leaf of the documents that costs least: any of them tells how many there are.
-        """
-        held = self._parquet.metadata.row_group(group.number)
-        places = leaves(self.schema, columns.table.documents)
-        single = [places[path] for path in places if path[0] == columns.table.documents]
-        chunks = [held.column(place[0]) for place in single if len(place) == 1]
-        cheapest = min(chunks, key=lambda chunk: chunk.total_compressed_size)
-        return str(cheapest.path_in_schema)
 
     # --- cuts -------------------------------------------------------------------------------------
 

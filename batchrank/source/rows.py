@@ -8,9 +8,10 @@ of a text that is not UTF-8 where it stands. Knows no ids, and never reads a fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
-from itertools import pairwise
+from hashlib import sha256
+from itertools import pairwise, repeat
 from typing import TypeVar
 
 import pyarrow as pa
@@ -19,9 +20,10 @@ import pyarrow.types as kinds
 
 from batchrank.config.braces import pieces
 from batchrank.domain import Document, RichDocument
+from batchrank.policy.digest import DIGEST_BYTES, HEAD, NOT_SENT, head_of
 from batchrank.source.carried import Lists, fields_of, is_sound
 from batchrank.source.columns import Columns, is_list, is_number
-from batchrank.source.texts import Template, TextRule, Yaml, is_blank
+from batchrank.source.texts import Template, TextRule, Yaml, is_blank, shortened
 
 T = TypeVar("T")
 
@@ -36,8 +38,8 @@ FILLED_BYTES_MAX = 8 * 1024 * 1024
 
 _NULL = pa.scalar(None, pa.string())
 
-Asked = tuple[str, tuple[Document | None, ...]]
-"""The query of a row, empty if it is null, and its documents."""
+Asked = tuple[str, tuple[Document | None, ...], int]
+"""The query of a row, empty if it is null, its documents, and how many of them were cut."""
 
 
 class Flaw(Exception):
@@ -54,7 +56,10 @@ def reader(columns: Columns, queries: pa.Array, documents: Lists) -> Quick | Car
     made = None if images else _made(columns.rule, dict(texts))
     if made is None or not is_sound(queries):
         return Careful(columns, queries, documents.starts, texts, images)
-    return Quick(queries, documents.starts, made)
+    longer: Sequence[int] = ()
+    if columns.table.max_chars is not None:
+        made, longer = cut(made, documents.starts, columns.table.max_chars)
+    return Quick(queries, documents.starts, made, longer=longer)
 
 
 def _made(rule: TextRule, fields: Mapping[str, pa.Array]) -> pa.Array | None:
@@ -75,7 +80,7 @@ def _made(rule: TextRule, fields: Mapping[str, pa.Array]) -> pa.Array | None:
 class Quick:
     """
     Rows of which each document is one of *texts*, null if it is not sent; a portion of them is held
-    as strings.
+    as strings. *longer* says by row how many were cut; empty if none was.
     """
 
     def __init__(
@@ -84,10 +89,12 @@ class Quick:
         starts: Sequence[int],
         texts: pa.Array,
         portion_bytes_max: int = PORTION_BYTES_MAX,
+        longer: Sequence[int] = (),
     ) -> None:
         self._queries = queries.fill_null("")
         self._starts = starts
         self._texts = texts
+        self._longer = longer
         self._portion_bytes_max = portion_bytes_max
         nbytes = self._queries.nbytes + self._texts.nbytes
         self._rows_at_once = max(1, portion_bytes_max * len(queries) // max(1, nbytes))
@@ -102,6 +109,31 @@ class Quick:
             self._read(row, min(row + self._rows_at_once, len(self._queries)))
         return self._portion[row - self._start]
 
+    def contents(self) -> Iterator[bytes | None]:
+        """
+        What `content_of` makes of each row, None where nobody has to be asked.
+
+        No string is made for it: the texts of a row lie side by side in Arrow's memory.
+        """
+        begun = sha256(HEAD)
+        lengths = pc.fill_null(pc.binary_length(self._texts), NOT_SENT).cast(pa.int64())
+        numbers = _memory(lengths, 1)[8 * lengths.offset :]
+        ends, texts = _flat(self._texts)
+        query_ends, queries = _flat(self._queries)
+        asks = pc.invert(_blank(self._queries)).to_pylist()
+        sent = [0, *pc.cumulative_sum(self._texts.is_valid().cast(pa.int64())).to_pylist()]
+        for row, (start, stop) in enumerate(pairwise(self._starts)):
+            if not asks[row] or sent[start] == sent[stop]:
+                yield None
+                continue
+            query = queries[query_ends[row] : query_ends[row + 1]]
+            digesting = begun.copy()
+            digesting.update(head_of(stop - start, len(query)))
+            digesting.update(query)
+            digesting.update(numbers[8 * start : 8 * stop])
+            digesting.update(texts[ends[start] : ends[stop]])
+            yield digesting.digest()[:DIGEST_BYTES]
+
     def _read(self, start: int, stop: int) -> None:
         queries, texts = self._slices(start, stop)
         if queries.nbytes + texts.nbytes > 2 * self._portion_bytes_max:
@@ -111,7 +143,8 @@ class Quick:
         first = self._starts[start]
         cuts = pairwise(self._starts[start : stop + 1])
         documents = [held[cut - first : end - first] for cut, end in cuts]
-        self._portion = list(zip(queries.to_pylist(), documents, strict=True))
+        longer = self._longer[start:stop] if self._longer else repeat(0, stop - start)
+        self._portion = list(zip(queries.to_pylist(), documents, longer, strict=True))
         self._start, self._stop = start, stop
 
     def _slices(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
@@ -120,12 +153,38 @@ class Quick:
         return self._queries.slice(start, stop - start), texts
 
 
+def _flat(texts: pa.Array) -> tuple[memoryview, memoryview]:
+    """
+    Where each text begins and ends, and the bytes of all; a text that is null has none.
+    """
+    texts = texts.fill_null("")
+    starts = _memory(texts, 1).cast("i")
+    return starts[texts.offset :], _memory(texts, 2)
+
+
+def _memory(array: pa.Array, number: int) -> memoryview:
+    return memoryview(array.buffers()[number] or b"\0" * 4)
+
+
 def without_blanks(texts: pa.Array) -> pa.Array:
     """
     The texts, which are UTF-8, with null for each that `is_blank`; the same array if none is.
     """
     blank = _blank(texts)
     return pc.if_else(blank, _NULL, texts) if blank.true_count else texts
+
+
+def cut(texts: pa.Array, starts: Sequence[int], chars_max: int) -> tuple[pa.Array, Sequence[int]]:
+    """
+    The texts, none of them blank, as `shortened` makes them; and how many were longer by row, or
+    nothing if none was.
+    """
+    long = pc.fill_null(pc.greater(pc.utf8_length(texts), chars_max), False)
+    if not long.true_count:
+        return texts, ()
+    before = [0, *pc.cumulative_sum(long.cast(pa.int64())).to_pylist()]
+    beginnings = pc.utf8_slice_codeunits(texts, 0, chars_max)  # that is what Arrow calls characters
+    return without_blanks(beginnings), [before[end] - before[at] for at, end in pairwise(starts)]
 
 
 def filled(rule: Template, fields: Mapping[str, pa.Array]) -> pa.Array | None:
@@ -173,6 +232,7 @@ class Careful:
     ) -> None:
         self._name = columns.table.query
         self._rule = columns.rule
+        self._chars_max = columns.table.max_chars
         self._queries = queries
         self._starts = starts
         self._texts = texts
@@ -187,15 +247,21 @@ class Careful:
         """
         query = _spoken(self._name, self._queries[row].as_py) or ""
         start, stop = self._starts[row], self._starts[row + 1]
-        return query, self._documents(start, stop - start) if start < stop else ()
+        return query, *self._documents(start, stop - start)
 
-    def _documents(self, start: int, count: int) -> tuple[Document | None, ...]:
+    def _documents(self, start: int, count: int) -> tuple[tuple[Document | None, ...], int]:
+        """
+        So many documents, and how many of them were cut.
+        """
         texts: Sequence[str | None] = [None] * count
-        if self._texts:
+        longer = 0
+        if self._texts and count:
             texts = self._rule.texts([_values(name, a, start, count) for name, a in self._texts])
+        if self._chars_max is not None:
+            texts, longer = shortened(texts, self._chars_max)
         if self._images is None:
-            return tuple(texts)
-        return tuple(map(_document, texts, _values(*self._images, start, count)))
+            return tuple(texts), longer
+        return tuple(map(_document, texts, _values(*self._images, start, count))), longer
 
 
 def _document(text: str | None, image: object) -> Document | None:

@@ -1,8 +1,8 @@
 """
 How a document's text is made of its fields: taken as it is, filled into a template, or as YAML.
 
-Owns the rules and what counts as nothing to send. Knows no Parquet: values arrive as lists, one for
-each field, and leave as one list of texts.
+Owns the rules, what counts as nothing to send, and where a text that is too long is cut. Knows no
+Parquet: values arrive as lists, one for each field, and leave as one list of texts.
 """
 
 from __future__ import annotations
@@ -80,7 +80,23 @@ class Yaml:
             return None
         pairs = zip(self.fields, values, strict=True)
         there = {field: value for field, value in pairs if value is not None}
-        return yaml.dump(there, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True)
+        return yaml.dump(there, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """
+    PyYAML's, but that Unicode's own line breaks are escaped: it would write them with an indent
+    behind them, and some of them are read back as others.
+    """
+
+
+def _represented(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if _BREAKS.isdisjoint(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_BREAKS = frozenset("\x85\u2028\u2029")
+_Dumper.add_representer(str, _represented)
 
 
 TextRule = Plain | Template | Yaml
@@ -91,6 +107,21 @@ def is_blank(value: object | None) -> bool:
     Tell whether a value is null, empty or only white space: there is nothing to send.
     """
     return value is None or (isinstance(value, str) and (not value or value.isspace()))
+
+
+def shortened(texts: Sequence[str | None], chars_max: int) -> tuple[Sequence[str | None], int]:
+    """
+    The beginnings of texts, of so many characters at most, None where they are blank; and how many
+    texts were longer.
+
+    A character is a code point. A cut may part a letter from its accent: where a letter ends with
+    all its marks is told otherwise by each version of Unicode, and scores must not depend on that.
+    """
+    longer = [text is not None and len(text) > chars_max for text in texts]
+    if not any(longer):
+        return texts, 0
+    beginnings = (text and text[:chars_max] for text in texts)
+    return [None if is_blank(text) else text for text in beginnings], sum(longer)
 
 
 def template(form: str) -> Template:

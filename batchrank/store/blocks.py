@@ -31,6 +31,13 @@ def opened(block: bytes) -> pa.RecordBatch:
         ) from error
 
 
+def contents(block: bytes) -> list[bytes | None]:
+    """
+    The content key of each group of *block*; None where nobody has to be asked.
+    """
+    return list(opened(block).column("content").to_pylist())
+
+
 def cut(block: bytes, start: int, stop: int) -> bytes:
     """
     The rows `start <= row < stop` of *block*, as a block.

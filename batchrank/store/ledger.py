@@ -90,7 +90,8 @@ class Records:
 
     *carried* are packed columns: position, rows, body. *authorised* is the total in 10^-9 USD that
     may be spent before the next commit that says so, *model* the one that serves this job, *note* a
-    word for `status` ("" takes it back). *at* is seconds since the epoch.
+    word for `status` ("" takes it back). *reused*: so many of the outcomes are another output's
+    scores. *at* is seconds since the epoch.
     """
 
     at: float = 0.0
@@ -102,6 +103,7 @@ class Records:
     authorised: int | None = None
     model: str | None = None
     note: str | None = None
+    reused: int = 0
 
     def __bool__(self) -> bool:
         return bool(
@@ -327,6 +329,7 @@ class Ledger(LedgerReader):
             self._put_calls(records.calls, tally)
             self._put_slices(records.slices)
             self._put_outcomes(records.outcomes, records.at, tally)
+            tally["reused"] += records.reused
             self._put_carried(records.carried)
             self._insert("parts", [astuple(part) for part in records.parts], "OR REPLACE")
             if records.authorised is not None:
@@ -472,6 +475,7 @@ class Ledger(LedgerReader):
             self._sliced.difference_update(whole)
         tally["ranked"] += len(ranked)
         tally["candidates"] += sum(len(outcome.scores) for outcome in ranked)
+        tally["documents_cut"] += sum(outcome.cut for outcome in ranked)
 
     def _ranked_row(self, ranked: Ranked) -> tuple[Any, ...]:
         shares = ranked.shares

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from batchrank.domain import Served
 from batchrank.errors import StorageError
+from batchrank.policy.digest import DIGEST_BYTES, digest_of
 from batchrank.store import blocks
 from batchrank.store.reading import LedgerReader, RankedRow
 from batchrank.store.tables import SCORE_BYTES, unpack_scores, unpack_shares
@@ -40,18 +41,20 @@ CANDIDATES_TOGETHER = 32_768
 @dataclass(frozen=True, slots=True)
 class Layout:
     """
-    The settings that shape parts and no score.
+    The settings that shape parts and no score; *asking* is the digest of who is asked, and how.
     """
 
     layout: Literal["candidates", "groups"] = "candidates"
     top_n: int | None = None
     part_groups: int = 10_000
+    asking: bytes = b""
 
 
 # --- one block of groups --------------------------------------------------------------------------
 
 
 _ZERO = pa.array([0], pa.int32())
+_DIGEST = pa.binary(DIGEST_BYTES)
 _NO_RANK, _NO_SCORE = pa.scalar(None, pa.int32()), pa.scalar(None, pa.float64())
 _FROM_THE_BEST = [("group", "ascending"), ("score", "descending")]
 
@@ -179,9 +182,11 @@ def _owners(ends: pa.Array) -> pa.Array:
 # --- layouts --------------------------------------------------------------------------------------
 
 
-def _columns(block: pa.RecordBatch, rows: _Rows, who: dict[int, Served]) -> dict[str, pa.Array]:
+def _columns(
+    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: pa.Array
+) -> dict[str, pa.Array]:
     """
-    Everything that is known of each candidate, by output column.
+    Everything that is known of each candidate, by output column; *digests* are those of the block.
     """
     names, parents, children = block.schema.names, rows.parents, rows.children
     ids = pa.array(list(who), pa.int64())
@@ -198,6 +203,7 @@ def _columns(block: pa.RecordBatch, rows: _Rows, who: dict[int, Served]) -> dict
         "relevance_score": rows.scores,
         "model": pa.array([one.model for one in who.values()], pa.string()).take(served),
         "provider": pa.array([one.provider for one in who.values()], pa.string()).take(served),
+        "digest": digests.take(parents),
     }
     for name in names:
         if name.startswith("g:"):
@@ -207,16 +213,33 @@ def _columns(block: pa.RecordBatch, rows: _Rows, who: dict[int, Served]) -> dict
     return columns
 
 
-def _as_candidates(block: pa.RecordBatch, rows: _Rows, who: dict[int, Served]) -> pa.Table:
-    return pa.table(_columns(block, rows, who))
+def _digests(block: pa.RecordBatch, asking: bytes) -> pa.Array:
+    """
+    The digest of each group's request; null where nobody had to be asked.
+    """
+    if "content" not in block.schema.names:
+        return pa.nulls(block.num_rows, _DIGEST)
+    keys = block.column("content").to_pylist()
+    return pa.array([key and digest_of(asking, key) for key in keys], _DIGEST)
 
 
-def _as_groups(block: pa.RecordBatch, rows: _Rows, who: dict[int, Served]) -> pa.Table:
-    columns = _columns(block, rows, who)
+def _as_candidates(
+    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: pa.Array
+) -> pa.Table:
+    return pa.table(_columns(block, rows, who, digests))
+
+
+def _as_groups(
+    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: pa.Array
+) -> pa.Table:
+    columns = _columns(block, rows, who, digests)
     nested = ["doc_id", "index", "rank", "relevance_score", "model", "provider"]
     nested += [name[2:] for name in block.schema.names if name.startswith("c:")]
     results = pa.StructArray.from_arrays([columns[name] for name in nested], names=nested)
-    table = {"query_id": block.column("query_id").take(rows.groups)}
+    table = {
+        "query_id": block.column("query_id").take(rows.groups),
+        "digest": digests.take(rows.groups),
+    }
     for name in block.schema.names:
         if name.startswith("g:"):
             table[name[2:]] = block.column(name).take(rows.groups)
@@ -242,7 +265,7 @@ def tables(ledger: LedgerReader, layout: Layout, start: int, stop: int) -> Itera
         rows = _in_order(block, first, ledger.ranked(first, first + block.num_rows))
         if layout.top_n is not None:
             rows = rows.best(layout.top_n)
-        yield _LAYOUTS[layout.layout](block, rows, who)
+        yield _LAYOUTS[layout.layout](block, rows, who, _digests(block, layout.asking))
 
 
 def _blocks(ledger: LedgerReader, start: int, stop: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -369,7 +392,8 @@ def schema_of(carried: bytes, layout: Layout) -> pa.Schema:
     The schema of every part of a job, from any of its packed blocks.
     """
     block = blocks.opened(carried).slice(0, 0)
-    return _LAYOUTS[layout.layout](block, _in_order(block, 0, []), {}).schema
+    none = pa.array([], _DIGEST)
+    return _LAYOUTS[layout.layout](block, _in_order(block, 0, []), {}, none).schema
 
 
 # --- proof ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCORE_BYTES = 8
 """The length of a packed score."""

@@ -8,14 +8,12 @@ job knows nothing of it.
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, Request, build_opener
 
 from batchrank.operate.serve import Server, server
 from tests.bench.children import run
@@ -48,7 +46,7 @@ def hidden(folder: Path, say: Callable[[str], None], hurry: float = 1.0) -> dict
         course = threading.Thread(target=_follow, args=(embedded, steps[1:]), daemon=True)
         course.start()
         run([*BATCHRANK, "run", str(job), "--json"], KEY, 75)
-        arrivals = _ask(f"{embedded.admin}/arrivals")
+        arrivals = embedded.arrivals()
     shutil.rmtree(place)
     found = judged(arrivals, steps, LENGTH_S / hurry)
     say(f"hidden: {found}")
@@ -64,13 +62,7 @@ def _follow(embedded: Server, steps: Sequence[tuple[float, int]]) -> None:
     began = time.monotonic()
     for since, per_s in steps:
         time.sleep(max(0.0, began + since - time.monotonic()))
-        _ask(f"{embedded.admin}/dials", {"limit": f"bucket:{per_s}/s"})
-
-
-def _ask(address: str, told: Mapping[str, object] | None = None) -> Any:
-    body = None if told is None else json.dumps(told).encode()
-    with build_opener(ProxyHandler({})).open(Request(address, body), timeout=60) as reply:
-        return json.load(reply)
+        embedded.turn(limit=f"bucket:{per_s}/s")
 
 
 def judged(

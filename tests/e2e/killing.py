@@ -1,15 +1,18 @@
 """
-A run that kills itself by SIGKILL: `python -m tests.e2e.killing JOB POINT N`, at the N-th POINT.
+A run that kills itself by SIGKILL, in a process of its own: at the n-th time that it comes to a
+point.
 
 Owns the names of the points, from a reply that was read to `_SUCCESS`. Does nothing else than
-`batchrank run`, and does not tidy up: nobody could.
+`batchrank run`, and does not tidy up: nobody could. The processes are forks of one that has
+imported everything and run nothing, as two dozen of them would import for half a minute.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import sys
+from pathlib import Path
 
 from batchrank import run
 from batchrank.events import (
@@ -24,6 +27,9 @@ from batchrank.events import (
     SuccessWritten,
 )
 
+PATIENCE_S = 30.0
+"""No run of these takes longer, on a busy machine either."""
+
 PUBLISHING = ("rendered", "verified", "synced", "renamed", "folder_synced")
 """Points on a part's way, as `PartMoment` names them."""
 
@@ -37,7 +43,6 @@ MANY_TIMES = (
 """Points that a run comes to again and again."""
 
 ONCE = (JobStarted.name, ManifestWritten.name, SuccessWritten.name)
-
 
 SLICE_DURABLE = "slice.durable"
 """A commit after which a group has the scores of some of its slices, and no outcome."""
@@ -77,12 +82,23 @@ class KillAt:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(job: str, point: str, nth: str) -> int:
-    """
-    Run, and return its exit code if it outlives that.
-    """
-    return run(job, listeners=[KillAt(point, int(nth))]).exit_code
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def killed(job: Path, point: str, nth: int = 1) -> int | None:
+    """
+    Run *job* until it kills itself; returns the signal that ended it as a negative number, 0 if
+    none did, None if it ran on and had to be killed from outside.
+    """
+    process = FORKS.Process(target=_run, args=(job, point, nth))
+    process.start()
+    process.join(PATIENCE_S)
+    code = process.exitcode
+    process.kill()
+    process.join()
+    return code
+
+
+def _run(job: Path, point: str, nth: int) -> None:
+    run(job, listeners=[KillAt(point, nth)])

@@ -25,6 +25,7 @@ import pytest
 from batchrank.errors import Exit, JobError, SourceError
 from batchrank.job.loading import load
 from batchrank.store.disk import file_system_of, is_network
+from batchrank.store.tables import SCHEMA_VERSION
 from tests.e2e.fuse_mount import CANNOT
 from tests.e2e.small_jobs import Ran, SmallJob, cli, groups, process
 from tests.rehearsing import Server
@@ -435,7 +436,7 @@ def test_a_ledger_of_another_version_is_refused(job: SmallJob, server: Server) -
     ran = job.cli("run")
 
     assert 4 == ran.code
-    assert "has schema 99, this batchrank knows 1" in ran.err
+    assert f"has schema 99, this batchrank knows {SCHEMA_VERSION}" in ran.err
     assert 0 == server.admin()["calls"]
 
 

@@ -15,7 +15,6 @@ import re
 import select
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from batchrank.domain import (
     Failure,
@@ -48,6 +48,7 @@ from tests.e2e.small_jobs import (
     process,
 )
 from tests.edges.wild_server import WildServer, breaks
+from tests.laws import law
 from tests.rehearsing import Server, running
 
 CANARY = "sk-or-v1/canary+0123456789=<&'key>"
@@ -445,6 +446,7 @@ any_text = st.text(max_size=30)
 ASKED = RerankRequest(Slice(0, 0, 1), "what is asked", ("a document that was sent",), (0,))
 
 
+@law(40)
 @given(keys, st.sampled_from(SPELLINGS), st.integers(0, 450), any_text)
 def test_a_failure_leaves_without_the_key(
     key: str, spell: Callable[[str], str], before: int, after: str
@@ -468,6 +470,7 @@ def test_a_failure_leaves_without_the_key(
         assert len(shown) <= 400
 
 
+@law(40)
 @given(st.text(min_size=12, max_size=60), any_text, any_text)
 def test_a_failure_leaves_without_the_texts(text: str, before: str, after: str) -> None:
     """

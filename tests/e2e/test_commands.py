@@ -44,7 +44,10 @@ from tests.e2e.small_jobs import (
 )
 from tests.rehearsing import Server
 
-COMMANDS = ("init", "plan", "run", "status", "verify", "rehearse", "serve", "prune")
+COMMANDS = (
+    *("init", "plan", "run", "status", "verify", "backfill"),
+    *("rehearse", "serve", "export", "prune"),
+)
 
 
 @pytest.fixture
@@ -385,15 +388,20 @@ def test_there_is_nothing_to_tell_of_what_never_began(job: SmallJob, name: str) 
     assert not (job.base / ".batchrank").exists()
 
 
-# --- every command as a process, and its JSON -----------------------------------------------------
+# --- every command, and its JSON ------------------------------------------------------------------
 
 
 def test_every_command_speaks_json(job: SmallJob, server: Server) -> None:
     """
-    One line on standard output, as processes of their own.
+    One line on standard output; the log of a run goes elsewhere.
     """
-    said = {name: process(name, job.file, "--json") for name in ("plan", "run", "status", "verify")}
-    pruned = process("prune", job.file)
+    said = {
+        "plan": job.cli("plan", "--json"),
+        "run": process("run", job.file, "--json"),
+        "status": job.cli("status", "--json"),
+        "verify": job.cli("verify", "--json"),
+    }
+    pruned = job.cli("prune")
 
     assert dict.fromkeys(said, 0) == {name: ran.code for name, ran in said.items()}
     assert dict.fromkeys(said, 1) == {name: len(ran.out.splitlines()) for name, ran in said.items()}
@@ -614,8 +622,14 @@ def test_an_outage_is_tried_again_later(tmp_path: Path) -> None:
 # --- whoever reads our words ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("name", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("name", "unbuffered"),
+    [
+        pytest.param("plan", "", id="plan"),
+        pytest.param("run", "", id="run"),
+        pytest.param("run", "1", id="run, unbuffered"),
+    ],
+)
 def test_a_reader_that_has_left_changes_nothing(job: SmallJob, name: str, unbuffered: str) -> None:
     """
     `| head` is no error: the job is done, and the exit code says so.
@@ -740,15 +754,20 @@ def test_names_that_are_public_are_there() -> None:
         batchrank.rum  # noqa: B018 - the access is what is tested
 
 
-def test_the_key_may_stand_in_the_environment(job: SmallJob, server: Server) -> None:
+def test_the_key_may_stand_in_the_environment(
+    job: SmallJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     In the variable that the job names, or in the vendor's own.
     """
     job.change(provider={"key_file": None})
-    first = process("run", job.file, environ={"OPENROUTER_API_KEY": KEY})
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    first = job.cli("run")
     job.change(provider={"key_env": "MY_KEY"})
 
     assert 0 == first.code
     assert MODEL in first.out
-    assert 2 == process("run", job.file, environ={"OPENROUTER_API_KEY": KEY}).code
-    assert 0 == process("run", job.file, environ={"MY_KEY": KEY}).code
+    assert 2 == job.cli("run").code
+    monkeypatch.delenv("OPENROUTER_API_KEY")
+    monkeypatch.setenv("MY_KEY", KEY)
+    assert 0 == job.cli("run").code

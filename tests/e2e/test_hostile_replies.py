@@ -127,7 +127,7 @@ LIES: dict[str, tuple[Lie, str]] = {
         lambda heard: http(json.dumps(heard.reply()).encode("utf-16")),
         "not JSON",
     ),
-    "half a letter": (lambda heard: http(heard.reply(id="\ud800")), "not JSON"),
+    "half a letter": (lambda heard: http(heard.reply(id="\ud800")), "not a rerank reply"),
     "no model": (lambda heard: http(heard.reply(model=None)), "Expected `str`, got `null`"),
     "a page for people": (
         lambda heard: http(b"<html>Just a moment</html>", headers={"Content-Type": "text/html"}),
@@ -208,7 +208,7 @@ def told(base: Path, plays: list[Lie]) -> Told:
     return Told(job, summary, liar.billed)
 
 
-LIES_A_RUN = 13
+LIES_A_RUN = 18
 """Fewer than the twenty rejections in a row that would stop a job."""
 
 

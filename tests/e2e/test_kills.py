@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
@@ -34,13 +34,12 @@ from tests.e2e.jobs import (
     loaded,
     run_here,
     running,
-    started,
     until,
     write_job,
     write_source,
     wrong_parts,
 )
-from tests.e2e.killing import MANY_TIMES, ONCE, SLICE_DURABLE
+from tests.e2e.killing import MANY_TIMES, ONCE, SLICE_DURABLE, killed
 from tests.e2e.torture import FAULTS, Campaign, Scenario
 
 GROUPS = 60
@@ -156,14 +155,13 @@ def test_a_kill_at_any_point_leaves_nothing_to_mend(
     watched.reset()
     write_source(tmp_path, GROUPS)
     job = write_job(tmp_path, watched.base_url, concurrency_max=CONCURRENCY, output=PARTS)
-    with started(tmp_path, "tests.e2e.killing", str(job), point, str(nth)) as process:
-        killed_by = -process.exit_code()
+    ended = killed(job, point, nth)
     lost = watched.settled().billed - (book := Book.of(job)).count(BILLED)
     wrong, told_done = wrong_parts(job, book), SUCCESS in bytes_of(job)
     has_manifest = loaded(job).state.manifest.exists()
     exit_code = run_here(job)
 
-    assert signal.SIGKILL == killed_by, process.said
+    assert -SIGKILL == ended
     assert 0 <= lost <= CONCURRENCY
     assert [] == wrong
     assert told_done is (point == SuccessWritten.name)
@@ -186,11 +184,10 @@ def test_success_is_withdrawn_before_a_damaged_part_changes(
     assert 0 == run_here(job)
     (loaded(job).output / "part-00001.parquet").write_bytes(b"damaged")
 
-    with started(tmp_path, "tests.e2e.killing", str(job), "rendered", "1") as process:
-        killed_by = -process.exit_code()
+    ended = killed(job, "rendered")
     told_done = SUCCESS in bytes_of(job)
 
-    assert signal.SIGKILL == killed_by, process.said
+    assert -SIGKILL == ended
     assert not told_done
     assert 0 == run_here(job)
     assert whole == bytes_of(job)
@@ -225,8 +222,7 @@ def test_slices_that_are_scored_are_not_asked_again(tmp_path: Path) -> None:
             for name in ("undisturbed", "killed")
         )
         assert 0 == run_here(whole)
-        with started(job.parent, "tests.e2e.killing", str(job), SLICE_DURABLE, "4") as process:
-            killed_by = -process.exit_code()
+        ended = killed(job, SLICE_DURABLE, 4)
         with LedgerReader.open(loaded(job).state.ledger) as ledger:
             kept = list(ledger.slices())
         exit_code = run_here(job)
@@ -234,7 +230,7 @@ def test_slices_that_are_scored_are_not_asked_again(tmp_path: Path) -> None:
         paid = "SELECT sum(stop - start) FROM calls WHERE failure IS NULL"
         scored = ledger.connection.execute(paid).fetchone()[0]
 
-    assert signal.SIGKILL == killed_by, process.said
+    assert -SIGKILL == ended
     assert kept
     assert 0 == exit_code
     assert groups * documents == scored

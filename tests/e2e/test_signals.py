@@ -119,7 +119,7 @@ def test_a_signal_while_parts_are_rendered_ends_that_too(tmp_path: Path, watched
     """
     A run that has nothing to send but much to render stops after the part that it is at.
     """
-    groups = 40
+    groups = 24
     write_source(tmp_path, groups)
     job = write_job(tmp_path, watched.base_url)
     run_here(job)

@@ -26,6 +26,7 @@ from batchrank.domain import (
     SourceFile,
     Usage,
 )
+from batchrank.policy.digest import digest_of
 from batchrank.store.ledger import Ledger, Records
 
 BY = Served("v/m", "Acme")
@@ -148,6 +149,8 @@ class Held:
             columns["g:market"] = pa.array(markets, pa.string())
             prices = pa.array([self.price(*place) for place in places], pa.float64())
             columns["c:price"] = pa.ListArray.from_arrays(offsets, prices)
+        keys = [self.content(start + n) for n in range(len(counts))]
+        columns["content"] = pa.array(keys, pa.binary(16))
         return pa.RecordBatch.from_pydict(columns)
 
     def packed(self, start: int, stop: int) -> tuple[int, int, bytes]:
@@ -164,6 +167,12 @@ class Held:
         The id of a group.
         """
         return 1000 + position if self.integers else f"q{position}"
+
+    def content(self, position: int) -> bytes | None:
+        """
+        The content key of a group; every fifth needs no call.
+        """
+        return None if position % 5 == 3 else b"%016d" % position
 
     def doc_id(self, position: int, index: int) -> str | int:
         """
@@ -203,7 +212,7 @@ class Held:
         )
         rest = [i for i in range(len(scores)) if math.isnan(scores[i])]
         kept = best[:top_n] if top_n else best + rest
-        rows = []
+        content, rows = self.content(p), []
         for index in kept:
             who = next((s.served for s in outcome.shares if index < s.stop), None)
             row: Row = {
@@ -214,6 +223,7 @@ class Held:
                 "relevance_score": None if index in rest else scores[index],
                 "model": who.model if who else None,
                 "provider": who.provider if who else None,
+                "digest": content and digest_of(b"", content),
             }
             if self.carried:
                 row |= {"market": self.market(p), "price": self.price(p, index)}

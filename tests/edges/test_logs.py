@@ -31,6 +31,8 @@ from batchrank.events import (
     AttemptFailed,
     CommitStarted,
     Committed,
+    DayRefused,
+    DayStarted,
     Event,
     GateOpened,
     GateShut,
@@ -43,6 +45,7 @@ from batchrank.events import (
     PartPublished,
     ReplyRead,
     ReporterFailed,
+    SourceStaging,
     Stopping,
     SuccessWritten,
     Tick,
@@ -104,6 +107,18 @@ LINES: dict[str, tuple[Event, dict[str, Any]]] = {
             "concurrency_max": 64,
             "limit_per_s": 16.667,
         },
+    ),
+    "the next day of a backfill": (
+        DayStarted("2026-11-03", 3, 14),
+        {"event": "day.started", "level": "info", "day": "2026-11-03", "number": 3, "total": 14},
+    ),
+    "a day that cannot begin": (
+        DayRefused("2026-11-03", "no such file"),
+        {"event": "day.refused", "level": "error", "day": "2026-11-03", "why": "no such file"},
+    ),
+    "a source that is staged": (
+        SourceStaging(2_000_000),
+        {"event": "source.staging", "level": "info", "rows": 2_000_000},
     ),
     "a notice": (
         Noticed("pyarrow is another one"),

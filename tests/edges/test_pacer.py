@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from batchrank.domain import RateLimit
-from batchrank.engine.waiting import ROUNDING_S, Pacer, Quotas
+from batchrank.engine.waiting import ROUNDING_S, Pacer, Quotas, Turnstiles
 from batchrank.policy.billing import Sizes
 from batchrank.policy.control import Controller, Heard, Held
 from batchrank.policy.gate import Gate
@@ -38,7 +38,7 @@ def pacer_of(
     A pacer within these limits, at the pace of the first unless a controller says another.
     """
     quotas = Quotas(requests, documents, tokens)
-    return Pacer(controller or held(requests), quotas, anyio.current_time)
+    return Pacer(controller or held(requests), Turnstiles(quotas), anyio.current_time)
 
 
 def left(
@@ -194,6 +194,42 @@ def test_what_did_not_leave_takes_nobodys_place() -> None:
     assert pytest.approx(100 / 9.8, rel=0.02) == run_virtually(lambda: send(False))
     pacer = pacer_of(documents=RateLimit(600, 60), tokens=RateLimit(6_000, 60))
     assert run_virtually(lambda: send(True)) < 0.1
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_runs_that_follow_each_other_keep_to_one_limit(limit: RateLimit) -> None:
+    """
+    Each has a pacer of its own, and few requests: at every beginning as many could leave at once.
+    """
+    turnstiles = Turnstiles(Quotas(limit, limit, limit))
+
+    async def send() -> list[float]:
+        times = []
+        for _ in range(3 + int(limit.count)):
+            pacer = Pacer(held(limit), turnstiles, anyio.current_time)
+            for _ in range(2):
+                await pacer.admit(1, 1.0)
+                times.append(anyio.current_time())
+        return times
+
+    times = run_virtually(send)
+
+    assert windows_max(times, limit.period_s) <= limit.count + max(1, 0.02 * limit.count)
+
+
+def test_the_clocks_of_event_loops_go_on_from_one_another() -> None:
+    """
+    What was booked in one loop is waited for in the next.
+    """
+
+    async def now() -> float:
+        await anyio.sleep(0.02)
+        return anyio.current_time()
+
+    options = {"use_uvloop": True}
+    times = [anyio.run(now, backend_options=options) for _ in range(5)]
+
+    assert sorted(set(times)) == times
 
 
 @dataclass

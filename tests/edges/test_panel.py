@@ -25,6 +25,8 @@ from batchrank.domain import (
 )
 from batchrank.events import (
     Committed,
+    DayRefused,
+    DayStarted,
     Event,
     GateOpened,
     GateShut,
@@ -229,6 +231,8 @@ PAINT = "\x1b]0;owned\x07\x1b[2J\x9b31m[bold red]x[/bold red]\r\u202e"
     [
         pytest.param(started(job=PAINT), id="a job's name"),
         pytest.param(Noticed(PAINT), id="a notice"),
+        pytest.param(DayStarted(PAINT, 1, 14), id="a day"),
+        pytest.param(DayRefused("2026-11-01", PAINT), id="why a day cannot begin"),
         pytest.param(rejected(PAINT, "no"), id="a query's id"),
         pytest.param(rejected("q", PAINT), id="a provider's message"),
         pytest.param(ReporterFailed(PAINT, PAINT), id="a listener's error"),

@@ -164,7 +164,7 @@ def outcomes(draw: st.DrawFn, position: int, count: int) -> Outcome:
     return ranked(position, scores, *zip(stops, who, strict=True))
 
 
-@law(60)
+@law(30)
 @given(
     sources(),
     st.randoms(use_true_random=False),
@@ -297,10 +297,10 @@ def test_columns_have_the_same_types_with_and_without_rows(integers: bool, layou
     assert all(schema == piece.cast(schema).schema for piece in tables(ledger, layout, 0, 2))
     names = ["doc_id", "index", "rank", "relevance_score", "model", "provider", "price"]
     if layout is GROUPS:
-        assert ["query_id", "market", "results"] == schema.names
+        assert ["query_id", "digest", "market", "results"] == schema.names
         assert names == [field.name for field in schema.field("results").type.value_type]
     else:
-        assert ["query_id", *names[:-1], "market", "price"] == schema.names
+        assert ["query_id", *names[:-1], "digest", "market", "price"] == schema.names
 
 
 def test_groups_that_nobody_could_be_asked_about_have_no_model() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from batchrank.config.schema import SourceTable
 from batchrank.domain import Positions
+from batchrank.policy.digest import content_of
 from batchrank.source import ParquetSource, open_source
 
 DOCUMENT = pa.struct(
@@ -99,6 +100,7 @@ def test_a_block_holds_ids_and_what_is_carried(tmp_path: Path) -> None:
         "g:day": pa.date32(),
         "c:price": pa.list_(pa.float32()),
         "c:brand": pa.list_(pa.string()),
+        "content": pa.binary(16),
     } == {field.name: field.type for field in block.schema}
     assert {
         "query_id": [7, 8, 9],
@@ -109,6 +111,7 @@ def test_a_block_holds_ids_and_what_is_carried(tmp_path: Path) -> None:
         "g:day": [date(2026, 11, 20), None, None],
         "c:price": [[1.5, None, None], [], []],
         "c:brand": [["b", None, None], [], []],
+        "content": [content_of("a", ["1", None, None]), None, None],
     } == block.to_pydict()
 
 
@@ -121,9 +124,10 @@ def test_without_ids_a_block_holds_positions(tmp_path: Path) -> None:
 
     found = [unpacked(block).to_pydict() for _, _, block in blocks(source)]
 
+    key = content_of("a", ["1", None, None])
     assert [
-        {"query_id": [0, 1], "documents": [3, 0]},
-        {"query_id": [2], "documents": [0]},
+        {"query_id": [0, 1], "documents": [3, 0], "content": [key, None]},
+        {"query_id": [2], "documents": [0], "content": [None]},
     ] == found
 
 
@@ -197,7 +201,7 @@ def test_all_blocks_of_a_source_have_one_schema(tmp_path: Path) -> None:
 )
 def test_carried_batches_are_the_same_blocks(tmp_path: Path, settings: dict[str, Any]) -> None:
     """
-    Byte for byte, cut at the same places, whichever columns are read for them.
+    Byte for byte, cut at the same places, whatever is carried.
     """
     table = pa.concat_tables([pa.Table.from_pylist(ROWS, schema=SCHEMA)] * 200)
     source = source_of(tmp_path, table, row_group_size=400, **settings)

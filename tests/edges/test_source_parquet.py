@@ -17,16 +17,17 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrank.config.schema import SourceTable
-from batchrank.domain import Group, Positions
+from batchrank.domain import Group, Positions, SourceBatch
 from batchrank.errors import ChangedError
 from batchrank.source import ParquetSource, open_source
 from batchrank.source.batch import Batch
 from batchrank.source.fitting import fit
 from tests import shared
+from tests.laws import law
 
 # --- the law: what comes out is what a naive reader finds -----------------------------------------
 
@@ -105,14 +106,14 @@ def groups(source: ParquetSource, done: Positions | None = None) -> list[Group]:
     return [group for batch in batches for group in groups_of(batch)]
 
 
-def groups_of(batch: Batch) -> list[Group]:
+def groups_of(batch: SourceBatch) -> list[Group]:
     """
     The groups of one batch.
     """
     return [batch.group(p) for p in range(batch.position, batch.position + batch.rows)]
 
 
-@settings(max_examples=100, deadline=None)
+@law(50)
 @given(
     tables(),
     st.integers(1, 12),
@@ -144,7 +145,7 @@ def test_any_table_reads_as_a_naive_reader_reads_it(
         assert expected(table) == groups(source)
 
 
-@settings(max_examples=80, deadline=None)
+@law(40)
 @given(tables(), st.integers(0, 5), st.integers(0, 5))
 def test_rows_are_right_wherever_their_arrays_begin(
     table_and_mapping: tuple[pa.Table, dict[str, Any]], start: int, cut: int
@@ -241,7 +242,7 @@ def seven_hundred(tmp_path_factory: pytest.TempPathFactory) -> ParquetSource:
 CUTS = [(0, 256), (256, 44), (300, 50), (350, 256), (606, 44), (650, 50)]
 
 
-@settings(max_examples=60, deadline=None)
+@law(30)
 @given(data=st.data())
 def test_only_batches_with_something_to_do_are_yielded(
     seven_hundred: ParquetSource, data: st.DataObject

@@ -60,6 +60,31 @@ def test_a_profile_counts_groups_texts_and_what_is_not_sent(tmp_path: Path) -> N
     assert profile.row_group_bytes_max > 0
 
 
+def test_a_profile_counts_what_is_sent(tmp_path: Path) -> None:
+    """
+    Texts as they are cut, and equal ones once where that is asked; what only becomes equal by the
+    cut is equal.
+    """
+    rows: list[dict[str, Any]] = [
+        {"query": "née", "documents": ["aé", "aéx", "b", None, "   x", "aéy"]},
+        {"query": " ", "documents": ["long", "long"]},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+
+    def profile(**settings: Any) -> Profile:
+        return open_source(SourceTable(path="a.parquet", **settings), tmp_path).profile(60.0)
+
+    plain, cut = profile(), profile(max_chars=2)
+    once = profile(max_chars=2, dedupe_documents=True)
+
+    assert [0, 5, 5] == [found.cut_documents for found in (plain, cut, once)]
+    assert [1, 2, 2] == [found.blank_documents for found in (plain, cut, once)]
+    assert [1, 3, 3] == [found.repeated_documents for found in (plain, cut, once)]
+    assert [{5: 1, 0: 1}, {4: 1, 0: 1}, {2: 1, 0: 1}] == [f.sent for f in (plain, cut, once)]
+    assert (2, 3 + 1, 3, (3, 1)) == _of(once.documents)
+    assert 4 * 2 + (3 + 1) == once.pairs_bytes
+
+
 def _of(lengths: Any) -> tuple[int, int, int, tuple[int, ...]]:
     return lengths.count, lengths.total_bytes, lengths.bytes_max, lengths.sample
 

@@ -5,7 +5,8 @@ Rows are read quickly or with care, and nobody can tell which from what they ask
 from __future__ import annotations
 
 import sys
-from itertools import accumulate
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrank.config.schema import SourceTable
+from batchrank.policy.digest import content_of
 from batchrank.source.carried import Lists, is_sound
 from batchrank.source.fitting import fit
-from batchrank.source.rows import Careful, Quick, filled, reader, without_blanks
+from batchrank.source.rows import Careful, Quick, cut, filled, reader, without_blanks
 from batchrank.source.texts import is_blank, template
 from tests.edges.test_source_flaws import strings
 from tests.laws import law
@@ -64,6 +66,41 @@ def test_the_quick_way_finds_what_the_careful_way_finds(
     order = st.permutations(range(len(queries)))
     for row in (*range(len(queries)), *data.draw(order)):
         assert careful.asked(row) == quick.asked(row)
+
+
+@law(200)
+@given(rows(), st.integers(1, 5))
+def test_a_text_is_cut_alike_either_way(held: tuple[pa.Array, Lists], most: int) -> None:
+    """
+    At the same code point, and as many are told to be cut; what is blank then is not sent.
+    """
+    queries, documents = held
+    columns = replace(COLUMNS, table=SourceTable(path="x", max_chars=most))
+    quick = reader(columns, queries, documents)
+    texts = [("documents", documents.values)]
+    careful = Careful(columns, queries, documents.starts, texts, None)
+
+    assert isinstance(quick, Quick)
+    keys = list(quick.contents())
+    for row, (start, stop) in enumerate(pairwise(documents.starts)):
+        whole = documents.values.slice(start, stop - start).to_pylist()
+        sent = [None if is_blank(text) or is_blank(text[:most]) else text[:most] for text in whole]
+        longer = sum(not is_blank(text) and len(text) > most for text in whole)
+        query, found, cut = quick.asked(row)
+        assert (tuple(sent), longer) == (found, cut)
+        assert (query, found, cut) == careful.asked(row)
+        if keys[row] is not None:
+            assert keys[row] == content_of(query, found)  # of what is sent, and nothing else
+
+
+def test_without_anything_too_long_no_text_is_copied() -> None:
+    """
+    Most batches are such.
+    """
+    texts = pa.array(["né", None, "b"])
+
+    assert (texts, ()) == cut(texts, [0, 3], 2)
+    assert texts is cut(texts, [0, 3], 2)[0]
 
 
 def test_arrow_and_python_call_the_same_characters_white_space() -> None:

@@ -18,8 +18,8 @@ from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
 from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
-from batchrank.engine.waiting import Lane, Quotas
-from batchrank.policy.budget import Budget
+from batchrank.engine.waiting import Lane, Quotas, Turnstiles
+from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.control import Held
 from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
@@ -72,6 +72,7 @@ class Stage:
     part_groups: int = 8
     target: int | None = None
     cap: int | None = None
+    allowance: Allowance = field(default_factory=Allowance)
     outage_s_max: float = 1800.0
     throttled_s_max: float = 21_600.0
     drain_s_max: float = 25.0
@@ -113,7 +114,6 @@ class Stage:
         return Plan(
             target=total if self.target is None else self.target,
             past=Past(scored, self.ledger.sends()),
-            quotas=Quotas(self.limit, self.documents),
             documents_max=self.documents_max,
             price=PRICE,
             rules=Rules(self.throttled_s_max, self.can_split),
@@ -138,6 +138,8 @@ class Stage:
             clocks=Clocks(lambda: 1_790_000_000.0 + now(), random.random, now),
             lanes=Lanes(self.ledger_lane, lane, lane),
             controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
+            allowance=self.allowance,
+            turnstiles=Turnstiles(Quotas(self.limit, self.documents)),
             budget=Budget(
                 self.cap, spent=self.spent, authorised=meta.get("authorised_nano_usd", 0)
             ),

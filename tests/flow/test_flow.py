@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrank.domain import (
@@ -28,6 +28,7 @@ from batchrank.events import (
     GateShut,
     PartPublished,
 )
+from batchrank.policy.budget import Allowance
 from batchrank.policy.retry import SENDS_MAX
 from batchrank.testing import (
     RecordingReporter,
@@ -40,6 +41,7 @@ from batchrank.testing import (
     windows_max,
 )
 from tests.flow.stage import SlowLane, Stage
+from tests.laws import law
 
 K = FailureKind
 
@@ -89,7 +91,7 @@ def test_a_finished_job_is_not_asked_again() -> None:
     assert published == stage.parts.published
 
 
-@settings(max_examples=60, deadline=None)
+@law(30)
 @given(
     seed=st.integers(0, 10_000),
     kinds=st.lists(
@@ -557,6 +559,40 @@ def test_the_budget_is_never_passed_and_a_raised_one_finishes() -> None:
     stage.cap = 10**9
     assert stage.run().stop is None
     assert stage.spent == 120 * 10**6
+
+
+def test_no_more_calls_are_made_than_are_allowed() -> None:
+    """
+    Failed ones are calls, too; what was begun comes home, and runs share what they may do.
+    """
+
+    def script(request: RerankRequest, attempt: int, _now: float) -> Answer:
+        return failure(K.UNKNOWN) if attempt == 1 else reply(request)
+
+    stage = Stage(groups(8), ScriptedScorer(script), allowance=Allowance(10))
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert Exit.PERSON == ending.stop.exit_code
+    assert 10 == len(stage.scorer.sent)
+    assert 2 <= len(stage.ranked())
+    assert stage.run().stop is not None
+    assert 10 == len(stage.scorer.sent)
+
+    stage.allowance.calls_left = 6
+    assert stage.run().stop is None
+    assert 16 == len(stage.scorer.sent)
+
+
+def test_a_run_that_needs_just_what_is_allowed_is_done() -> None:
+    """
+    Nothing is left that could be refused.
+    """
+    stage = Stage(groups(8), allowance=Allowance(8))
+
+    assert stage.run().stop is None
+    assert 0 == stage.allowance.calls_left
 
 
 def test_what_may_be_spent_is_durable_before_it_is_sent() -> None:

@@ -20,6 +20,7 @@ from batchrank.config import (
     RESERVED_COLUMNS,
     JobConfig,
     deadline_at,
+    earlier_outputs,
     fingerprint,
     json_schema,
     output_settings,
@@ -322,8 +323,21 @@ def test_each_mistake_is_told_with_line_and_remedy(
 
 
 CHANGED = [
-    pytest.param('path = "groups.parquet"\n', "", 1, "source.path", "is missing",
-                 "a Parquet file, a folder of them, or a glob", id="no source path"),
+    pytest.param('path = "groups.parquet"\n', "", 1, "source",
+                 "expected path or run or table or sql or sql_file", "", id="no source path"),
+    pytest.param('path = "groups.parquet"', 'run = "a"\nqueries = "b"', 2, "source.run",
+                 "run needs corpus beside it", "", id="a run without a corpus"),
+    pytest.param('path = "groups.parquet"', 'path = "a"\nsql = "SELECT 1"', 3, "source",
+                 "path and sql exclude each other", "keep one", id="two sources"),
+    pytest.param('path = "groups.parquet"', 'path = "a"\nparameters = { x = 1 }', 3,
+                 "source.parameters", "parameters needs sql or sql_file beside it", "",
+                 id="parameters of nothing"),
+    pytest.param('path = "groups.parquet"', 'table = "candidates"', 2, "source.table",
+                 "table needs database beside it", "", id="a table of no database"),
+    pytest.param('path = "groups.parquet"', 'path = "a"\nmemory = "1 gigabyte"', 3,
+                 "source.memory", 'expected a size such as "1GB" or "512MiB"', "", id="no size"),
+    pytest.param('path = "groups.parquet"', 'path = "a"\nmemory = "1MB"', 3,
+                 "source.memory", 'expected at least "100MB"', "", id="hardly any memory"),
     pytest.param('path = "groups.parquet"', 'path = ""', 2, "source.path",
                  'is "", expected something between the quotes', "", id="an empty path"),
     pytest.param('path = "groups.parquet"', "path = 5", 2, "source.path", "is 5, expected text",
@@ -480,6 +494,15 @@ DEFAULTS: dict[str, object] = {
     "labels": {},
     "variables": {},
     "source.path": "groups.parquet",
+    "source.run": None,
+    "source.queries": None,
+    "source.corpus": None,
+    "source.database": None,
+    "source.table": None,
+    "source.sql": None,
+    "source.sql_file": None,
+    "source.parameters": {},
+    "source.reads": (),
     "source.query": "query",
     "source.query_id": None,
     "source.documents": "documents",
@@ -489,6 +512,15 @@ DEFAULTS: dict[str, object] = {
     "source.yaml": None,
     "source.image": None,
     "source.carry": (),
+    "source.score": None,
+    "source.rank": None,
+    "source.depth": None,
+    "source.group_order": (),
+    "source.unmatched": "refuse",
+    "source.memory": "1GB",
+    "source.keep_staged": True,
+    "source.max_chars": None,
+    "source.dedupe_documents": False,
     "source.require_success": False,
     "provider.name": "openrouter",
     "provider.model": "",
@@ -518,6 +550,7 @@ DEFAULTS: dict[str, object] = {
     "output.part_groups": 10_000,
     "output.rejected_max": 0,
     "output.state": None,
+    "output.reuse": None,
     "run.deadline": None,
     "run.drain_s_max": 25.0,
     "run.outage_s_max": 1800.0,
@@ -949,6 +982,47 @@ def test_a_deadline_is_never_past_and_never_more_than_a_day_and_an_hour_away(
     assert timedelta(0) < at - now <= timedelta(hours=25)
 
 
+# --- earlier outputs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "day", "variables", "newest"),
+    [
+        ("out/dt={date}", "2026-03-01", "", ["out/dt=2026-02-28", "out/dt=2026-02-27"]),
+        ("out/{yesterday}/x", "2026-01-02", "", ["out/2025-12-31/x", "out/2025-12-30/x"]),
+        ("out/{run}", "2026-01-02", 'run = "{date}-a"', ["out/2026-01-01-a", "out/2025-12-31-a"]),
+        ("out", "2026-03-01", "", ["out"]),
+        ("out/{date}", "latest", "", []),
+        ("out/{date}", "0001-01-02", "", ["out/0001-01-01"]),
+    ],
+)
+def test_earlier_outputs_are_those_of_the_days_before(
+    path: str, day: str, variables: str, newest: list[str]
+) -> None:
+    """
+    Whatever follows from the day follows from the day before, too.
+    """
+    text = f'[variables]\n{variables}\n[output]\npath = "{path}"'
+
+    found = earlier_outputs(text, datetime(2026, 11, 20, tzinfo=UTC), {"date": day})
+
+    assert newest == found[:2]
+    assert len(set(found)) == len(found) <= 366
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['"previous"', '["out/a", "out/dt={yesterday}"]', "[]"],
+)
+def test_reuse_is_a_word_or_a_list(written: str) -> None:
+    """
+    As in the documents.
+    """
+    lines = SMALL.replace("[output]", f"[output]\nreuse = {written}")
+
+    assert read(lines).output.reuse is not None
+
+
 # --- what a setting decides -----------------------------------------------------------------------
 
 DECIDES: dict[str, tuple[str, object]] = {
@@ -957,6 +1031,22 @@ DECIDES: dict[str, tuple[str, object]] = {
     "labels": ("free", {"team": "search"}),
     "variables": ("free", {"market": "en"}),
     "source.path": ("free", "other.parquet"),  # the files themselves are in the fingerprint
+    "source.run": ("free", "other.parquet"),
+    "source.queries": ("free", "other.parquet"),
+    "source.corpus": ("free", "other.parquet"),
+    "source.database": ("free", "other.duckdb"),
+    "source.reads": ("free", ["other.parquet"]),
+    "source.table": ("score", "other"),
+    "source.sql": ("score", "SELECT 1"),
+    "source.sql_file": ("score", "other.sql"),
+    "source.parameters": ("score", {"other": 1}),
+    "source.score": ("score", "other"),
+    "source.rank": ("score", "other"),
+    "source.depth": ("score", 3),
+    "source.group_order": ("score", ["other"]),
+    "source.unmatched": ("score", "reject"),
+    "source.memory": ("free", "2GB"),
+    "source.keep_staged": ("free", False),
     "source.query": ("score", "other"),
     "source.query_id": ("score", "other"),
     "source.documents": ("score", "other"),
@@ -965,6 +1055,8 @@ DECIDES: dict[str, tuple[str, object]] = {
     "source.template": ("score", "{other}"),
     "source.yaml": ("score", ["other"]),
     "source.image": ("score", "other"),
+    "source.max_chars": ("score", 3),
+    "source.dedupe_documents": ("score", True),
     "source.carry": ("output", ["other"]),
     "source.require_success": ("free", True),
     "provider.name": ("score", "lexical"),
@@ -1000,6 +1092,7 @@ DECIDES: dict[str, tuple[str, object]] = {
     "output.part_groups": ("output", 3),
     "output.rejected_max": ("free", 3),
     "output.state": ("free", "other"),
+    "output.reuse": ("free", ["out/other"]),
     "run.deadline": ("free", "06:00"),
     "run.drain_s_max": ("free", 3.0),
     "run.outage_s_max": ("free", 3.0),

@@ -67,6 +67,27 @@ def test_positions_begin_with_their_members(members: set[int]) -> None:
     assert members == {p for p in range(TOTAL) if p in ours}
 
 
+@law(50)
+@given(steps, steps)
+def test_sets_are_united_and_turned_around(
+    one: list[tuple[str, object]], two: list[tuple[str, object]]
+) -> None:
+    """
+    Into sets of their own, with the right size.
+    """
+    (ours, theirs), (other, others) = carried_out(one), carried_out(two)
+
+    for made, wanted in (
+        (ours.united(other), theirs | others),
+        (ours.others(), set(range(TOTAL)) - theirs),
+    ):
+        made.add(0)
+        made.discard(0)
+        assert wanted - {0} == {p for p in range(TOTAL) if p in made}
+        assert len(wanted - {0}) == len(made)
+    assert len(theirs) == len(ours)
+
+
 def test_a_set_of_nothing_is_empty_and_complete() -> None:
     """
     A source without groups has no position, and none that is missing.

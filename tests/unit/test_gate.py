@@ -250,6 +250,31 @@ def test_a_probe_that_is_refused_opens_it() -> None:
     assert 0.0 == gate.unheard_s(3600.0)
 
 
+@pytest.mark.parametrize("gate", [shut_by_outage(10.0), shut_by_throttles(10.0)])
+def test_a_run_that_takes_it_over_begins_its_patience_anew(gate: Gate) -> None:
+    """
+    It stays shut; what lay between the runs is no time in which somebody tried.
+    """
+    gate.taken_over(5_000.0)
+
+    assert 0.0 == gate.throttled_s(5_000.0) + gate.unheard_s(5_000.0)
+    assert 7.0 == gate.throttled_s(5_007.0) + gate.unheard_s(5_007.0)
+    assert gate.reason is not None
+
+
+def test_strikes_of_another_runs_groups_are_not_taken_back_here() -> None:
+    """
+    Positions are counted from 0 in every run: they would be those of others.
+    """
+    gate = Gate()
+    gate.failed("of the run before", 0.0, "502", False, MIDDLE)
+    gate.taken_over(1.0)
+
+    amnesties = [gate.failed("x", 2.0, "502", False, MIDDLE) for _ in range(OUTAGE_FAILURES)]
+
+    assert [{"x": OUTAGE_FAILURES - 1}] == [each.strikes for each in amnesties[:-1] if each]
+
+
 def test_others_that_are_refused_change_nothing() -> None:
     """
     A 400 to what left before the gate shut is no news of what is behind it.

@@ -33,6 +33,7 @@ FULL = Summary(
     rejected=7,
     empty=3,
     candidates=199_800,
+    documents_cut=1_200,
     rejects_by_kind={"bad_group": 5, "flawed": 2},
     models=("v/m",),
     providers=("Acme", "Other"),
@@ -65,6 +66,7 @@ def test_the_summary_for_people() -> None:
 job      nightly: stopped early, run it again (stopped by SIGTERM)
 groups   10,000 of 12,000 done: 9,990 ranked (199,800 candidates), 7 rejected, 3 empty
 rejects  5 refused by the provider for the content, 2 flawed in the source
+texts    1,200 documents cut, as source.max_chars says
 calls    5,000 now, 10,100 in all, 103 repeated; failed: 90 told to slow down, \
 13 perhaps billed (no clear answer)
 cost     $5.0000 now, $10.0123 in all ($10.0000 reported, $0.0123 estimated)
@@ -156,6 +158,7 @@ STABLE = [
     "cost_usd_by_source",
     "cost_usd_lost",
     "cost_usd_now",
+    "documents_cut",
     "done",
     "done_now",
     "elapsed_s",
@@ -177,6 +180,7 @@ STABLE = [
     "rejected",
     "rejected_max",
     "rejects_by_kind",
+    "reused",
     "rows",
     "search_units",
     "state",

@@ -9,7 +9,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrank.source.texts import Plain, Template, TextRule, Yaml, is_blank, template
+from batchrank.source.texts import (
+    Plain,
+    Template,
+    TextRule,
+    Yaml,
+    is_blank,
+    shortened,
+    template,
+)
 
 TITLE_AND_BODY = Template("{title}\n{body}", ("title", "body"))
 
@@ -101,8 +109,7 @@ def test_a_template_takes_plain_fields_only(form: str) -> None:
         template(form)
 
 
-WORDS = st.text(st.characters(exclude_characters="\x85\u2028\u2029"), max_size=12)
-"""PyYAML folds these three line breaks of Unicode into others."""
+WORDS = st.text(max_size=12) | st.text("ab \n\x85\u2028\u2029\ufeff", max_size=5)
 
 
 @settings(max_examples=40)
@@ -131,3 +138,27 @@ def test_blank_is_what_strip_leaves_nothing_of(text: str) -> None:
     The rule for documents is the one that policy has for queries.
     """
     assert (not text.strip()) == is_blank(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "beginnings", "longer"),
+    [
+        pytest.param(["abc", None, "ab"], ["abc", None, "ab"], 0, id="none is longer"),
+        pytest.param(["abcd", "abc"], ["abc", "abc"], 1, id="one is"),
+        pytest.param(
+            ["\U0001f468\u200d\U0001f469\u200d"], ["\U0001f468\u200d\U0001f469"], 1, id="emoji"
+        ),
+        pytest.param(["cafe\u0301"[1:]], ["afe"], 1, id="a letter and its accent are parted"),
+        pytest.param(["\ufeffabc"], ["\ufeffab"], 1, id="a BOM counts"),
+        pytest.param(
+            ["   x", "\u200b\u200b\u200bx"], [None, "\u200b" * 3], 2, id="white space is left"
+        ),
+    ],
+)
+def test_a_text_is_cut_between_code_points(
+    texts: list[str | None], beginnings: list[str | None], longer: int
+) -> None:
+    """
+    As many as Python counts, whatever they look like together.
+    """
+    assert (beginnings, longer) == shortened(texts, 3)

@@ -1,0 +1,98 @@
+"""
+Which other outputs a job may take scores from.
+
+Owns what `output.reuse` means: what is named has to be there, finished and readable, or nobody is
+called; "previous" takes the newest that is finished, and says so if there is none; what `--restart`
+has set aside is looked at as far as it goes. Compares nothing: `reusing` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchrank.errors import OutputError
+from batchrank.job.loading import Job
+from batchrank.store.reuse import Finished, as_it_is, finished, is_finished
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """
+    Outputs in the order in which they are asked, and words about what is not among them.
+    """
+
+    outputs: tuple[Finished, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def before(self, other: Earlier) -> Earlier:
+        """
+        These outputs, and then *other*'s.
+        """
+        return Earlier(self.outputs + other.outputs, self.notes + other.notes)
+
+
+def earlier_of(job: Job) -> Earlier:
+    """
+    The outputs that the job file speaks of, checked as far as their footers tell.
+
+    Raises:
+        NotReady: one that is named is not finished.
+        OutputError: one cannot be used.
+    """
+    if job.config.output.reuse != "previous":
+        return Earlier(tuple(map(_checked, job.reused)))
+    newest = next(filter(is_finished, job.reused), None)
+    if newest is not None:
+        return Earlier((_checked(newest),))
+    return Earlier(notes=(f'output.reuse = "previous": {_none(job)}',))
+
+
+def _checked(folder: Path) -> Finished:
+    try:
+        return finished(folder)
+    except OSError as error:
+        why = f"output.reuse: {folder} cannot be looked into: {error.strerror or error}"
+        raise OutputError(why, "let it be read, or take it out of output.reuse") from error
+
+
+def _none(job: Job) -> str:
+    if not job.earlier:
+        return "{date} is not a day, so that none is the one before"
+    if not job.reused:
+        return "output.path is the same on all days: only --restart leaves something to reuse"
+    return f"none of the outputs of the {len(job.earlier)} days before is finished"
+
+
+def set_aside(job: Job) -> Earlier:
+    """
+    What `--restart` has set aside of this output, the newest first; what cannot be read is told.
+
+    Found by its name (see `opening`), so that nothing is lost if the run after it is killed.
+    """
+    if not job.config.output.reuse:
+        return Earlier()
+    state, output = job.state.path, job.output
+    folders = [
+        *state.parent.glob(f"{state.name}.aside-*/output-*"),
+        *output.parent.glob(f".{output.name}.aside-*"),
+    ]
+    return as_they_are(sorted(folders, key=_stamp, reverse=True))
+
+
+def _stamp(folder: Path) -> str:
+    return next(name for name in (folder.name, folder.parent.name) if ".aside-" in name)[-30:]
+
+
+def as_they_are(folders: list[Path]) -> Earlier:
+    """
+    Outputs that nobody has named: parts of them will do, and none is missed.
+    """
+    outputs, notes = [], []
+    for folder in folders:
+        try:
+            outputs.append(as_it_is(folder))
+        except (OSError, OutputError) as error:
+            why = error.message if isinstance(error, OutputError) else str(error)
+            notes.append(f"nothing is taken from {folder}: {why}")
+    return Earlier(tuple(outputs), tuple(notes))

@@ -1,0 +1,252 @@
+"""
+Scores that earlier outputs have: looked up before the first call, and copied instead of paid for.
+
+Owns the pass over the source that this takes, what becomes durable in which order (what parts need
+besides scores, then scores, each commit whole), and when the look-up need not be repeated. A kill
+in between loses nothing and copies nothing twice: what is copied is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchrank.config.schema import size_bytes
+from batchrank.domain import Positions, Ranked
+from batchrank.errors import OutputError
+from batchrank.events import Noticed, Reporter
+from batchrank.job.earlier import Earlier, earlier_of, set_aside
+from batchrank.job.loading import Job
+from batchrank.job.opening import World
+from batchrank.observe.report import counted
+from batchrank.policy.digest import digest_of
+from batchrank.providers.base import same_model
+from batchrank.source.parquet import ParquetSource
+from batchrank.store import blocks
+from batchrank.store.ledger import Ledger, Records
+from batchrank.store.reuse import WANTED_TOGETHER, Comparison, Finished, Wanted, comparing
+
+OUTCOMES_TOGETHER = 5_000
+CARRIED_BYTES_TOGETHER = 8 * 2**20
+"""What one commit holds at most, more or less."""
+
+
+@dataclass(slots=True)
+class Found:
+    """
+    What a comparison came to: groups that were *found*, those of which some scores are missing
+    (*partly*), and by output how many groups it has scores of by the right *model*.
+    """
+
+    found: int = 0
+    partly: int = 0
+    had: dict[Path, int] = field(default_factory=dict)
+    model: str | None = None
+
+    @property
+    def summary(self) -> str:
+        """
+        What was found, and where.
+        """
+        where = ", ".join(str(folder) for folder in self.had)
+        return f"{counted(self.found, 'group')} have their scores from {where}: no call for them"
+
+    def warnings(self) -> Iterator[str]:
+        """
+        What a person may have expected otherwise.
+        """
+        if self.partly:
+            some = f"{counted(self.partly, 'group')} are in earlier outputs with some scores only"
+            yield f"{some}, as output.top_n cut them there: they are called"
+        for folder, groups in self.had.items():
+            if not groups:
+                yield f"{folder} holds no scores of {self.model}: nothing is taken from it"
+
+
+class _OneModel:
+    """
+    Accepts the model that has served this job, or the first one that is as it was asked for.
+    """
+
+    def __init__(self, asked: str, served: str | None) -> None:
+        self.served = served
+        self._asked = asked
+
+    def __call__(self, model: str) -> bool:
+        if self.served is None and same_model(self._asked, model):
+            self.served = model
+        return model == self.served
+
+
+Keep = Callable[[int, int, bytes], None]
+
+
+@contextmanager
+def compared(
+    job: Job,
+    source: ParquetSource,
+    outputs: Sequence[Finished],
+    done: Positions,
+    stop: int,
+    folder: Path,
+    served: str | None = None,
+    keep: Keep = lambda *_: None,
+) -> Iterator[tuple[Found, Comparison]]:
+    """
+    Look up in *outputs* all groups below *stop* that are not in *done* and need a call. *keep* is
+    given position, rows and carried block of every batch; *served* is the model that has served so
+    far.
+
+    Raises:
+        SourceError, ChangedError: the source cannot be read.
+        OutputError: one of the outputs cannot.
+        StorageError: there is no room in *folder*.
+    """
+    accepts = _OneModel(job.model, served)
+    with comparing(folder, size_bytes(job.config.source.memory)) as comparison:
+        _want(comparison, source, done, stop, job.layout.asking, keep)
+        had = {output.folder: comparison.have(output, accepts) for output in outputs}
+        found, partly = comparison.match()
+        yield Found(found, partly, had, accepts.served or job.model), comparison
+
+
+def _want(
+    comparison: Comparison,
+    source: ParquetSource,
+    done: Positions,
+    stop: int,
+    asking: bytes,
+    keep: Keep,
+) -> None:
+    held = Wanted()
+    for batch in source.batches(done, stop):
+        first, block = batch.position, batch.carried
+        keep(first, batch.rows, block)
+        contents = blocks.contents(block)
+        for position in done.missing(first, min(first + batch.rows, stop)):
+            content, group = contents[position - first], batch.group(position)
+            if content is not None and group.flaw is None:
+                count = len(group.documents)
+                sent = count - group.documents.count(None)
+                held.add(position, digest_of(asking, content), count, sent, group.cut)
+        if len(held) >= WANTED_TOGETHER:
+            comparison.want(held)
+            held = Wanted()
+    comparison.want(held)
+
+
+# --- copying --------------------------------------------------------------------------------------
+
+
+def reuse(
+    world: World, reporter: Reporter, done: Positions, together: int = OUTCOMES_TOGETHER
+) -> None:
+    """
+    Copy what earlier outputs have into the ledger, so many groups *together*; the positions are in
+    *done* afterwards.
+
+    Raises:
+        SourceError, ChangedError, OutputError, StorageError: as `compared`; nobody was called.
+    """
+    missing = world.target - done.count(0, world.target)
+    if not missing:
+        return
+    earlier = set_aside(world.job).before(earlier_of(world.job))
+    outputs = earlier.outputs
+    for note in earlier.notes:
+        _tell(world, reporter, note)
+    meta = world.ledger.meta()
+    look_up = _look_up(world, outputs)
+    if not outputs or meta.get("looked_up") == look_up:
+        return
+    where = counted(len(outputs), "earlier output")
+    reporter.report(Noticed(f"{counted(missing, 'group')} are looked up in {where}"))
+    keeping = _Keeping(world.ledger)
+    folder = world.state.path / "reuse"
+    served = meta.get("served_model")
+    with compared(
+        world.job, world.source, outputs, done, world.target, folder, served, keeping.keep
+    ) as (found, comparison):
+        keeping.flush()
+        for outcomes in comparison.ranked(together):
+            _copy(world.ledger, outcomes, found.model, done)
+    for note in (found.summary, *found.warnings()):
+        _tell(world, reporter, note)
+    world.ledger.set_meta({"looked_up": look_up})
+
+
+def _copy(ledger: Ledger, outcomes: Sequence[Ranked], model: str | None, done: Positions) -> None:
+    count = len(outcomes)
+    ledger.commit(Records(at=time.time(), outcomes=[*outcomes], model=model, reused=count))
+    for outcome in outcomes:
+        done.add(outcome.position)
+
+
+def _look_up(world: World, outputs: Sequence[Finished]) -> list[Any]:
+    """
+    What is the same when another look would find nothing new.
+    """
+    accepted = world.ledger.meta().get("accepted", [])
+    try:
+        return [world.target, accepted, [output.identity for output in outputs]]
+    except OSError as error:
+        why = f"output.reuse: a part vanished: {error}"
+        raise OutputError(why, "run again when nobody writes there") from error
+
+
+def _tell(world: World, reporter: Reporter, note: str) -> None:
+    world.notes.append(note)
+    reporter.report(Noticed(note))
+
+
+class _Keeping:
+    """
+    Makes durable what parts need besides scores, before any score is: some batches at a time.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._records = Records()
+        self._bytes = 0
+
+    def keep(self, position: int, rows: int, body: bytes) -> None:
+        """
+        Take a batch's packed columns.
+        """
+        self._records.carried.append((position, rows, body))
+        self._bytes += len(body)
+        if self._bytes >= CARRIED_BYTES_TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """
+        Commit what was taken.
+        """
+        self._records.at = time.time()
+        self._ledger.commit(self._records)
+        self._records, self._bytes = Records(), 0
+
+
+def would_reuse(
+    job: Job, source: ParquetSource, earlier: Earlier, done: Positions, folder: Path
+) -> tuple[Found, Positions]:
+    """
+    What would be copied, and the positions; nothing is written but *folder*, which is removed.
+
+    Raises:
+        SourceError, ChangedError, OutputError, StorageError: as `compared`.
+    """
+    found = Positions(source.total)
+    if not earlier.outputs:
+        return Found(), found
+    with compared(job, source, earlier.outputs, done, source.total, folder) as (
+        came_to,
+        comparison,
+    ):
+        for position in comparison.positions():
+            found.add(position)
+    return came_to, found

@@ -1,0 +1,458 @@
+"""
+What other outputs have the scores of: found by digest, all at once, before anybody is called.
+
+Owns how a finished output is read back (with its checksums, some groups at a time, in either
+layout), when a group of it is complete, and the comparison in DuckDB, which has a limit of memory
+and a folder to spill into. Writes no ledger, and decides neither which outputs are looked at nor
+which models count.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchrank.domain import UNSCORED, Ranked, Served, Share
+from batchrank.errors import NotReady, OutputError, StorageError
+from batchrank.policy.digest import DIGEST_BYTES
+from batchrank.store.output import PART_NAME, SUCCESS
+
+_READ = ("digest", "index", "rank", "relevance_score", "model", "provider")
+"""All that is read of an output."""
+
+_LEAVE_OUT = "mend it, or take it out of output.reuse"
+
+WANTED_TOGETHER = 50_000
+"""So many groups are handed to DuckDB at once."""
+
+_TABLES = """
+CREATE TABLE wanted (
+    position BIGINT, digest BLOB, documents INTEGER, sent INTEGER, cut INTEGER
+);
+CREATE TABLE old (
+    number BIGINT, digest BLOB, scored INTEGER, last INTEGER,
+    indices INTEGER[], scores DOUBLE[], served SMALLINT[]
+);
+"""
+
+# Of groups that are alike the first counts: in the order of the outputs, their parts and rows.
+_MATCH = """
+CREATE TABLE found AS
+SELECT position, any_value(documents) AS documents, any_value(cut) AS cut, min(number) AS number
+FROM wanted JOIN old ON wanted.digest = old.digest AND sent = scored AND last < documents
+GROUP BY position
+"""
+
+_PARTLY = """
+SELECT count(*) FROM wanted
+WHERE digest IN (SELECT digest FROM old) AND position NOT IN (SELECT position FROM found)
+"""
+
+_FOUND = """
+SELECT position, documents, cut, indices, scores, served
+FROM found JOIN old USING (number) ORDER BY position
+"""
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """
+    An output whose scores may be taken, and its part files.
+    """
+
+    folder: Path
+    parts: tuple[Path, ...]
+
+    @property
+    def identity(self) -> list[object]:
+        """
+        What tells whether it is still the same output: no time, and no byte of its rows.
+        """
+        return [str(self.folder), [[part.name, part.stat().st_size] for part in self.parts]]
+
+
+def is_finished(folder: Path) -> bool:
+    """
+    Tell whether *folder* is a finished output.
+    """
+    return (folder / SUCCESS).is_file()
+
+
+def finished(folder: Path) -> Finished:
+    """
+    The finished output at *folder*; only footers are read.
+
+    Raises:
+        NotReady: there is an output, and it is not finished.
+        OutputError: there is none, or its scores cannot be told apart by their digests.
+    """
+    if not folder.is_dir():
+        raise OutputError(
+            f"output.reuse: there is no folder {folder}",
+            'name a finished output, or write reuse = "previous": it takes the newest that is',
+        )
+    if not is_finished(folder):
+        raise NotReady(
+            f"output.reuse: {folder} is not finished (it holds no {SUCCESS})",
+            "run its job to the end first, or take it out of output.reuse",
+        )
+    return as_it_is(folder)
+
+
+def as_it_is(folder: Path) -> Finished:
+    """
+    The output at *folder*, finished or not.
+
+    Raises:
+        OutputError: its parts cannot be read, or have no digests.
+    """
+    names = sorted(path.name for path in folder.iterdir() if PART_NAME.fullmatch(path.name))
+    parts = tuple(folder / name for name in names)
+    for part in parts:
+        with _readable(part), pq.ParquetFile(part, pre_buffer=False) as file:
+            missing = sorted(set(_READ) - _names(file))
+        if missing:
+            raise OutputError(
+                f"output.reuse: {part} has no column {', '.join(missing)}:"
+                " an older batchrank wrote it, or something else",
+                "take it out of output.reuse for this once: what is written now has digests",
+            )
+    return Finished(folder, parts)
+
+
+def _names(file: pq.ParquetFile) -> set[str]:
+    """
+    The columns, and the fields of the results in the layout of groups.
+    """
+    names = set(file.schema_arrow.names)
+    if "results" in names:
+        names |= {field.name for field in file.schema_arrow.field("results").type.value_type}
+    return names
+
+
+@contextmanager
+def _readable(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise OutputError(f"output.reuse: {part} cannot be read: {why}", _LEAVE_OUT) from error
+
+
+# --- reading it back ------------------------------------------------------------------------------
+
+
+def _scored_rows(part: Path, accepts: Callable[[str], bool]) -> Iterator[pa.Table]:
+    """
+    The candidates with scores by a model that *accepts*, whole groups at a time, as they stand.
+    """
+    with (
+        _readable(part),
+        pq.ParquetFile(part, page_checksum_verification=True, pre_buffer=False) as file,
+    ):
+        leaves = [
+            path for n in range(len(file.schema)) if _is_read(path := file.schema.column(n).path)
+        ]
+        held: pa.Table | None = None
+        for number in range(file.num_row_groups):
+            rows = file.read_row_group(number, columns=leaves, use_threads=False)
+            rows = _of_models(_scored(_flat(rows)), accepts)
+            whole = rows if held is None else pa.concat_tables([held, rows])
+            begins = pc.indices_nonzero(pc.equal(whole.column("rank"), 1))
+            last = begins[-1].as_py() if len(begins) else 0
+            held = whole.slice(last)
+            if last:
+                yield whole.slice(0, last).combine_chunks()
+        if held is not None and held.num_rows:
+            yield held.combine_chunks()
+
+
+def _is_read(path: str) -> bool:
+    first, _, _ = path.partition(".")
+    return path in _READ or (first == "results" and path.rpartition(".")[2] in _READ)
+
+
+def _flat(rows: pa.Table) -> pa.Table:
+    """
+    The layout of groups as that of candidates.
+    """
+    if "results" not in rows.column_names:
+        return rows
+    results = rows.column("results").combine_chunks()
+    candidates = results.flatten()
+    digests = rows.column("digest").take(pc.list_parent_indices(results))
+    fields = {name: pc.struct_field(candidates, name) for name in _READ if name != "digest"}
+    return pa.table({"digest": digests, **fields})
+
+
+def _scored(rows: pa.Table) -> pa.Table:
+    there = pc.and_(pc.is_finite(rows.column("relevance_score")), rows.column("digest").is_valid())
+    return rows.filter(there).select(_READ)
+
+
+def _of_models(rows: pa.Table, accepts: Callable[[str], bool]) -> pa.Table:
+    models = pc.unique(rows.column("model"))
+    fit = [model for model in models.to_pylist() if model is not None and accepts(model)]
+    if len(fit) == len(models):
+        return rows
+    return rows.filter(pc.is_in(rows.column("model"), pa.array(fit, pa.string())))
+
+
+class _Folding:
+    """
+    From rows of candidates to one row a group, numbered on; *who* has scored, by its number.
+    """
+
+    def __init__(self) -> None:
+        self.who: list[Served] = []
+        self.groups = 0
+
+    def folded(self, rows: pa.Table) -> pa.Table:
+        """
+        The groups of *rows*, each with its candidates by index.
+
+        Raises:
+            ValueError: ranks or indices contradict each other.
+        """
+        group = pc.cumulative_sum(pc.equal(rows.column("rank"), 1).cast(pa.int64()))
+        keys = pa.table({"group": group, "index": rows.column("index")})
+        order = pc.sort_indices(keys, sort_keys=[("group", "ascending"), ("index", "ascending")])
+        keys, rows = keys.take(order).combine_chunks(), rows.take(order).combine_chunks()
+        _check(keys)
+        groups = pc.run_end_encode(keys.column("group").chunk(0))
+        ends = pa.concat_arrays([pa.array([0], pa.int32()), groups.run_ends])
+        begun, self.groups = self.groups, self.groups + len(groups.run_ends)
+        columns = {"indices": rows.column("index"), "scores": rows.column("relevance_score")}
+        columns["served"] = self._served(rows)
+        return pa.table(
+            {
+                "number": pa.array(range(begun, self.groups), pa.int64()),
+                "digest": rows.column("digest").take(ends[:-1]),
+                "scored": pc.subtract(ends[1:], ends[:-1]),
+                "last": rows.column("index").take(pc.subtract(ends[1:], 1)),
+                **{name: _lists(ends, column) for name, column in columns.items()},
+            }
+        )
+
+    def _served(self, rows: pa.Table) -> pa.ChunkedArray:
+        """
+        The number of who scored each candidate.
+        """
+        pairs = rows.select(["model", "provider"]).group_by(["model", "provider"]).aggregate([])
+        numbers: Any = pa.scalar(0, pa.int16())
+        for model, provider in zip(*(column.to_pylist() for column in pairs.columns), strict=True):
+            number = pa.scalar(self._number(Served(model, provider)), pa.int16())
+            held = rows.column("provider")
+            same = held.is_null() if provider is None else pc.equal(held, provider)
+            same = pc.and_(pc.equal(rows.column("model"), model), pc.fill_null(same, False))
+            numbers = pc.if_else(same, number, numbers)
+        return numbers
+
+    def _number(self, served: Served) -> int:
+        if served not in self.who:
+            self.who.append(served)
+        return self.who.index(served)
+
+
+def _check(keys: pa.Table) -> None:
+    """
+    Every group begins with a first rank, and has no index twice.
+    """
+    group, index = (keys.column(name).chunk(0) for name in ("group", "index"))
+    twice = pc.and_(pc.equal(group[1:], group[:-1]), pc.equal(index[1:], index[:-1]))
+    begins, least = group[0].as_py(), pc.min(index).as_py()
+    if begins != 1 or index.null_count or least < 0 or pc.any(twice).as_py():
+        raise ValueError("its ranks and indices are not those of an output")
+
+
+def _lists(ends: pa.Array, column: pa.ChunkedArray) -> pa.ListArray:
+    values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pa.ListArray.from_arrays(ends, values)
+
+
+# --- comparing ------------------------------------------------------------------------------------
+
+
+class Wanted:
+    """
+    Groups that somebody has to be asked about, on their way to DuckDB.
+
+    *sent* counts the documents that are sent, *cut* those of them that were longer.
+    """
+
+    def __init__(self) -> None:
+        self.columns: tuple[list[Any], ...] = ([], [], [], [], [])
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def add(self, position: int, digest: bytes, documents: int, sent: int, cut: int) -> None:
+        """
+        Add a group.
+        """
+        for column, value in zip(
+            self.columns, (position, digest, documents, sent, cut), strict=True
+        ):
+            column.append(value)
+
+    def table(self) -> pa.Table:
+        """
+        The same for Arrow.
+        """
+        kinds = (pa.int64(), pa.binary(DIGEST_BYTES), pa.int32(), pa.int32(), pa.int32())
+        names = ("position", "digest", "documents", "sent", "cut")
+        arrays = [pa.array(held, kind) for held, kind in zip(self.columns, kinds, strict=True)]
+        return pa.table(dict(zip(names, arrays, strict=True)))
+
+
+class Comparison:
+    """
+    What is wanted, and what outputs have; after `match` what was found.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._folding = _Folding()
+        self._run(_TABLES)
+
+    def want(self, groups: Wanted) -> None:
+        """
+        Take in groups that need scores.
+        """
+        self._insert("wanted", groups.table())
+
+    def have(self, output: Finished, accepts: Callable[[str], bool]) -> int:
+        """
+        Take in all groups of *output* with scores by a model that *accepts*; returns how many.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        before = self._folding.groups
+        for part in output.parts:
+            try:
+                for rows in _scored_rows(part, accepts):
+                    self._insert("old", self._folding.folded(rows))
+            except ValueError as error:
+                raise OutputError(f"output.reuse: {part}: {error}", _LEAVE_OUT) from error
+        return self._folding.groups - before
+
+    def match(self) -> tuple[int, int]:
+        """
+        Compare; returns how many groups were found, and of how many more only some scores were.
+        """
+        self._run(_MATCH)
+        return self._count("SELECT count(*) FROM found"), self._count(_PARTLY)
+
+    def positions(self) -> Iterator[int]:
+        """
+        The positions that were found, in no order.
+        """
+        for batch in self._read("SELECT position FROM found", WANTED_TOGETHER):
+            yield from batch.column("position").to_pylist()
+
+    def ranked(self, together: int) -> Iterator[list[Ranked]]:
+        """
+        What was found as outcomes, so many at a time, in order.
+        """
+        for batch in self._read(_FOUND, together):
+            columns = (column.to_pylist() for column in batch.columns)
+            yield [self._outcome(*row) for row in zip(*columns, strict=True)]
+
+    def _outcome(
+        self,
+        position: int,
+        documents: int,
+        cut: int,
+        indices: Sequence[int],
+        scores: Sequence[float],
+        served: Sequence[int],
+    ) -> Ranked:
+        shares = tuple(self._shares(documents, indices, served))
+        if len(scores) == documents:
+            return Ranked(position, tuple(scores), shares, cut)
+        whole = [UNSCORED] * documents
+        for index, score in zip(indices, scores, strict=True):
+            whole[index] = score
+        return Ranked(position, tuple(whole), shares, cut)
+
+    def _shares(
+        self, documents: int, indices: Sequence[int], served: Sequence[int]
+    ) -> Iterator[Share]:
+        """
+        Who scored what; a candidate without a score is its follower's.
+        """
+        who = self._folding.who
+        for n in range(1, len(served)):
+            if served[n] != served[n - 1]:
+                yield Share(indices[n - 1] + 1, who[served[n - 1]])
+        yield Share(documents, who[served[-1]])
+
+    # --- DuckDB -----------------------------------------------------------------------------------
+
+    def _insert(self, into: str, rows: pa.Table) -> None:
+        self._connection.register("rows", rows)
+        self._run(f"INSERT INTO {into} SELECT * FROM rows")
+        self._connection.unregister("rows")
+
+    def _run(self, sql: str) -> None:
+        with _translated():
+            self._connection.execute(sql).fetchall()
+
+    def _count(self, sql: str) -> int:
+        with _translated():
+            ((count,),) = self._connection.execute(sql).fetchall()
+        return int(count)
+
+    def _read(self, sql: str, together: int) -> Iterator[pa.RecordBatch]:
+        with _translated():
+            yield from self._connection.sql(sql).to_arrow_reader(together)
+
+
+@contextmanager
+def comparing(folder: Path, memory_bytes: int) -> Iterator[Comparison]:
+    """
+    Compare within so much memory of DuckDB's; *folder* is its own and is removed in the end.
+
+    Raises:
+        StorageError: there is no room.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    settings: dict[str, Any] = {
+        "temp_directory": str(folder),
+        "memory_limit": f"{memory_bytes}B",
+        "threads": 2,
+        "preserve_insertion_order": False,
+        "autoinstall_known_extensions": False,
+    }
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        with duckdb.connect(folder / "compared.duckdb", config=settings) as connection:
+            yield Comparison(connection)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        why = str(error).strip().partition("\n")[0]
+        raise StorageError(
+            f"output.reuse: groups cannot be compared with other outputs: {why}",
+            "make room on the disk of the state folder, raise source.memory,"
+            " or leave out output.reuse",
+        ) from error

@@ -1,0 +1,433 @@
+"""
+One job for many days: kills, damaged days, one limit for all, and values that would lead elsewhere.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.dataset as ds
+import pytest
+
+from batchrank.domain import PERHAPS_BILLED
+from batchrank.operate.backfill import Dated, dated, days
+from batchrank.store.reading import LedgerReader
+from batchrank.testing import windows_max
+from tests.e2e.jobs import Process, Watched, embedded, started, until
+from tests.e2e.small_jobs import Ran, SmallJob, groups
+from tests.rehearsing import Server
+
+FIRST = date(2026, 11, 1)
+GROUPS = 6
+CONCURRENCY = 3
+
+
+def dated_job(base: Path, port: int, count: int, per_day: int = GROUPS, **tables: Any) -> SmallJob:
+    """
+    A job with so many days; no two groups of any days ask the same.
+    """
+    job = SmallJob(
+        base,
+        port,
+        source={"path": "in/dt={date}"},
+        output={"path": "out/dt={date}"},
+        **{"limits": {"concurrency_max": CONCURRENCY}, **tables},
+    )
+    every = groups(count * per_day)
+    for n in range(count):
+        rows = every[n * per_day : (n + 1) * per_day]
+        job.source(rows, f"in/dt=2026-11-{n + 1:02}/groups.parquet")
+    return job
+
+
+def spoil(job: SmallJob, day: int) -> None:
+    """
+    Cut a day's file off.
+    """
+    [file] = (job.base / f"in/dt=2026-11-{day:02}").iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def over(count: int) -> list[str]:
+    """
+    The options that name so many days.
+    """
+    return ["--from", "2026-11-01", "--to", f"2026-11-{count:02}"]
+
+
+def of(job: SmallJob, count: int) -> tuple[Dated, ...]:
+    """
+    The job of each day.
+    """
+    return dated(job.file, days(FIRST, FIRST.replace(day=count)), with_key=False)
+
+
+def finished(job: SmallJob) -> list[str]:
+    """
+    The days that have `_SUCCESS`.
+    """
+    return sorted(path.parent.name[-2:] for path in job.output.glob("dt=*/_SUCCESS"))
+
+
+def ended(ran: Ran) -> list[tuple[int | None, str]]:
+    """
+    How each day ended, from the summary.
+    """
+    return [(day["exit_code"], day["ended"]) for day in ran.json["dates"]]
+
+
+# --- killed, damaged ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    """
+    A server in a process of its own.
+    """
+    with embedded() as server:
+        yield server
+
+
+def begun(job: SmallJob, count: int) -> AbstractContextManager[Process]:
+    """
+    A backfill in a process of its own.
+    """
+    return started(job.base, "batchrank", "backfill", str(job.file), "--json", *over(count))
+
+
+def arrive(watched: Watched, calls: int, process: Process) -> None:
+    """
+    Return when so many calls have come.
+    """
+    until(lambda: watched.account().arrived >= calls, process)
+
+
+def booked(job: SmallJob, count: int) -> tuple[Counter[tuple[date, int]], int]:
+    """
+    How often each group of each day was answered well, and how many calls may have been billed.
+    """
+    well: Counter[tuple[date, int]] = Counter()
+    billed = 0
+    perhaps = {None, *(kind.value for kind in PERHAPS_BILLED)}
+    for each in of(job, count):
+        if not each.job.state.ledger.exists():
+            continue
+        with LedgerReader.open(each.job.state.ledger) as reader:
+            rows = reader.connection.execute("SELECT position, failure FROM calls").fetchall()
+        well.update((each.day, position) for position, failure in rows if failure is None)
+        billed += sum(failure in perhaps for _, failure in rows)
+    return well, billed
+
+
+def test_fourteen_days_killed_twice_with_one_damaged_pay_for_nothing_twice(
+    tmp_path: Path, watched: Watched
+) -> None:
+    """
+    Thirteen are done and one is told; only calls under way at a kill are made again.
+    """
+    watched.turn(latency=0.03)
+    watched.reset()
+    job = dated_job(tmp_path, watched.port, 14)
+    spoil(job, 5)
+
+    for arrived in (20, 50):
+        with begun(job, 14) as process:
+            arrive(watched, arrived, process)
+            assert process.is_alive
+            process.kill()
+        watched.settled()
+    well, billed = booked(job, 14)
+    in_flight = watched.account().billed - billed
+    ran = job.cli("backfill", "--json", *over(14))
+    told = ran.json
+
+    assert 2 == ran.code == told["exit_code"]
+    assert [f"{day:02}" for day in range(1, 15) if day != 5] == finished(job)
+    assert [(5, "refused")] == [
+        (n, day["ended"])
+        for n, day in enumerate(told["dates"], 1)
+        if day["ended"] not in ("done", "done before")
+    ]
+    assert "groups.parquet" in told["dates"][4]["why"]
+    asked_again = watched.settled().billed - 13 * GROUPS
+    assert asked_again == in_flight <= 2 * CONCURRENCY
+    assert well < booked(job, 14)[0]
+    assert {1} == set(booked(job, 14)[0].values())
+    assert 13 * GROUPS == len(watched.arrivals())
+
+    again = job.cli("backfill", "--json", *over(14))
+    assert (2, 0) == (again.code, again.json["calls_now"])
+
+
+def test_a_signal_stops_all_days_and_another_start_goes_on(
+    tmp_path: Path, watched: Watched
+) -> None:
+    """
+    Exit 75: what was under way came home, and is not asked again.
+    """
+    watched.turn(latency=0.1)
+    watched.reset()
+    job = dated_job(tmp_path, watched.port, 4)
+
+    with begun(job, 4) as process:
+        arrive(watched, GROUPS + 1, process)
+        process.send(signal.SIGTERM)
+        exit_code = process.exit_code()
+    stopped = [day["exit_code"] for day in process.summary["dates"]]
+    watched.turn(latency=None)
+    ran = job.cli("backfill", "--json", *over(4))
+
+    assert (75, [0, 75, None, None]) == (exit_code, stopped)
+    assert [(0, "done before"), (0, "done"), (0, "done"), (0, "done")] == ended(ran)
+    assert 4 * GROUPS == watched.settled().billed
+
+
+def test_of_two_at_once_one_goes_on(tmp_path: Path, watched: Watched) -> None:
+    """
+    Beside another one that sends, each within the limit, the limit would not hold: exit 75.
+    """
+    watched.turn(latency=0.3)
+    watched.reset()
+    job = dated_job(tmp_path, watched.port, 3)
+
+    with begun(job, 3) as first:
+        until(lambda: watched.account().in_flight, first)
+        second = job.cli("backfill", "--json", *over(3))
+        watched.turn(latency=None)
+        exit_code = first.exit_code()
+
+    assert (0, 75) == (exit_code, second.code)
+    assert [(75, "refused"), (None, "not begun"), (None, "not begun")] == ended(second)
+    assert "is being written by process" in second.json["dates"][0]["why"]
+    assert 3 * GROUPS == watched.settled().billed
+    assert ["01", "02", "03"] == finished(job)
+
+
+# --- one limit for all ----------------------------------------------------------------------------
+
+
+def test_all_days_keep_to_one_limit(tmp_path: Path, server: Server) -> None:
+    """
+    A call a day: without a memory from day to day each would leave at once.
+    """
+    limits = {"requests": {"count": 1, "per_s": 2}, "concurrency_max": CONCURRENCY}
+    job = dated_job(tmp_path, server.port, 4, per_day=1, limits=limits)
+
+    assert 0 == job.cli("backfill", *over(4)).code
+
+    times = [call["at_s"] for call in server.arrivals()]
+    assert 4 == len(times)
+    assert windows_max(times, 2.0) <= 1 + 1
+
+
+def test_all_days_share_the_calls_that_are_allowed(tmp_path: Path, server: Server) -> None:
+    """
+    The next start carries on in the middle of a day.
+    """
+    job = dated_job(tmp_path, server.port, 3)
+
+    first = job.cli("backfill", "--json", "--max-calls", GROUPS + 2, *over(3))
+    billed = server.admin()["billed_calls"]
+    second = job.cli("backfill", "--json", "--max-calls", GROUPS - 2, "--newest-first", *over(2))
+    third = job.cli("backfill", "--json", *over(3))
+
+    assert [(3, GROUPS + 2), (0, GROUPS - 2), (0, GROUPS)] == [
+        (ran.code, ran.json["calls_now"]) for ran in (first, second, third)
+    ]
+    assert GROUPS + 2 == billed
+    assert [0, 3, None] == [code for code, _ in ended(first)]
+    assert 3 * GROUPS == server.admin()["billed_calls"]
+
+
+def test_days_begin_with_no_call_left_only_if_they_need_none(
+    tmp_path: Path, server: Server
+) -> None:
+    """
+    A day that would begin and could do nothing is not begun.
+    """
+    job = dated_job(tmp_path, server.port, 2)
+
+    ran = job.cli("backfill", "--json", "--max-calls", GROUPS, "--newest-first", *over(2))
+
+    assert (3, [(0, "done"), (3, "not begun")]) == (ran.code, ended(ran))
+    assert not (job.output / "dt=2026-11-01").exists()
+    assert 0 == job.cli("backfill", "--max-calls", GROUPS, *over(2)).code
+    assert 2 * GROUPS == server.admin()["billed_calls"]
+
+
+# --- what one day's end means for the others ------------------------------------------------------
+
+
+def test_a_refused_key_stops_all_days(tmp_path: Path, server: Server) -> None:
+    """
+    Unless somebody wants to know whether it is refused every day.
+    """
+    job = dated_job(tmp_path, server.port, 3)
+    server.turn(faults=["401"])
+
+    stopped = job.cli("backfill", "--json", *over(3))
+    kept_going = job.cli("backfill", "--json", "--keep-going", *over(3))
+
+    assert (3, [3, None, None]) == (stopped.code, [code for code, _ in ended(stopped)])
+    assert (3, [3, 3, 3]) == (kept_going.code, [code for code, _ in ended(kept_going)])
+    assert 0 == server.admin()["billed_calls"]
+
+
+def test_a_budget_is_each_days_own(tmp_path: Path, server: Server) -> None:
+    """
+    As in a run of that day alone; whether the others are worth it, a person says.
+    """
+    job = dated_job(tmp_path, server.port, 2, budget={"cost_usd_max": 0.004})
+
+    assert 3 == job.cli("backfill", *over(2)).code
+    assert 4 == server.admin()["billed_calls"]
+    assert 3 == job.cli("backfill", "--keep-going", *over(2)).code
+    assert 8 == server.admin()["billed_calls"]
+
+
+def test_days_without_a_source_or_with_rejects_are_told_and_the_others_go_on(
+    tmp_path: Path, server: Server
+) -> None:
+    """
+    Missing, damaged, with a group that nobody can rank, and not ready yet: each on its own.
+    """
+    job = dated_job(tmp_path, server.port, 5)
+    [file] = (job.base / "in/dt=2026-11-01").iterdir()
+    file.unlink()
+    spoil(job, 2)
+    rows = [{**row, "query": " "} if n == 0 else row for n, row in enumerate(groups(2))]
+    job.source(rows, "in/dt=2026-11-03/groups.parquet")
+
+    ran = job.cli("backfill", "--json", *over(6))
+
+    assert [75, 2, 1, 0, 0, 2] == [code for code, _ in ended(ran)]
+    assert 2 == ran.code
+    assert ["04", "05"] == finished(job)
+    events = {line["day"]: line["event"] for line in ran.events if "day" in line}
+    refused = "day.refused"
+    assert [refused, refused, "day.started", "day.started", "day.started", refused] == [
+        events[f"2026-11-{n:02}"] for n in range(1, 7)
+    ]
+
+
+# --- looking only ---------------------------------------------------------------------------------
+
+
+def everything(job: SmallJob) -> list[Path]:
+    """
+    All that lies there, but for what SQLite makes for whoever reads.
+    """
+    return sorted(p for p in job.base.rglob("*") if not p.name.endswith(("-wal", "-shm")))
+
+
+def test_a_dry_run_tells_how_each_day_is_and_changes_nothing(
+    tmp_path: Path, server: Server
+) -> None:
+    """
+    Without a key, and in the order in which they would be run.
+    """
+    job = dated_job(tmp_path, server.port, 3)
+    job.cli("run", "--set", "date=2026-11-01")
+    job.cli("run", "--set", "date=2026-11-02", "--limit", 2)
+    calls = server.admin()["calls"]
+    (job.base / "key").unlink()
+    before = everything(job)
+
+    ran = job.cli("backfill", "--dry-run", "--newest-first", *over(4))
+
+    assert (0, "") == (ran.code, ran.err)
+    *lines, whole = ran.out.splitlines()
+    assert [
+        "2026-11-04  source missing",
+        "2026-11-03  to do",
+        "2026-11-02  begun",
+        "2026-11-01  done",
+    ] == [line.partition(":")[0] for line in lines]
+    assert "4 dates: 1 done, 1 begun, 1 to do, 1 source missing; nobody was called" == whole
+    states = job.cli("backfill", "--dry-run", "--json", *over(4)).json["dates"]
+    assert ["done", "begun", "to do", "source missing"] == [day["state"] for day in states]
+    assert (before, calls) == (everything(job), server.admin()["calls"])
+
+
+@pytest.mark.parametrize(
+    ("tables", "options", "words"),
+    [
+        pytest.param({"output": {"path": "out"}}, [], "output.path: is the same", id="one output"),
+        pytest.param({"source": {"path": "in"}}, [], "source: is the same", id="one source"),
+        pytest.param({}, ["--set", "date=2026-01-01"], "--set date", id="a day that is set"),
+        pytest.param({}, ["--variable", "dat"], "did you mean date?", id="no such variable"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_day(
+    tmp_path: Path, server: Server, tables: Any, options: list[str], words: str
+) -> None:
+    """
+    The same groups would be paid for every day, or every day's scores would lie in one folder.
+    """
+    job = dated_job(tmp_path, server.port, 2).change(**tables)
+
+    ran = job.cli("backfill", *over(2), *options)
+
+    assert 2 == ran.code
+    assert words in ran.err
+    assert 0 == server.admin()["calls"]
+
+
+@pytest.mark.parametrize("day", ["2026-13-01", "yesterday", "20261101"])
+def test_a_day_is_a_day(day: str, tmp_path: Path) -> None:
+    """
+    As the calendar has it.
+    """
+    ran = SmallJob(tmp_path).cli("backfill", "--from", day, "--to", "2026-11-02")
+
+    assert 2 == ran.code
+    assert "--from" in ran.err
+
+
+# --- folders that variables name ------------------------------------------------------------------
+
+VALUES = ("../../elsewhere", "..", "de/at", "100%", "a=b", "*", ".hidden", "Zürich: 日本", "a\nb")
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_hostile_value_is_a_folder_that_readers_give_back(value: str, tmp_path: Path) -> None:
+    """
+    Nothing is written beside the output's folder, and the partition's value is what was set.
+    """
+    base = tmp_path / "a" / "b"
+    base.mkdir(parents=True)
+    job = SmallJob(
+        base,
+        source={"path": "in/market={market}/dt={date}"},
+        output={"path": "out/market={market}/dt={date}"},
+        variables={"market": "de"},
+    )
+    chosen = dated(job.file, [FIRST], overrides={"market": value})[0].job
+    folder = Path(str(chosen.config.source.path))
+    job.source(groups(2), str(folder / "groups.parquet"))
+
+    ran = job.cli("backfill", "--set", f"market={value}", *over(1))
+
+    assert 0 == ran.code
+    assert ["b"] == [path.name for path in base.parent.iterdir()]
+    assert {".batchrank", "in", "job.toml", "out"} == {path.name for path in base.iterdir()}
+    [success] = job.output.rglob("_SUCCESS")
+    assert job.output == success.parents[2]
+    table = ds.dataset(job.output, partitioning="hive", exclude_invalid_files=False).to_table()
+    assert {value} == set(table["market"].to_pylist())
+    assert {value} == {
+        market
+        for (market,) in duckdb.connect()
+        .execute(
+            "SELECT DISTINCT market FROM read_parquet(?, hive_partitioning = true)",
+            [f"{job.output}/**/*.parquet"],
+        )
+        .fetchall()
+    }
