@@ -45,7 +45,7 @@ flame: $(VENV)/dev ## where the time of a run goes, as a picture
 	$(BIN)/python -m tests.bench.flame
 
 oracle: $(VENV)/dev ## a thousand nights under hidden limits, for each kind of limit
-	$(BIN)/python -m tests.sim
+	$(BIN)/python -m tests.sim.compiled
 
 schema: $(VENV)/dev ## the JSON Schema that comes with the package
 	$(BIN)/python -m batchrank.operate.init

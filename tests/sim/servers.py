@@ -11,14 +11,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import ceil
+from math import ceil, log
 from random import Random
+from typing import NamedTuple
 
 from batchrank.domain import FailureKind, RateLimit
 from batchrank.rehearsal.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
 
-LATENCY_S = (0.1, 0.6)
 REFUSAL_S = (0.02, 0.08)
+"""How soon a request is refused."""
 
 ABSURD = (None, 86_400.0, 7_200.0, -5.0, float("nan"))
 """What hints may come to in a client that reads `999999999`, `86400`, `-5`, `NaN` or `soon`."""
@@ -32,6 +33,7 @@ class Hint(Enum):
     SECONDS = "given"  # whole seconds, rounded up, as servers do
     ABSENT = "absent"
     ABSURD = "absurd"
+    JITTERED = "jittered"  # up to a tenth more or less than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,18 @@ class Outage:
     status: int | None = None
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(NamedTuple):
     """
-    How an attempt ends, *after_s* seconds after it left.
+    How an attempt ends.
     """
 
-    after_s: float
-    kind: FailureKind | None = None
-    status: int | None = 200
-    hint_s: float | None = None
+    kind: FailureKind | None
+    status: int | None
+    hint_s: float | None
+
+
+ACCEPTED = Answer(None, 200, None)
+UNREACHED = Answer(FailureKind.NEVER_SENT, None, None)
 
 
 Rates = Sequence[tuple[float, float]]
@@ -62,6 +66,23 @@ Rates = Sequence[tuple[float, float]]
 
 Making = Callable[[float], Limit]
 """A fresh limit of so many per second."""
+
+Latency = Callable[[Random], float]
+"""How many seconds one call takes."""
+
+
+def even(chance: Random) -> float:
+    """
+    From 0.1 to 0.6 s, all alike.
+    """
+    return 0.1 + 0.5 * chance.random()
+
+
+def heavy(chance: Random) -> float:
+    """
+    Lognormal: 0.3 s in the middle, one in a hundred takes 5 s, one in ten thousand 26 s.
+    """
+    return chance.lognormvariate(log(0.3), 1.2)
 
 
 def bucket(burst_s: float = 1.0) -> Making:
@@ -98,6 +119,7 @@ class Server:
         *,
         hint: Hint = Hint.SECONDS,
         outage: Outage | None = None,
+        latency: Latency = even,
         noise: float = 0.0,
     ) -> None:
         self.rates = rates
@@ -107,29 +129,32 @@ class Server:
         self._chance = chance
         self._hint = hint
         self._outage = outage
+        self._latency = latency
         self._noise = noise
         self._refusals = 0
 
-    def answer(self, now: float) -> Answer:
+    def answer(self, now: float) -> tuple[float, Answer]:
         """
-        What a request that leaves *now* will get.
+        What a request that leaves *now* will get, and after how many seconds.
         """
-        draw = self._chance.random
         if self._steps and now >= self._steps[0][0]:
             self._limit = self._steps.pop(0)[1]
         if self._outage is not None and self._outage.start <= now < self._outage.stop:
-            after_s = REFUSAL_S[0] + (REFUSAL_S[1] - REFUSAL_S[0]) * draw()
-            if self._outage.status is None:
-                return Answer(after_s, FailureKind.NEVER_SENT, None)
-            return Answer(after_s, FailureKind.THROTTLED, self._outage.status)
-        wait_s = self._limit.wait_s(1.0, now + self._phase)
-        if self._noise and draw() < self._noise:
+            status = self._outage.status
+            down = UNREACHED if status is None else Answer(FailureKind.THROTTLED, status, None)
+            return self._refusal_s(), down
+        at = now + self._phase
+        wait_s = self._limit.wait_s(1.0, at)
+        if self._noise and self._chance.random() < self._noise:
             wait_s = max(wait_s, 0.1)
         if wait_s <= 0:
-            self._limit.take(1.0, now + self._phase)
-            return Answer(LATENCY_S[0] + (LATENCY_S[1] - LATENCY_S[0]) * draw())
-        after_s = REFUSAL_S[0] + (REFUSAL_S[1] - REFUSAL_S[0]) * draw()
-        return Answer(after_s, FailureKind.THROTTLED, 429, self._told(wait_s))
+            self._limit.take(1.0, at)
+            return self._latency(self._chance), ACCEPTED
+        after_s = self._refusal_s()
+        return after_s, Answer(FailureKind.THROTTLED, 429, self._told(wait_s))
+
+    def _refusal_s(self) -> float:
+        return REFUSAL_S[0] + (REFUSAL_S[1] - REFUSAL_S[0]) * self._chance.random()
 
     def _told(self, wait_s: float) -> float | None:
         self._refusals += 1
@@ -140,6 +165,8 @@ class Server:
                 return None
             case Hint.ABSURD:
                 return ABSURD[self._refusals % len(ABSURD)]
+            case Hint.JITTERED:
+                return ceil(wait_s) * (0.9 + 0.2 * self._chance.random())
 
     def limit_at(self, now: float) -> float:
         """

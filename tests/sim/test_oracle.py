@@ -1,7 +1,7 @@
 """
 The controller against servers with a hidden limit: twenty seeds each, on virtual time.
 
-`python -m tests.sim` plays a thousand at full size.
+`python -m tests.sim` plays a thousand at full size; `python -m tests.sim.compiled` does so sooner.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import pytest
 from batchrank.domain import RateLimit
 from batchrank.policy.control import Adaptive, Known
 from batchrank.policy.pace import pace_of
-from tests.sim.oracle import DOUBLING, SHORT, Model, judged, play
+from tests.sim.compiled import MODULES, ROOT
+from tests.sim.heldout import HELD_OUT
+from tests.sim.oracle import DOUBLING, LONG, SHORT, Model, judged, play
 from tests.sim.reference import reference
 
 SEEDS = 20
@@ -56,3 +58,19 @@ def test_a_limit_that_doubles_is_followed_sooner_than_by_the_reference() -> None
 
     assert ours.within_s[300.0] <= theirs.within_s[300.0] / 2
     assert ours.throttled <= 0.005
+
+
+def test_every_model_of_the_long_form_has_its_own_name() -> None:
+    """
+    Processes look models up by name, and the seeds of two that share one would be the same.
+    """
+    names = [model.name for model in (*LONG, *HELD_OUT, DOUBLING)]
+
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_what_is_to_be_compiled_is_there() -> None:
+    """
+    Otherwise the long form would play uncompiled, with a word that nobody reads.
+    """
+    assert () == tuple(module for module in MODULES if not (ROOT / module).is_file())
