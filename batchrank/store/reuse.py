@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +24,9 @@ from batchrank.domain import UNSCORED, Ranked, Served, Share
 from batchrank.errors import NotReady, OutputError, StorageError
 from batchrank.policy.digest import DIGEST_BYTES
 from batchrank.store.output import PART_NAME, SUCCESS
+
+if TYPE_CHECKING:
+    import duckdb
 
 _READ = ("digest", "index", "rank", "relevance_score", "model", "provider")
 """All that is read of an output."""
@@ -429,6 +431,8 @@ def comparing(folder: Path, memory_bytes: int) -> Iterator[Comparison]:
     Raises:
         StorageError: there is no room.
     """
+    import duckdb  # takes a tenth of the time in which a process starts, and most need none
+
     shutil.rmtree(folder, ignore_errors=True)
     settings: dict[str, Any] = {
         "temp_directory": str(folder),
@@ -447,6 +451,8 @@ def comparing(folder: Path, memory_bytes: int) -> Iterator[Comparison]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    import duckdb
+
     try:
         yield
     except duckdb.Error as error:

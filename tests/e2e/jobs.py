@@ -35,6 +35,7 @@ from batchrank.policy.slicing import requests
 from batchrank.source.parquet import open_source
 from batchrank.store.parts import sha256_of
 from batchrank.store.reading import LedgerReader
+from tests.e2e.forks import Fork, command
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-or-v1-for-tests-only"
@@ -200,10 +201,10 @@ def embedded(*options: str) -> Iterator[Watched]:
 
 class Process:
     """
-    `batchrank` or one of our scripts, under way or over.
+    `batchrank`, under way or over.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Fork, out: Path, err: Path) -> None:
         self._process = process
         self._out = out
         self._err = err
@@ -276,21 +277,22 @@ _NUMBERS = count(1)
 
 
 @contextmanager
-def started(folder: Path, *command: str, **popen: Any) -> Iterator[Process]:
+def started(folder: Path, *arguments: str, anew: bool = False, **popen: Any) -> Iterator[Process]:
     """
-    Start `python -m COMMAND` with its words in files of *folder*; it is killed at the end.
+    Start `batchrank ARGUMENTS` with its words in files of *folder*; it is killed at the end.
+
+    It is a fork of a process that has imported everything. *anew* it begins with an interpreter of
+    its own, and with options of Popen.
     """
     number = next(_NUMBERS)
-    out, err = (folder / f"{number}-{command[0]}.{stream}" for stream in ("out", "err"))
-    with out.open("wb") as out_file, err.open("wb") as err_file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=out_file,
-            stderr=err_file,
-            **popen,
-        )
+    out, err = (folder / f"{number}-{arguments[0]}.{stream}" for stream in ("out", "err"))
+    process: subprocess.Popen[bytes] | Fork
+    if anew:
+        process = _begun_anew(out, err, arguments, **popen)
+    else:
+        out.touch()
+        err.touch()
+        process = Fork(command, out, err, arguments)
     try:
         yield Process(process, out, err)
     finally:
@@ -298,12 +300,26 @@ def started(folder: Path, *command: str, **popen: Any) -> Iterator[Process]:
         process.wait(PATIENCE_S)
 
 
+def _begun_anew(
+    out: Path, err: Path, arguments: tuple[str, ...], **popen: Any
+) -> subprocess.Popen[bytes]:
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "batchrank", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=out_file,
+            stderr=err_file,
+            **popen,
+        )
+
+
 @contextmanager
-def running(job: Path, *options: str, **popen: Any) -> Iterator[Process]:
+def running(job: Path, *options: str, **how: Any) -> Iterator[Process]:
     """
-    Start `batchrank run`.
+    Start `batchrank run`; *how* as for `started`.
     """
-    with started(job.parent, "batchrank", "run", str(job), "--json", *options, **popen) as process:
+    with started(job.parent, "run", str(job), "--json", *options, **how) as process:
         yield process
 
 
@@ -333,11 +349,11 @@ def run_here(job: Path) -> int:
     return here("run", str(job))[0]
 
 
-def run(job: Path, *options: str, **popen: Any) -> Process:
+def run(job: Path, *options: str, **how: Any) -> Process:
     """
-    Run a job to its end.
+    Run a job to its end, in a process; *how* as for `started`.
     """
-    with running(job, *options, **popen) as process:
+    with running(job, *options, **how) as process:
         process.exit_code()
     return process
 

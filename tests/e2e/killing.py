@@ -3,13 +3,11 @@ A run that kills itself by SIGKILL, in a process of its own: at the n-th time th
 point.
 
 Owns the names of the points, from a reply that was read to `_SUCCESS`. Does nothing else than
-`batchrank run`, and does not tidy up: nobody could. The processes are forks of one that has
-imported everything and run nothing, as two dozen of them would import for half a minute.
+`batchrank run`, and does not tidy up: nobody could.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -26,6 +24,7 @@ from batchrank.events import (
     ReplyRead,
     SuccessWritten,
 )
+from tests.e2e.forks import Fork
 
 PATIENCE_S = 30.0
 """No run of these takes longer, on a busy machine either."""
@@ -82,22 +81,18 @@ class KillAt:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
-
-
-def killed(job: Path, point: str, nth: int = 1) -> int | None:
+def killed(job: Path, point: str, nth: int = 1) -> int:
     """
-    Run *job* until it kills itself; returns the signal that ended it as a negative number, 0 if
-    none did, None if it ran on and had to be killed from outside.
+    Run *job* until it kills itself; returns the signal that ended it, as a negative number.
+
+    Raises:
+        TimeoutExpired: it ran on.
     """
-    process = FORKS.Process(target=_run, args=(job, point, nth))
-    process.start()
-    process.join(PATIENCE_S)
-    code = process.exitcode
-    process.kill()
-    process.join()
-    return code
+    process = Fork(_run, job, point, nth)
+    try:
+        return process.wait(PATIENCE_S)
+    finally:
+        process.kill()
 
 
 def _run(job: Path, point: str, nth: int) -> None:

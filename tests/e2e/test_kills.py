@@ -72,7 +72,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, watched: Watched) -> dict[st
     "scenario",
     [
         pytest.param(
-            Scenario("faults", 4, 240, FAULTS, 1, 32, 0.05, 40, capped=True), id="with faults"
+            Scenario("faults", 4, 240, FAULTS, 1, 32, 0.05, 40, capped=True, anew=False),
+            id="with faults",
         ),
         pytest.param(
             Scenario("kills", 4, 240, (), 1, 32, 0.05, 40), id="kills", marks=pytest.mark.long

@@ -263,10 +263,10 @@ def test_a_signal_before_the_first_call_costs_nothing(
     """
     watched.turn(latency=0.1)
     job = a_job(tmp_path, watched)
-    with running(job) as process:
+    with running(job, anew=True) as process:
         process.send(number)
         at_birth = process.exit_code()
-    with running(job) as process:
+    with running(job, anew=True) as process:
         until(loaded(job).state.lock.exists, process)
         process.send(number)
         while_opening = process.exit_code()
@@ -284,9 +284,13 @@ def test_a_hangup_that_is_ignored_stays_ignored(tmp_path: Path, watched: Watched
     """
     Under `nohup` the job outlives its terminal.
     """
+
+    def ignore() -> None:
+        signal.signal(SIGHUP, SIG_IGN)
+
     watched.turn(latency=0.03)
     job = a_job(tmp_path, watched)
-    with running(job, preexec_fn=lambda: signal.signal(SIGHUP, SIG_IGN)) as process:
+    with running(job, anew=True, preexec_fn=ignore) as process:
         arrived(watched, 1, process)
         process.send(SIGHUP)
         exit_code = process.exit_code()

@@ -56,7 +56,8 @@ class Scenario:
     """
     What is killed, how often, and what else goes wrong meanwhile.
 
-    *capped*: the job has a budget, which it does not reach.
+    *capped*: the job has a budget, which it does not reach. *anew*: each process begins with an
+    interpreter of its own, as a person's does.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Scenario:
     latency_s: float = 0.1
     part_groups: int = 100
     capped: bool = False
+    anew: bool = True
 
 
 # --- when -----------------------------------------------------------------------------------------
@@ -289,7 +291,7 @@ class Campaign:
         # Not all the same, or calls would come and go in waves and kills find only all or none.
         latency = f"{mean_s / 2}..{mean_s * 3 / 2}"
         self._watched.turn(latency=latency, faults=[], retry_after="absent")
-        if code := run(self._whole).exit_code():
+        if code := run(self._whole, anew=self._scenario.anew).exit_code():
             report.wrong.append(f"the undisturbed run left with {code}")
         self._watched.reset()
         self._watched.turn(faults=list(self._scenario.faults))
@@ -307,7 +309,7 @@ class Campaign:
 
     def _kill(self, number: int) -> Kill:
         manner = TURNS[(number - 1) % len(TURNS)]
-        with running(self._job) as process:
+        with running(self._job, anew=self._scenario.anew) as process:
             MANNERS[manner](self._moment(process, number))
             over = not process.is_alive
             process.kill()
@@ -384,7 +386,7 @@ class Campaign:
         before = self._last
         options: tuple[str, ...] = ()
         for report.finishes in range(1, FINISHES_MAX + 1):
-            process = run(self._job, *options)
+            process = run(self._job, *options, anew=self._scenario.anew)
             if process.exit_code() or not process.summary["rejected"]:
                 break
             options = ("--retry-rejects",)
@@ -428,10 +430,10 @@ def first_call_s(folder: Path, watched: Watched, groups: int) -> float:
     write_source(folder, groups)
     job = write_job(folder, watched.base_url, concurrency_max=64)
     watched.turn(latency=0, faults=[])
-    run(job, "--limit", str(groups * 9 // 10))
+    run(job, "--limit", str(groups * 9 // 10), anew=True)
     watched.reset()
     watched.turn(latency=1)
-    with running(job) as process:
+    with running(job, anew=True) as process:
         until(lambda: watched.account().arrived, process)
     return watched.arrived_at()[0] - process.began_at
 

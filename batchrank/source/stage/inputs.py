@@ -23,6 +23,7 @@ from batchrank.errors import Problem, SourceError
 from batchrank.source.files import find, relative
 from batchrank.source.reading import opened
 from batchrank.source.stage.asking import types_of
+from batchrank.source.stage.endings import FORMATS, format_of
 from batchrank.source.stage.forms import Relation, Types
 from batchrank.source.stage.statement import ours
 
@@ -36,20 +37,6 @@ TREC = {
 }
 """The six columns of a TREC run (trec_eval's README)."""
 
-FORMATS: Mapping[str, str] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".trec": "trec",
-    ".run": "trec",
-}
-"""Formats by ending; `.gz` and `.zst` after it are unpacked."""
-
-_PACKED = (".gz", ".zst")
 _LIKE_TEXT = re.compile(r"\b(DATE|TIMESTAMP WITH TIME ZONE|TIMESTAMP(?:_\w+)?|TIME|UUID)\b")
 _HASHED_BYTES = 1 << 20
 
@@ -72,16 +59,6 @@ class Input:
         """
         more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
         return f"{self.files[0].path}{more}" if self.files else f"source.{self.key}"
-
-
-def format_of(path: Path) -> str | None:
-    """
-    The format that a file's ending stands for.
-    """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _PACKED:
-        suffixes.pop()
-    return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
 def input_of(key: str, path: str, base: Path, *, require_success: bool = False) -> Input:
