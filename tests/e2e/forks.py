@@ -80,5 +80,6 @@ def command(out: Path, err: Path, arguments: tuple[str, ...]) -> None:
     """
     for path, descriptor in ((Path(os.devnull), 0), (out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_RDWR), descriptor)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
     sys.argv = ["batchrank", *arguments]
     main()

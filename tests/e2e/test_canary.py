@@ -45,7 +45,6 @@ from tests.e2e.small_jobs import (
     everything_in,
     expected,
     http,
-    process,
 )
 from tests.edges.wild_server import WildServer, breaks
 from tests.laws import law
@@ -395,7 +394,9 @@ def test_a_terminal_shows_neither_key_nor_text(tmp_path: Path) -> None:
         pytest.param("http://user:{canary}@[bad:{port}", id="an address that is none"),
     ],
 )
-def test_the_password_of_a_proxy_is_not_told(tmp_path: Path, address: str) -> None:
+def test_the_password_of_a_proxy_is_not_told(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     It stands in the environment, and goes to the proxy alone.
     """
@@ -406,7 +407,9 @@ def test_the_password_of_a_proxy_is_not_told(tmp_path: Path, address: str) -> No
         url = address.format(canary="canary-of-a-proxy", port=proxy.port)
         job = SmallJob(tmp_path, 1, CANARY, provider={"base_url": "https://rerank.example/v1"})
         job.source(rows(2))
-        ran = process("run", job.file, environ={"HTTPS_PROXY": url, "NO_PROXY": ""})
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        monkeypatch.setenv("NO_PROXY", "")
+        ran = job.cli("run")
 
     assert 3 == ran.code
     assert "proxy" in ran.out

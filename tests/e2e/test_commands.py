@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -29,6 +28,7 @@ from batchrank.operate import serve as serving
 from batchrank.operate.init import packaged_schema, schema_text, template
 from batchrank.rehearsal import Dials, turned
 from batchrank.rehearsal.faults import Fault
+from tests.e2e.jobs import Process, running, until
 from tests.e2e.small_jobs import (
     KEY,
     MODEL,
@@ -300,25 +300,14 @@ def test_plan_tells_how_long_it_takes(job: SmallJob) -> None:
 
 
 @contextlib.contextmanager
-def under_way(job: SmallJob, server: Server, calls: int) -> Iterator[subprocess.Popen[str]]:
+def under_way(job: SmallJob, server: Server, calls: int) -> Iterator[Process]:
     """
     *job* as a process of its own, when so many calls have come.
     """
-    with subprocess.Popen(
-        command("run", job.file, "--json"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            end = time.monotonic() + 20
-            while server.admin()["calls"] < calls:
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < end
-                time.sleep(0.01)
-            yield process
-        finally:
-            process.kill()
+    with running(job.file) as process:
+        until(lambda: server.admin()["calls"] >= calls, process)
+        assert process.is_alive, process.said
+        yield process
 
 
 def test_status_tells_of_a_run_that_is_under_way(job: SmallJob, server: Server) -> None:
@@ -333,8 +322,8 @@ def test_status_tells_of_a_run_that_is_under_way(job: SmallJob, server: Server) 
         second = job.cli("run")
         pruned = job.cli("prune")
         verified = job.cli("verify")
-        runner.send_signal(signal.SIGTERM)
-        out, err = runner.communicate(timeout=20)
+        runner.send(signal.SIGTERM)
+        exit_code = runner.exit_code()
     after = job.cli("status", "--json").json
 
     assert f"process {runner.pid} on" in during["running"]
@@ -346,14 +335,14 @@ def test_status_tells_of_a_run_that_is_under_way(job: SmallJob, server: Server) 
     assert "one runner an output" in second.err
     assert 1 == verified.code
     assert "BAD every position once" in verified.out
-    assert 75 == runner.returncode
-    assert "stopped by SIGTERM" in err
+    assert 75 == exit_code
+    assert "stopped by SIGTERM" in runner.said
     assert (None, 75, "stopped by SIGTERM") == (
         after["running"],
         after["runs"][-1]["exit_code"],
         after["runs"][-1]["reason"],
     )
-    assert after["done"] == json.loads(out)["done"] == server.admin()["billed_calls"]
+    assert after["done"] == runner.summary["done"] == server.admin()["billed_calls"]
 
 
 def test_status_tells_why_a_run_waits(job: SmallJob, server: Server) -> None:
@@ -363,15 +352,12 @@ def test_status_tells_why_a_run_waits(job: SmallJob, server: Server) -> None:
     server.turn(faults=["429@5.."])
     job.change(limits={"concurrency_max": 1})
     with under_way(job, server, 6) as runner:
-        end = time.monotonic() + 10
-        while not (during := job.cli("status")).out.count("paused   asked to wait"):
-            assert time.monotonic() < end, during
-            time.sleep(0.01)
+        until(lambda: "paused   asked to wait 1 s (Retry-After)" in job.cli("status").out, runner)
+        assert runner.is_alive, runner.said
         server.turn(faults=[])
-        runner.communicate(timeout=20)
+        exit_code = runner.exit_code()
 
-    assert "paused   asked to wait 1 s (Retry-After)" in during.out
-    assert 0 == runner.returncode
+    assert 0 == exit_code
     assert "paused" not in job.cli("status").out
 
 

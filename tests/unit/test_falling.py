@@ -31,7 +31,7 @@ SCORES = st.one_of(
 )
 
 
-@law(300)
+@law(120)
 @given(st.lists(SCORES, max_size=40).map(lambda scores: sorted(scores, reverse=True)))
 def test_scores_fall_for_readers_of_either_width(scores: list[float]) -> None:
     """
@@ -44,7 +44,7 @@ def test_scores_fall_for_readers_of_either_width(scores: list[float]) -> None:
     assert all(before > after for before, after in pairwise(as_float32(written)))
 
 
-@law(200)
+@law(100)
 @given(st.lists(st.floats(-1e6, 1e6, width=32), unique=True, max_size=40))
 def test_scores_without_ties_are_written_as_they_are(scores: list[float]) -> None:
     """
@@ -55,7 +55,7 @@ def test_scores_without_ties_are_written_as_they_are(scores: list[float]) -> Non
     assert ranked == falling(ranked)
 
 
-@law(200)
+@law(100)
 @given(st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0]), max_size=60))
 def test_a_tie_is_lowered_by_no_more_than_it_takes(scores: list[float]) -> None:
     """

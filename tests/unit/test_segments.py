@@ -96,7 +96,7 @@ def test_a_name_that_no_folder_can_have_is_refused(text: str, value: str, messag
 
 
 @given(st.lists(HOSTILE, min_size=1, max_size=3))
-@law(300)
+@law(120)
 def test_no_value_leaves_the_folder_or_is_taken_for_another(values: list[str]) -> None:
     """
     As many folders as the path has, each named by its value alone, which comes back as it was.
@@ -114,7 +114,7 @@ def test_no_value_leaves_the_folder_or_is_taken_for_another(values: list[str]) -
 
 
 @given(HOSTILE)
-@law(300)
+@law(120)
 def test_a_whole_name_is_never_a_step_up(value: str) -> None:
     """
     Nor hidden, nor two names, nor none.

@@ -5,6 +5,7 @@ The repository about itself: what a reviewer should not have to look at.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import tokenize
@@ -21,14 +22,21 @@ from batchrank.cli.main import app
 from batchrank.operate.init import packaged_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted((ROOT / "batchrank").rglob("*.py"))
-CODE = sorted(
-    path
-    for name in ("batchrank", "tests", "jobs", "pins")
-    for path in (ROOT / name).rglob("*.py")
-    if ".envs" not in path.parts  # the environments of others, made by the benchmarks
-)
 BYTES_MAX = 1_000_000
+
+
+def written(name: str) -> Iterator[Path]:
+    """
+    The Python files in a folder, but for those in hidden ones: the benchmarks keep the environments
+    of others there.
+    """
+    for place, folders, files in os.walk(ROOT / name):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        yield from (Path(place, file) for file in files if file.endswith(".py"))
+
+
+MODULES = sorted(written("batchrank"))
+CODE = sorted(path for name in ("batchrank", "tests", "jobs", "pins") for path in written(name))
 
 
 def shown(path: Path) -> str:
