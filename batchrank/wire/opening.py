@@ -155,7 +155,9 @@ class Opener:
     # --- TLS --------------------------------------------------------------------------------------
 
     async def _secure(self, connection: Connection, peer: Url, step: Step) -> None:
-        if not connection.is_open:
+        # One that was reset is closing before it is told so; uvloop would take it and raise where
+        # nobody can catch it.
+        if not connection.is_open or connection.transport.is_closing():
             raise NotOpened(step)
         try:
             transport = await self._loop.start_tls(
