@@ -444,6 +444,49 @@ def _is_time_zone(name: str) -> str:
     return name
 
 
+def _is_endpoint(url: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#@\s]+/?", url):
+        raise ValueError("is no address such as https://minio.example:9000")
+    return url.rstrip("/")
+
+
+class StoreTable(Table):
+    """
+    How an object store is reached. Credentials are never told here: they are found as the store's
+    own tools find them.
+    """
+
+    endpoint: Annotated[str, AfterValidator(_is_endpoint)] | None = Field(
+        None, description="its address, if it is not the vendor's own: https://minio.example:9000"
+    )
+
+
+class PublicTable(StoreTable):
+    """
+    How a store is reached that may be asked by anybody.
+    """
+
+    anonymous: bool = Field(False, description="ask without credentials, for public data")
+
+
+class S3Table(PublicTable):
+    """
+    How S3, or a store that speaks as S3 does, is reached.
+    """
+
+    region: str | None = Field(None, description="the buckets' region, as in eu-central-1")
+
+
+class StoresTable(Table):
+    """
+    Object stores that paths of the job lie in: s3://, gs:// and abfss://.
+    """
+
+    s3: S3Table = S3Table()
+    gs: PublicTable = PublicTable()
+    abfss: StoreTable = StoreTable()
+
+
 class JobConfig(Table):
     """
     A whole job file, valid.
@@ -467,6 +510,7 @@ class JobConfig(Table):
     output: OutputTable
     run: RunTable = RunTable()
     budget: BudgetTable = BudgetTable()
+    stores: StoresTable = StoresTable()
 
 
 AT_MOST_ONE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -20,6 +22,7 @@ from batchrank.errors import OutputError
 from batchrank.job import Job
 from batchrank.job.ending import Account
 from batchrank.observe.report import as_shown, counted
+from batchrank.places.remote import Place
 from batchrank.store.disk import holder, is_held
 from batchrank.store.output import OutputFolder, some, unfit
 from batchrank.store.reading import LedgerReader, PartRow
@@ -214,7 +217,7 @@ def _files_are_known(it: _Looked, there: list[PartRow]) -> Check:
     """
     The folder holds the parts that are published, and nothing that readers would take for one.
     """
-    if not it.job.output.is_dir():
+    if isinstance(it.job.output, Path) and not it.job.output.is_dir():
         return Check("files", False, f"the output folder is missing: {it.mended}")
     visible, known = it.folder.visible(), {part.file for part in it.parts}
     strange = [*unfit(visible), *(n for n in visible if n.startswith("part-") and n not in known)]
@@ -320,12 +323,27 @@ def _rows_are_right(it: _Looked, parts: list[PartRow]) -> Iterator[Check]:
     sql = _SQL[str(it.ledger.meta()["output_settings"]["output.layout"])]
     counts = _Rows()
     for part in parts:
-        found = _read(sql, it.job.output / part.file)
+        with _near(it.job.output / part.file, it.job.state.path) as path:
+            found = _read(sql, path)
         if isinstance(found, str):
             yield Check("rows", False, f"{part.file}: DuckDB cannot read it: {found}")
         else:
             counts.add(part, found)
     yield from counts.checks()
+
+
+@contextmanager
+def _near(place: Place, state: Path) -> Iterator[Path]:
+    """
+    The file at *place*, or a copy of it for as long as it is read.
+    """
+    if isinstance(place, Path):
+        yield place
+        return
+    with TemporaryDirectory(prefix="verify-", dir=state) as folder:
+        copy = Path(folder) / place.name
+        place.fetch(copy)
+        yield copy
 
 
 def _read(sql: str, path: Path) -> tuple[int, ...] | str:

@@ -8,11 +8,13 @@ has set aside is looked at as far as it goes. Compares nothing: `reusing` does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchrank.errors import OutputError
 from batchrank.job.loading import Job
+from batchrank.places.remote import Place
 from batchrank.store.reuse import Finished, as_it_is, finished, is_finished
 
 
@@ -48,7 +50,7 @@ def earlier_of(job: Job) -> Earlier:
     return Earlier(notes=(f'output.reuse = "previous": {_none(job)}',))
 
 
-def _checked(folder: Path) -> Finished:
+def _checked(folder: Place) -> Finished:
     try:
         return finished(folder)
     except OSError as error:
@@ -73,18 +75,18 @@ def set_aside(job: Job) -> Earlier:
     if not job.config.output.reuse:
         return Earlier()
     state, output = job.state.path, job.output
-    folders = [
-        *state.parent.glob(f"{state.name}.aside-*/output-*"),
-        *output.parent.glob(f".{output.name}.aside-*"),
-    ]
-    return as_they_are(sorted(folders, key=_stamp, reverse=True))
+    folders = list(state.parent.glob(f"{state.name}.aside-*/output-*"))
+    if isinstance(output, Path):
+        folders += output.parent.glob(f".{output.name}.aside-*")
+    newest_first: list[Place] = [*sorted(folders, key=_stamp, reverse=True)]
+    return as_they_are(newest_first)
 
 
 def _stamp(folder: Path) -> str:
     return next(name for name in (folder.name, folder.parent.name) if ".aside-" in name)[-30:]
 
 
-def as_they_are(folders: list[Path]) -> Earlier:
+def as_they_are(folders: Sequence[Place]) -> Earlier:
     """
     Outputs that nobody has named: parts of them will do, and none is missed.
     """

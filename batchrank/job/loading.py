@@ -27,6 +27,8 @@ from batchrank.config import (
 from batchrank.config.lines import Lines
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
+from batchrank.places.remote import Place, placed
+from batchrank.places.uri import is_uri, parsed
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Options, Settings
 from batchrank.source.parquet import ParquetSource
@@ -155,7 +157,12 @@ class Job:
         """
         try:
             return open_groups(
-                self.config.source, self.base, self.staging, progress, self.state.prepare
+                self.config.source,
+                self.base,
+                self.staging,
+                progress,
+                self.state.prepare,
+                self.config.stores,
             )
         except SourceError as error:
             if not error.problems:
@@ -166,21 +173,26 @@ class Job:
     # --- folders ----------------------------------------------------------------------------------
 
     @property
-    def output(self) -> Path:
+    def output(self) -> Place:
         """
-        The folder of the parts, absolute.
+        The folder of the parts, absolute, or their prefix in a store.
         """
-        return _absolute(self.base, self.config.output.path)
+        return self._placed(self.config.output.path)
+
+    def _placed(self, path: str) -> Place:
+        if is_uri(path):
+            return placed(self.base, path, self.config.stores)
+        return _absolute(self.base, path)
 
     @property
-    def reused(self) -> list[Path]:
+    def reused(self) -> list[Place]:
         """
         The outputs whose scores may be taken, absolute, never its own: those that are named, or
         every one that is earlier, the newest first.
         """
         named = self.config.output.reuse
         paths = self.earlier if named == "previous" else (named or ())
-        folders = dict.fromkeys(_absolute(self.base, path) for path in paths)
+        folders = dict.fromkeys(map(self._placed, paths))
         return [folder for folder in folders if folder != self.output]
 
     @property
@@ -214,13 +226,13 @@ def _absolute(base: Path, path: str) -> Path:
     return (base / Path(path).expanduser()).resolve()
 
 
-def _folder_name(output: Path, near: Path) -> str:
+def _folder_name(output: Place, near: Path) -> str:
     """
     A name for one output that a person recognises and no two outputs share.
 
     It depends on where the output lies from *near*, so that a folder may be moved with its state.
     """
-    shown = os.path.relpath(output, near)
+    shown = os.path.relpath(output, near) if isinstance(output, Path) else str(output)
     plain = re.sub(r"[^A-Za-z0-9=]+", "-", shown).strip("-")[-60:].strip("-")
     return f"{plain or 'output'}-{sha256(shown.encode()).hexdigest()[:8]}"
 
@@ -322,15 +334,32 @@ def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Prob
     """
     Find paths that nothing can lie at.
     """
-    for key, path in (("path", config.output.path), ("state", config.output.state)):
-        try:
-            _absolute(base, path or "").exists()
-        except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            problem = f"nothing can lie at {str(path)[:60]!r}: {why}"
-            yield Problem(
-                lines.of(("output", key)), f"output.{key}", problem, "name another folder"
-            )
+    reused = () if config.output.reuse in (None, "previous") else config.output.reuse
+    named = [("path", config.output.path), ("state", config.output.state or "")]
+    named += [("reuse", path) for path in reused or ()]
+    for key, path in named:
+        if wrong := _wrong_path(path, base, remote=key != "state"):
+            yield Problem(lines.of(("output", key)), f"output.{key}", *wrong)
+
+
+def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | None:
+    """
+    What is wrong with a path, and the remedy.
+    """
+    if is_uri(path) and not remote:
+        return "is not on this machine", "a ledger needs a local disk: name a folder"
+    try:
+        if is_uri(path):
+            parsed(path)
+        else:
+            _absolute(base, path).exists()
+    except ValueError as error:
+        message, _, remedy = str(error).partition("|")
+        return message, remedy
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return f"nothing can lie at {path[:60]!r}: {why}", "name another folder"
+    return None
 
 
 def _key(config: JobConfig, vendor: Vendor, base: Path) -> Secret:

@@ -26,6 +26,7 @@ from batchrank.events import Event, Noticed, Reporter, SourceStaging
 from batchrank.job.earlier import earlier_of
 from batchrank.job.loading import STAGED, Job
 from batchrank.job.steering import Steering
+from batchrank.places.remote import Place, is_within, placed
 from batchrank.source.files import differences, look
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.disk import Lock, make_folder
@@ -33,6 +34,7 @@ from batchrank.store.ledger import Ledger
 from batchrank.store.output import OutputFolder, StateFolder, some, unfit
 from batchrank.store.parts import PYARROW, schema_of
 from batchrank.store.reading import LedgerReader
+from batchrank.store.shelf import shelf_of
 
 STAGING_TOLD_S = 5.0
 """Between two words about staging, in seconds."""
@@ -104,14 +106,14 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
         earlier_of(job)  # so that nothing is set aside or made for a run that cannot begin
     state = job.state
     state.prepare()
-    make_folder(job.output)
+    shelf_of(job.output).prepare()
     since = job.now.isoformat(timespec="seconds")
     notes: list[str] = []
     if wishes.restart:
         with Lock(state.lock, job.output, since):
             notes += _set_aside(job)
         state.prepare()
-        make_folder(job.output)
+        shelf_of(job.output).prepare()
     with Lock(state.lock, job.output, since):
         yield from _world(job, wishes, source, reporter, notes)
 
@@ -137,6 +139,8 @@ def _world(
                     f"readers take what else lies in {job.output} for scores: {some(strange)}"
                 )
         else:
+            if not isinstance(job.output, Path):
+                world.notes.append(f"the ledger needs a local disk: the state lies in {state.path}")
             ledger.begin(_meta(job, source), source.files)
         for note in world.notes:
             tell(Noticed(note))
@@ -160,14 +164,14 @@ def _check_apart(job: Job, source: ParquetSource) -> None:
     Refuse folders that lie in each other: what is written would be read, or told as output.
     """
     output, state = job.output, job.state.path
-    if output == state or output in state.parents or state in output.parents:
+    if is_within(output, state) or is_within(state, output):
         raise OutputError(
             f"output.path ({output}) and the state folder ({state}) lie in each other",
             "set output.state to a folder elsewhere",
         )
-    files = ((job.base / file.path).resolve() for file in source.files)
+    files = (placed(job.base, file.path, job.config.stores).resolve() for file in source.files)
     inside = any(_searches(job, path, output) for path in job.config.source.paths)
-    if inside or any(file.is_relative_to(output) for file in files):
+    if inside or any(is_within(file, output) for file in files):
         raise OutputError(
             f"output.path ({output}) and the source lie in each other:"
             " the next run would read what this one writes",
@@ -190,13 +194,13 @@ def _telling(reporter: Reporter) -> Callable[[int], None]:
     return progress
 
 
-def _searches(job: Job, path: str, output: Path) -> bool:
+def _searches(job: Job, path: str, output: Place) -> bool:
     """
     Tell whether whoever looks for *path* looks into *output*, too.
     """
-    found = look(path, job.base)
+    found = look(path, job.base, job.config.stores)
     searched = found.kind == "folder" or "**" in path
-    return searched and output.is_relative_to(found.root.resolve())
+    return searched and is_within(output, found.root.resolve())
 
 
 def _set_aside(job: Job) -> list[str]:
@@ -205,13 +209,16 @@ def _set_aside(job: Job) -> list[str]:
     is deleted, and nothing of it lies where readers of dated folders would find it. Says where.
     """
     state, stamp = job.state.path, job.now.strftime("%Y%m%dT%H%M%SZ")
-    if not any(job.output.iterdir()) and not is_begun(job.state.ledger):
+    shelf = shelf_of(job.output)
+    if not any(shelf.names()) and not is_begun(job.state.ledger):
         return []
     ends = (f".aside-{stamp}" + (f"-{n}" if n > 1 else "") for n in count(1))
     aside = next(n for end in ends if not (n := state.with_name(state.name + end)).exists())
     try:
-        if any(job.output.iterdir()):
-            job.output.rename(_old_output(job, aside))
+        shelf.claim(job.state.mark)
+        if any(shelf.names()):
+            shelf.take_down(_old_output(job, aside))
+        shelf.yield_up()
         state.rename(aside)
         if (aside / STAGED).exists():  # it is this source's, whatever becomes of the scores
             make_folder(state, private=True)
@@ -226,9 +233,9 @@ def _old_output(job: Job, aside: Path) -> Path:
     """
     Where the old output goes: along with its state, or hidden beside itself on another disk.
     """
-    state = job.state.path
-    if state.stat().st_dev != job.output.stat().st_dev:
-        return job.output.with_name(f".{job.output.name}{aside.name.removeprefix(state.name)}")
+    state, output = job.state.path, job.output
+    if isinstance(output, Path) and state.stat().st_dev != output.stat().st_dev:
+        return output.with_name(f".{output.name}{aside.name.removeprefix(state.name)}")
     return next(p for n in count(1) if not (p := state / f"output-{n}").exists())
 
 

@@ -23,6 +23,7 @@ from batchrank.job.earlier import Earlier, earlier_of, set_aside
 from batchrank.job.loading import Job
 from batchrank.job.opening import World
 from batchrank.observe.report import counted
+from batchrank.places.remote import Place
 from batchrank.policy.digest import digest_of
 from batchrank.providers.base import same_model
 from batchrank.source.parquet import ParquetSource
@@ -44,7 +45,7 @@ class Found:
 
     found: int = 0
     partly: int = 0
-    had: dict[Path, int] = field(default_factory=dict)
+    had: dict[Place, int] = field(default_factory=dict)
     model: str | None = None
 
     @property

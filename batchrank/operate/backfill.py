@@ -162,7 +162,12 @@ def look(each: Dated) -> Seen:
         return seen(State.DONE)
     try:
         for path in job.config.source.paths:
-            find(path, job.base, require_success=job.config.source.require_success)
+            find(
+                path,
+                job.base,
+                require_success=job.config.source.require_success,
+                stores=job.config.stores,
+            )
         return seen(State.BEGUN if is_begun(job.state.ledger) else State.TO_DO)
     except NotReady as error:
         return seen(State.NOT_READY, error.message)

@@ -19,6 +19,8 @@ from batchrank.errors import JobError, OutputError, Problem
 from batchrank.job import Job
 from batchrank.job.ending import Account
 from batchrank.observe.report import as_shown, counted, size
+from batchrank.places.remote import is_within
+from batchrank.places.uri import SCHEMES
 from batchrank.store.disk import storage_error
 from batchrank.store.formats.choice import FORMATS, Format, by_ending
 from batchrank.store.formats.published import Published
@@ -172,9 +174,13 @@ def _target(job: Job, to: Path, form: Format, options: Options) -> Path:
     """
     Where to write, if that is allowed.
     """
+    if to.parts and to.parts[0] in (f"{scheme}:" for scheme in SCHEMES):
+        raise OutputError(
+            f"{to} is no file of this machine", "name a file here, and copy it into the store"
+        )
     path = to.expanduser().resolve()
     for folder in (job.output, job.state.path):
-        if path.is_relative_to(folder):
+        if is_within(path, folder):
             raise OutputError(
                 f"{to} lies in {folder}, which holds what batchrank itself has written",
                 "name a file elsewhere",

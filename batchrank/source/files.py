@@ -16,8 +16,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from batchrank.config.schema import StoresTable
 from batchrank.domain import SourceFile
 from batchrank.errors import NotReady, Problem, SourceError
+from batchrank.places.remote import Place, Remote
+from batchrank.places.stores import AT_HOME
+from batchrank.places.uri import is_uri, parsed
 
 SUCCESS = "_SUCCESS"
 TEMPORARY = "_temporary"
@@ -47,15 +51,17 @@ class Found:
     """
 
     kind: Literal["file", "folder", "glob"]
-    root: Path
-    files: tuple[Path, ...] = ()
+    root: Place
+    files: tuple[Place, ...] = ()
     exists: bool = True
-    temporary: Path | None = None
-    unmarked: Path | None = None
-    other: Path | None = None
+    temporary: Place | None = None
+    unmarked: Place | None = None
+    other: Place | None = None
 
 
-def find(path: str, base: Path, *, require_success: bool) -> tuple[Path, ...]:
+def find(
+    path: str, base: Path, *, require_success: bool, stores: StoresTable = AT_HOME
+) -> tuple[Place, ...]:
     """
     The files of a source, sorted by their paths relative to *base*; none is a source of no groups.
 
@@ -80,60 +86,74 @@ def find(path: str, base: Path, *, require_success: bool) -> tuple[Path, ...]:
         NotReady: upstream has not finished.
         SourceError: there is nothing of that name, and nothing says that it will come.
     """
-    if "://" in path:
-        raise _wrong_path(
-            f"{path} is not on this machine",
-            "copy the files here, or mount the bucket; only local files are read",
-        )
     try:
-        found = look(path, base)
+        found = look(path, base, stores)
         judge(found, path, require_success=require_success)
+    except ValueError as error:
+        message, _, remedy = str(error).partition("|")
+        raise _wrong_path(message, remedy) from error
     except OSError as error:
         raise _wrong_path(f"{path} cannot be looked into: {error}") from error
     return tuple(sorted(found.files, key=lambda file: relative(file, base)))
 
 
-def relative(file: Path, base: Path) -> str:
+def relative(file: Place, base: Path) -> str:
     """
-    The POSIX path of *file* as seen from *base*.
+    The POSIX path of *file* as seen from *base*; the address of what lies in a store.
     """
+    if isinstance(file, Remote):
+        return str(file)
     return Path(os.path.relpath(file, base)).as_posix()
 
 
 # --- looking --------------------------------------------------------------------------------------
 
 
-def look(path: str, base: Path) -> Found:
+def look(path: str, base: Path, stores: StoresTable = AT_HOME) -> Found:
     """
     See what is there, without a judgement.
+
+    Raises:
+        ValueError: *path* is an address of no store that is known.
     """
-    path = os.path.expanduser(path)  # noqa: PTH111 - leaves the name of somebody unknown as it is
-    target = base / path
+    top, parts = _spelt(path, base, stores)
+    target = top.joinpath(*parts)
     if target.is_file():
         return _facts("file", target.parent, {target}, {target.parent})
     if target.is_dir():
         return _expanded("folder", target, _ALL)
-    parts = Path(path).parts
     magic = next((i for i, part in enumerate(parts) if _is_magic(part)), None)
     if magic is not None:
-        return _expanded("glob", base.joinpath(*parts[:magic]), parts[magic:])
+        return _expanded("glob", top.joinpath(*parts[:magic]), parts[magic:])
     if target.suffix:
         return _facts("file", target.parent, set(), {target.parent})
     return _facts("folder", target, set(), {target})
+
+
+def _spelt(path: str, base: Path, stores: StoresTable) -> tuple[Place, tuple[str, ...]]:
+    """
+    Where *path* starts, and the names in it.
+    """
+    if is_uri(path):
+        address = parsed(path)
+        # What is looked for is looked for at one moment: each folder is listed once.
+        return Remote(address.of(()), stores).snapshot(), address.segments
+    path = os.path.expanduser(path)  # noqa: PTH111 - leaves the name of somebody unknown as it is
+    return base, Path(path).parts
 
 
 def _is_magic(part: str) -> bool:
     return re.search(r"[*?\[]", part) is not None
 
 
-def _expanded(kind: Literal["folder", "glob"], root: Path, parts: tuple[str, ...]) -> Found:
-    visited: set[Path] = {root}
+def _expanded(kind: Literal["folder", "glob"], root: Place, parts: tuple[str, ...]) -> Found:
+    visited: set[Place] = {root}
     files = set(_matches(root, parts, visited)) if root.is_dir() else set()
     return _facts(kind, root, files, visited)
 
 
 def _facts(
-    kind: Literal["file", "folder", "glob"], root: Path, files: set[Path], visited: set[Path]
+    kind: Literal["file", "folder", "glob"], root: Place, files: set[Place], visited: set[Place]
 ) -> Found:
     exists = root.is_dir()
     temporary = (folder / TEMPORARY for folder in sorted(visited))
@@ -148,7 +168,7 @@ def _facts(
     )
 
 
-def _matches(folder: Path, parts: tuple[str, ...], visited: set[Path]) -> Iterator[Path]:
+def _matches(folder: Place, parts: tuple[str, ...], visited: set[Place]) -> Iterator[Place]:
     """
     Yield the files below *folder* that match *parts*; a folder that matches stands for its files.
     """
@@ -168,11 +188,11 @@ def _matches(folder: Path, parts: tuple[str, ...], visited: set[Path]) -> Iterat
             yield entry
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible(folder: Place) -> list[Place]:
     return [entry for entry in folder.iterdir() if not entry.name.startswith(("_", "."))]
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
+def _visible_files(folder: Place) -> Iterator[Place]:
     for entry in sorted(_visible(folder)):
         if entry.is_file():
             yield entry
@@ -180,12 +200,12 @@ def _visible_files(folder: Path) -> Iterator[Path]:
             yield from _visible_files(entry)
 
 
-def _unmarked(root: Path, files: Collection[Path]) -> Path | None:
+def _unmarked(root: Place, files: Collection[Place]) -> Place | None:
     folders = sorted({file.parent for file in files}) or [root]
     return next((folder for folder in folders if not _is_marked(folder, root)), None)
 
 
-def _is_marked(folder: Path, root: Path) -> bool:
+def _is_marked(folder: Place, root: Place) -> bool:
     for above in (folder, *folder.parents):
         if (above / SUCCESS).is_file():
             return True
@@ -244,7 +264,7 @@ def _refuse_lake(found: Found) -> None:
             )
 
 
-def _nearest(missing: Path) -> str:
+def _nearest(missing: Place) -> str:
     """
     Name the folder above *missing* that exists, and what in it is spelt like the next name.
     """

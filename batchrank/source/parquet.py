@@ -14,9 +14,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchrank.config.schema import SourceTable
+from batchrank.config.schema import SourceTable, StoresTable
 from batchrank.domain import Positions, SourceBatch, SourceFile
 from batchrank.errors import ChangedError, SourceError
+from batchrank.places.remote import placed
+from batchrank.places.stores import AT_HOME
 from batchrank.source.carried import NOTHING_MAPPED, no_rows, schema_of
 from batchrank.source.columns import Columns
 from batchrank.source.files import find, relative
@@ -25,12 +27,12 @@ from batchrank.source.profile import Profile, Tally
 from batchrank.source.reading import OpenFile, RowGroup, opened
 
 
-def open_source(table: SourceTable, base: Path) -> ParquetSource:
+def open_source(table: SourceTable, base: Path, stores: StoresTable = AT_HOME) -> ParquetSource:
     """
     Find the files, read every footer and check every mapped column; nothing else is read.
 
-    *base* is the job file's folder. A file without rows may have any columns: whoever writes an
-    empty table seldom knows their types.
+    *base* is the job file's folder, *stores* tells how object stores are reached. A file without
+    rows may have any columns: whoever writes an empty table seldom knows their types.
 
     Raises:
         NotReady: upstream has not finished writing.
@@ -40,7 +42,7 @@ def open_source(table: SourceTable, base: Path) -> ParquetSource:
     first: tuple[Columns, str] | None = None
     largest_bytes = 0
     assert table.path is not None, "whatever has no path is staged"
-    for path in find(table.path, base, require_success=table.require_success):
+    for path in find(table.path, base, require_success=table.require_success, stores=stores):
         name = relative(path, base)
         with opened(path, name) as file:
             files.append(file.identity)
@@ -51,7 +53,7 @@ def open_source(table: SourceTable, base: Path) -> ParquetSource:
         first = first or (columns, name)
         if sentence := disagreement(*first, columns, name):
             raise SourceError(sentence, "all files of a source need the same types")
-    return ParquetSource(base, tuple(files), first and first[0], largest_bytes)
+    return ParquetSource(base, tuple(files), first and first[0], largest_bytes, stores)
 
 
 class ParquetSource:
@@ -72,11 +74,13 @@ class ParquetSource:
         files: tuple[SourceFile, ...],
         columns: Columns | None,
         row_group_bytes_max: int,
+        stores: StoresTable = AT_HOME,
     ) -> None:
         self.files = files
         self.total = sum(file.rows for file in files)
         self.row_group_bytes_max = row_group_bytes_max
         self._base = base
+        self._stores = stores
         self._columns = columns
 
     def batches(self, done: Positions, stop: int) -> Generator[SourceBatch, None, None]:
@@ -187,7 +191,7 @@ class ParquetSource:
         Open a file again, sure that it is the same one.
         """
         assert self._columns is not None, "a file that has groups has columns"
-        with opened(self._base / file.path, file.path) as reading:
+        with opened(placed(self._base, file.path, self._stores), file.path) as reading:
             if reading.identity != file:
                 raise ChangedError(
                     f"{file.path} was changed while this job was reading it",

@@ -13,13 +13,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrank.domain import SourceFile
 from batchrank.errors import SourceError
+from batchrank.places.remote import Place, Remote, StoreError, is_of_store
 from batchrank.source.batch import Batch
 from batchrank.source.carried import plainly
 from batchrank.source.columns import Columns, chosen, leaves
@@ -28,7 +28,10 @@ BATCH_ROWS_MAX = 256
 BATCH_BYTES_MAX = 4 * 2**20
 """Of decoded data in a batch, as far as the footer and the first rows of a row group foretell."""
 
-_BUFFER_BYTES = 1024 * 1024
+_BUFFER_BYTES = 2**20
+_BUFFER_BYTES_AFAR = 4 * 2**20
+"""A request to a store takes longer than its bytes."""
+
 _PROBE_ROWS = 16
 _UNREADABLE = (OSError, pa.ArrowException)
 """What pyarrow raises for bytes that make no sense."""
@@ -55,7 +58,7 @@ class RowGroup:
 
 
 @contextmanager
-def opened(path: FilePath, name: str) -> Iterator[OpenFile]:
+def opened(path: Place, name: str) -> Iterator[OpenFile]:
     """
     Open a file, read its footer, and close it in the end.
 
@@ -64,11 +67,12 @@ def opened(path: FilePath, name: str) -> Iterator[OpenFile]:
     """
     with ExitStack() as stack:
         try:
-            handle = stack.enter_context(pa.OSFile(str(path)))
+            afar = isinstance(path, Remote)
+            handle = stack.enter_context(path.open() if afar else pa.OSFile(str(path)))
             digest = _footer_sha256(handle, name)
             parquet = pq.ParquetFile(
                 handle,
-                buffer_size=_BUFFER_BYTES,
+                buffer_size=_BUFFER_BYTES_AFAR if afar else _BUFFER_BYTES,
                 pre_buffer=False,
                 page_checksum_verification=True,
             )
@@ -77,13 +81,18 @@ def opened(path: FilePath, name: str) -> Iterator[OpenFile]:
             size_bytes = handle.size()
         except (*_UNREADABLE, ValueError) as error:  # ValueError: names that are not UTF-8
             raise _unopened(name, error) from error
-        yield OpenFile(SourceFile(name, size_bytes, digest, rows), parquet, schema)
+        yield OpenFile(SourceFile(name, size_bytes, digest, rows), parquet, schema, afar=afar)
+
+
+_STORE = "look whether the store answers, and run again: what was paid for is kept"
 
 
 def _unopened(name: str, error: Exception) -> SourceError:
     """
     Say whether the disk refused the file, or what stands in it is at fault.
     """
+    if isinstance(error, StoreError):
+        return SourceError(f"{name} cannot be opened: {error}", _STORE)
     if isinstance(error, OSError) and error.errno:
         why = f"{name} cannot be opened: {os.strerror(error.errno)}"
         return SourceError(why, "look whether it is there and may be read")
@@ -124,10 +133,13 @@ class OpenFile:
     A file whose footer has been read; *schema* is Arrow's view of it.
     """
 
-    def __init__(self, identity: SourceFile, parquet: pq.ParquetFile, schema: pa.Schema) -> None:
+    def __init__(
+        self, identity: SourceFile, parquet: pq.ParquetFile, schema: pa.Schema, *, afar: bool
+    ) -> None:
         self.identity = identity
         self.schema = schema
         self._parquet = parquet
+        self._afar = afar
 
     @property
     def row_group_bytes_max(self) -> int:
@@ -210,9 +222,11 @@ class OpenFile:
             yield
         except (*_UNREADABLE, _ShortError) as error:
             name = self.identity.path
+            where = f"{name}: row group {group.number} (counted from 0) cannot be"
+            if self._afar and is_of_store(error):
+                raise SourceError(f"{where} read: {_cause(error)}", _STORE) from error
             raise SourceError(
-                f"{name}: row group {group.number} (counted from 0) cannot be decoded: "
-                f"{_cause(error)}",
+                f"{where} decoded: {_cause(error)}",
                 f"mend the file and run again with --accept {name}",
             ) from error
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
-from batchrank.config.schema import SourceTable
+from batchrank.config.schema import SourceTable, StoresTable
 from batchrank.domain import Group, Positions, SourceBatch, SourceFile
+from batchrank.places.stores import AT_HOME
 from batchrank.source.files import find
 from batchrank.source.parquet import ParquetSource, open_source
 from batchrank.source.profile import Profile
@@ -114,12 +115,14 @@ def open_groups(
     staging_root: Path,
     progress: Callable[[int], None] = lambda _: None,
     prepare: Callable[[], object] = lambda: None,
+    stores: StoresTable = AT_HOME,
 ) -> ParquetSource:
     """
     The groups that *table* tells of; what does not lie nested in Parquet is staged below
     *staging_root* first, or found there.
 
-    *base* is the job file's folder. *prepare* is called before anything is written.
+    *base* is the job file's folder. *prepare* is called before anything is written. *stores* tells
+    how object stores are reached.
 
     Raises:
         NotReady: upstream has not finished writing.
@@ -127,24 +130,24 @@ def open_groups(
         SourceError: what is there cannot be read as *table* says.
         StorageError: there is no room to stage it.
     """
-    if table.path is not None and _lies_nested(table, table.path, base):
-        return open_source(table, base)
+    if table.path is not None and _lies_nested(table, table.path, base, stores):
+        return open_source(table, base, stores)
     # DuckDB takes a tenth of the time in which a process starts, and most need none.
     from batchrank.source.stage.material import brought_in
 
-    brought = brought_in(table, base, staging_root, progress, prepare)
+    brought = brought_in(table, base, staging_root, progress, prepare, stores)
     return StagedSource(
         open_source(brought.table, base), brought.files, brought.flaws, brought.notes
     )
 
 
-def _lies_nested(table: SourceTable, path: str, base: Path) -> bool:
+def _lies_nested(table: SourceTable, path: str, base: Path, stores: StoresTable) -> bool:
     """
     Tell whether the files are Parquet with a row per group, to be read as they are.
 
     What fits neither shape is taken for nested: the message about it is the better one.
     """
-    paths = find(path, base, require_success=table.require_success)
+    paths = find(path, base, require_success=table.require_success, stores=stores)
     if paths and format_of(paths[0]) not in ("parquet", None):
         return False
     if table.depth or table.group_order or table.score or table.rank:

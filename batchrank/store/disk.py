@@ -25,6 +25,7 @@ from typing import IO, Self
 import psutil
 
 from batchrank.errors import AlreadyRunning, OutputError, StorageError
+from batchrank.places.remote import Place
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
@@ -183,12 +184,13 @@ LOCK_TRIES, LOCK_WAIT_S = 5, 0.02
 
 class Lock:
     """
-    The right to run for one output: a lock on *file* in its state folder, and on the output itself.
+    The right to run for one output: a lock on *file* in its state folder, and on the output itself
+    if it lies on this machine.
 
     The kernel gives both back when the process dies, however it dies. Nothing is ever unlinked.
     """
 
-    def __init__(self, file: Path, output: Path, since: str) -> None:
+    def __init__(self, file: Path, output: Place, since: str) -> None:
         self._state = file
         self._output = output
         self._since = since
@@ -201,8 +203,9 @@ class Lock:
             self._take(file, f"{self._output} is being written by {who}")
             os.ftruncate(file, 0)
             os.write(file, json.dumps([os.getpid(), socket.gethostname(), self._since]).encode())
-            folder = os.open(self._output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._take(folder, f"{self._output} is being written by another job")
+            if isinstance(self._output, Path):
+                folder = os.open(self._output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._take(folder, f"{self._output} is being written by another job")
         except BaseException as error:  # interrupted, too: nothing stays locked or open
             self.__exit__(None, None, None)
             if isinstance(error, OSError):

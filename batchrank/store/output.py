@@ -1,9 +1,10 @@
 """
 The output folder and the state folder: how a part gets its final name, and when `_SUCCESS` comes.
 
-Owns the order of the steps: write aside, read back, fsync, rename, fsync both folders, and only
-then may the ledger say "published". The output folder holds parts and `_SUCCESS`, nothing else,
-because readers take whatever lies there for data. Decides nothing about groups, and calls nobody.
+Owns the order of the steps: write aside, read back, give it its place for good (`shelf` knows how),
+and only then may the ledger say "published". The output folder holds parts and `_SUCCESS`, nothing
+else, because readers take whatever lies there for data. Decides nothing about groups, and calls
+nobody.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +23,17 @@ import pyarrow as pa
 
 from batchrank.errors import OutputError, StorageError
 from batchrank.events import Event, ManifestWritten, PartMoment, SuccessWritten
+from batchrank.places.remote import Place
 from batchrank.store.disk import (
     file_system_of,
     is_network,
     make_folder,
     storage_error,
-    sync_file,
-    sync_folder,
     write_durably,
 )
-from batchrank.store.parts import Layout, prove, render, sha256_of
+from batchrank.store.parts import Layout, prove, render
 from batchrank.store.reading import LedgerReader, PartRow
+from batchrank.store.shelf import shelf_of
 
 SUCCESS = "_SUCCESS"
 PART_NAME = re.compile(r"part-\d{5,}\.parquet")
@@ -59,6 +63,7 @@ class StateFolder:
         self.rejects = path / "rejects.parquet"
         self.calls = path / "calls.parquet"
         self.staging = path / "staging"
+        self.owner = path / "owner"
 
     def prepare(self) -> None:
         """
@@ -78,54 +83,52 @@ class StateFolder:
         make_folder(self.path, private=True)
         make_folder(self.staging, private=True)
 
+    def mark(self) -> str:
+        """
+        What tells this state from all others: where it is, and a number by chance.
+        """
+        if not self.owner.exists():
+            mark = f"{socket.gethostname()}:{self.path} {secrets.token_hex(8)}"
+            write_durably(self.owner, mark.encode())
+        return self.owner.read_text()
+
 
 class OutputFolder:
     """
     The folder of the parts. *tell* hears of every named point on a part's way.
     """
 
-    def __init__(self, path: Path, state: StateFolder, tell: Tell) -> None:
+    def __init__(self, path: Place, state: StateFolder, tell: Tell) -> None:
         self.path = path
+        self._shelf = shelf_of(path)
         self._state = state
         self._tell = tell
         self._aside: Path | None = None
 
     def prepare(self, *, begun: bool) -> None:
         """
-        Make the folder, and a place aside of it on the same file system.
+        Make the folder, and a place aside of it.
 
         *begun*: the ledger knows this output; if it does not, the folder has to be empty.
 
         Raises:
             OutputError: it cannot be written, or holds what this job has not written.
         """
-        make_folder(self.path)
+        self._shelf.prepare()
         if not begun and (found := self.visible()):
             raise OutputError(
                 f"{self.path} holds {some(found)}, and this job's state"
                 f" ({self._state.path}) knows nothing of it",
                 "name another output.path, or set the old output aside with --restart",
             )
-        self._aside = self._find_aside()
-
-    def _find_aside(self) -> Path:
-        device = self.path.stat().st_dev
-        if self._state.staging.stat().st_dev == device:
-            return self._state.staging
-        beside = self.path.parent / f".{self.path.name}.batchrank"
-        make_folder(beside)
-        if beside.stat().st_dev != device:
-            raise OutputError(
-                f"{self.path} is a mount point: a part cannot be renamed into it from outside",
-                "name a folder below it as output.path",
-            )
-        return beside
+        self._shelf.claim(self._state.mark)
+        self._aside = self._shelf.aside(self._state.staging)
 
     def visible(self) -> list[str]:
         """
         The names in the folder that do not begin with a dot.
         """
-        return sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+        return sorted(name for name in self._shelf.names() if not name.startswith("."))
 
     # --- parts ------------------------------------------------------------------------------------
 
@@ -157,22 +160,12 @@ class OutputFolder:
             self._at(number, "rendered")
             prove(aside, rendered)
             self._at(number, "verified")
-            self._place(aside, number)
+            self._shelf.put(aside, partial(self._at, number))
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink()  # on a full disk it would be in the way of the ledger
             raise storage_error(f"cannot write {name}", error) from error
         return PartRow(number, name, through, rendered.rows, groups, rendered.sha256, stale=False)
-
-    def _place(self, aside: Path, number: int) -> None:
-        with aside.open("rb") as file:
-            sync_file(file.fileno())
-        self._at(number, "synced")
-        aside.replace(self.path / aside.name)
-        self._at(number, "renamed")
-        sync_folder(self.path)
-        sync_folder(aside.parent)
-        self._at(number, "folder_synced")
 
     def _at(self, number: int, point: str) -> None:
         self._tell(PartMoment(number, point))
@@ -185,7 +178,7 @@ class OutputFolder:
 
     def _is_whole(self, part: PartRow) -> bool:
         try:
-            return sha256_of(self.path / part.file) == part.sha256
+            return self._shelf.sha256(part.file) == part.sha256
         except OSError:
             return False
 
@@ -194,10 +187,8 @@ class OutputFolder:
         Remove part files, but for those named in *keep*: their layout is not the job's any more.
         """
         kept = frozenset(keep)
-        for name in self.visible():
-            if PART_NAME.fullmatch(name) and name not in kept:
-                (self.path / name).unlink()
-        sync_folder(self.path)
+        parts = (name for name in self.visible() if PART_NAME.fullmatch(name))
+        self._shelf.remove([name for name in parts if name not in kept])
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -205,19 +196,19 @@ class OutputFolder:
         """
         Tell whether `_SUCCESS` is there.
         """
-        return (self.path / SUCCESS).exists()
+        return self._shelf.has(SUCCESS)
 
     def withdraw_success(self) -> None:
         """
         Take `_SUCCESS` away: a part is about to change.
         """
         if self.has_success():
-            (self.path / SUCCESS).unlink()
-            sync_folder(self.path)
+            self._shelf.remove([SUCCESS])
 
     def write_manifest(self, about: Mapping[str, Any], parts: Sequence[PartRow]) -> None:
         """
-        Write what the output consists of into the state folder, durably.
+        Write what the output consists of into the state folder, durably, and beside an output that
+        lies in a store.
         """
         listed = [
             {"file": p.file, "rows": p.rows, "groups": p.groups, "sha256": p.sha256} for p in parts
@@ -226,6 +217,7 @@ class OutputFolder:
         content = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
         if self._read_manifest() != content:
             write_durably(self._state.manifest, content.encode())
+        self._shelf.keep_beside(self._state.manifest.name, content.encode())
         self._tell(ManifestWritten(len(parts)))
 
     def _read_manifest(self) -> str | None:
@@ -239,7 +231,7 @@ class OutputFolder:
         Write `_SUCCESS`, empty, durably; nothing happens if it is there.
         """
         if not self.has_success():
-            write_durably_empty(self.path / SUCCESS)
+            self._shelf.mark(SUCCESS)
         self._tell(SuccessWritten())
 
 
@@ -253,18 +245,6 @@ def _check_whole(ledger: LedgerReader, number: int, start: int, through: int) ->
             f"{part_file(number)} cannot be rendered: the ledger lacks {missing} of its groups",
             "it was pruned: restore the part from a copy, or begin anew with --restart",
         )
-
-
-def write_durably_empty(path: Path) -> None:
-    """
-    Make the empty file *path*; there is no moment at which it is half there.
-    """
-    try:
-        with path.open("xb") as file:
-            sync_file(file.fileno())
-    except OSError as error:
-        raise storage_error(f"cannot write {path}", error) from error
-    sync_folder(path.parent)
 
 
 def some(names: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from batchrank.domain import UNSCORED, Ranked, Served, Share
 from batchrank.errors import NotReady, OutputError, StorageError
+from batchrank.places.remote import Place, readable, size_bytes
 from batchrank.policy.digest import DIGEST_BYTES
 from batchrank.store.output import PART_NAME, SUCCESS
 
@@ -74,25 +75,25 @@ class Finished:
     An output whose scores may be taken, and its part files.
     """
 
-    folder: Path
-    parts: tuple[Path, ...]
+    folder: Place
+    parts: tuple[Place, ...]
 
     @property
     def identity(self) -> list[object]:
         """
         What tells whether it is still the same output: no time, and no byte of its rows.
         """
-        return [str(self.folder), [[part.name, part.stat().st_size] for part in self.parts]]
+        return [str(self.folder), [[part.name, size_bytes(part)] for part in self.parts]]
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(folder: Place) -> bool:
     """
     Tell whether *folder* is a finished output.
     """
     return (folder / SUCCESS).is_file()
 
 
-def finished(folder: Path) -> Finished:
+def finished(folder: Place) -> Finished:
     """
     The finished output at *folder*; only footers are read.
 
@@ -113,7 +114,7 @@ def finished(folder: Path) -> Finished:
     return as_it_is(folder)
 
 
-def as_it_is(folder: Path) -> Finished:
+def as_it_is(folder: Place) -> Finished:
     """
     The output at *folder*, finished or not.
 
@@ -123,7 +124,7 @@ def as_it_is(folder: Path) -> Finished:
     names = sorted(path.name for path in folder.iterdir() if PART_NAME.fullmatch(path.name))
     parts = tuple(folder / name for name in names)
     for part in parts:
-        with _readable(part), pq.ParquetFile(part, pre_buffer=False) as file:
+        with _readable(part), pq.ParquetFile(readable(part), pre_buffer=False) as file:
             missing = sorted(set(_READ) - _names(file))
         if missing:
             raise OutputError(
@@ -145,7 +146,7 @@ def _names(file: pq.ParquetFile) -> set[str]:
 
 
 @contextmanager
-def _readable(part: Path) -> Iterator[None]:
+def _readable(part: Place) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
@@ -156,13 +157,13 @@ def _readable(part: Path) -> Iterator[None]:
 # --- reading it back ------------------------------------------------------------------------------
 
 
-def _scored_rows(part: Path, accepts: Callable[[str], bool]) -> Iterator[pa.Table]:
+def _scored_rows(part: Place, accepts: Callable[[str], bool]) -> Iterator[pa.Table]:
     """
     The candidates with scores by a model that *accepts*, whole groups at a time, as they stand.
     """
     with (
         _readable(part),
-        pq.ParquetFile(part, page_checksum_verification=True, pre_buffer=False) as file,
+        pq.ParquetFile(readable(part), page_checksum_verification=True, pre_buffer=False) as file,
     ):
         leaves = [
             path for n in range(len(file.schema)) if _is_read(path := file.schema.column(n).path)

@@ -1,9 +1,9 @@
 """
 `make bench`: measure, print tables, and with `--keep` save them as docs/benchmarks.json and .md.
 
-Campaigns: `cells` (throughput of all sides), `limit`, `hidden`, `windows`, `night`, `scale`, and
-`ten-million`, which takes as long as all others and is only done when it is named. What is kept
-replaces what was kept of the same campaign; the rest of the document stays.
+Campaigns: `cells` (throughput of all sides), `limit`, `hidden`, `windows`, `night`, `scale`,
+`staging`, and `ten-million`, which takes as long as all others and is only done when it is named.
+What is kept replaces what was kept of the same campaign; the rest of the document stays.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from tests.bench.limited import limited
 from tests.bench.material import Shape
 from tests.bench.night import LENGTH_S, night
 from tests.bench.scale import MADE_UP, SHAPES, scale, simulated
+from tests.bench.staging import QUICK as FEW_ROWS
+from tests.bench.staging import ROWS, staging
 from tests.bench.windows import LIMITS, windows
 from tests.bench.windows import QUICK as FEW
 
@@ -57,6 +59,7 @@ def campaigns(wanted: argparse.Namespace) -> Campaigns:
         "windows": lambda folder: windows(folder, FEW if wanted.quick else LIMITS, say),
         "night": lambda folder: night(folder, QUICK_NIGHT_S if wanted.quick else LENGTH_S, say),
         "scale": lambda folder: scale(folder, QUICK_SHAPES if wanted.quick else SHAPES, say),
+        "staging": lambda folder: staging(folder, FEW_ROWS if wanted.quick else ROWS, say),
         "ten-million": lambda folder: simulated(folder, wanted.groups, say),
     }
 

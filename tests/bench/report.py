@@ -222,6 +222,30 @@ def _carried_on(found: Sequence[Found]) -> Iterator[str]:
             )
 
 
+def _staging(found: Sequence[Found]) -> Iterator[str]:
+    yield "\n## Staging\n"
+    yield (
+        f"Rows of candidates in random order, {found[0]['memory']} for DuckDB: what a job does"
+        " before its first call, beside DuckDB's own `COPY ... ORDER BY` of the same rows. Medians;"
+        " CPU is that of the process, imports included.\n"
+    )
+    head = ["rows", "groups", "file, MB", "s", "CPU, s", "peak, MB"]
+    head += ["DuckDB, s", "CPU, s", "peak, MB", "times ours"]
+    yield table(head, [_staged(row) for row in found])
+
+
+def _staged(row: Found) -> list[str]:
+    sides = (row["staged"], row["sorted"])
+    figures = [
+        f"{value:,.0f}"
+        for side in sides
+        for value in (side["elapsed_s"], side["cpu_s"], side["peak_mb"])
+    ]
+    ratio = row["sorted"]["elapsed_s"] / row["staged"]["elapsed_s"]
+    counts = (row["rows"], row["groups"], row["source_mb"])
+    return [*(f"{count:,}" for count in counts), *figures, f"{ratio:.1f}"]
+
+
 SECTIONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "cells": _cells,
     "limit": _limit,
@@ -229,6 +253,7 @@ SECTIONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "windows": _windows,
     "night": _night,
     "scale": _scale,
+    "staging": _staging,
     "ten-million": _simulated,
 }
 """What is told of each campaign, in the order of the page."""

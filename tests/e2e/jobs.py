@@ -466,6 +466,15 @@ class Book:
         return found
 
 
+def folder_of(job: Path) -> Path:
+    """
+    The output's folder; it lies on this machine.
+    """
+    output = loaded(job).output
+    assert isinstance(output, Path)
+    return output
+
+
 def loaded(job: Path) -> Job:
     """
     The job, without its key.
@@ -477,7 +486,7 @@ def wrong_parts(job: Path, book: Book) -> list[str]:
     """
     The parts that the ledger says are published, and whose bytes are not those.
     """
-    folder = loaded(job).output
+    folder = folder_of(job)
 
     def is_wrong(name: str, sha256: str) -> bool:
         return not (folder / name).exists() or sha256_of(folder / name) != sha256
@@ -491,7 +500,7 @@ def unpublished_parts(job: Path, book: Book) -> list[Path]:
     """
     found = loaded(job)
     aside = found.state.staging.glob("part-*")
-    placed = (path for path in found.output.glob("part-*") if path.name not in book.parts)
+    placed = (path for path in folder_of(job).glob("part-*") if path.name not in book.parts)
     return [*aside, *placed]
 
 

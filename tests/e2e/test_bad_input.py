@@ -106,9 +106,19 @@ MISTAKES = [
         id="a glob that matches nothing",
     ),
     pytest.param(
-        change(source={"path": "s3://bucket/x.parquet"}),
-        ["s3://bucket/x.parquet is not on this machine", "copy the files here"],
-        id="a bucket",
+        change(source={"path": "s3a://bucket/x.parquet"}),
+        ["source.path", "s3a:// is no store that is known", "write s3://"],
+        id="another tool's name of a store",
+    ),
+    pytest.param(
+        change(output={"path": "gs://"}),
+        ["output.path", "gs:// names no bucket", "gs://bucket/folder"],
+        id="a store without a bucket",
+    ),
+    pytest.param(
+        change(output={"state": "s3://bucket/state"}),
+        ["output.state", "is not on this machine", "a ledger needs a local disk"],
+        id="a state in a store",
     ),
     pytest.param(
         write("groups.parquet", b"PAR1" + b"\xff" * 50 + b"\x20\0\0\0PAR1"),

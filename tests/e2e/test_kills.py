@@ -30,6 +30,7 @@ from tests.e2e.jobs import (
     bytes_of,
     embedded,
     faults_of,
+    folder_of,
     here,
     loaded,
     run_here,
@@ -202,7 +203,7 @@ def test_a_kill_while_the_output_is_tried_leaves_nothing_there(
     """
     write_source(tmp_path, 1)
     job = write_job(tmp_path, watched.base_url)
-    output = loaded(job).output
+    output = folder_of(job)
     output.mkdir(parents=True)
     (output / f"{TRIAL}1").touch()
 

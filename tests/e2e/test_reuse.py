@@ -28,6 +28,7 @@ from tests.e2e.jobs import (
     digests,
     embedded,
     faults_of,
+    folder_of,
     loaded,
     write_job,
     write_source,
@@ -421,7 +422,7 @@ def test_an_output_that_cannot_be_used_is_refused_before_a_call(
     """
     Whoever names it wants its scores: going on without would be a bill that nobody foretold.
     """
-    spoil(loaded(nights.first()).output)
+    spoil(folder_of(nights.first()))
     second = nights.second()
 
     for command in (lambda: run(load(second)), lambda: plan(loaded(second))):
@@ -439,7 +440,7 @@ def test_a_finished_output_needs_nobody_elses_any_more(nights: Nights) -> None:
     second = nights.second()
     run(load(second))
     before = bytes_of(second)
-    _missing(loaded(first).output)
+    _missing(folder_of(first))
 
     again = run(load(second))
 

@@ -260,7 +260,7 @@ NOT_READY, WRONG = NotReady, SourceError
             id="an Iceberg table",
         ),
         pytest.param(
-            [], "s3://bucket/d", False, WRONG, "not on this machine", id="an object store"
+            [], "hdfs://host/d", False, WRONG, "no store that is known", id="an unknown store"
         ),
         pytest.param(["x"], "a" * 5000, False, WRONG, "a", id="a name that is too long"),
     ],

@@ -556,6 +556,12 @@ DEFAULTS: dict[str, object] = {
     "run.outage_s_max": 1800.0,
     "run.throttled_s_max": 21_600.0,
     "budget.cost_usd_max": None,
+    "stores.s3.endpoint": None,
+    "stores.s3.anonymous": False,
+    "stores.s3.region": None,
+    "stores.gs.endpoint": None,
+    "stores.gs.anonymous": False,
+    "stores.abfss.endpoint": None,
 }
 """What each setting is unless the job file says otherwise."""
 
@@ -1098,6 +1104,12 @@ DECIDES: dict[str, tuple[str, object]] = {
     "run.outage_s_max": ("free", 3.0),
     "run.throttled_s_max": ("free", 3.0),
     "budget.cost_usd_max": ("free", 3.0),
+    "stores.s3.endpoint": ("free", "https://minio.example:9000"),
+    "stores.s3.anonymous": ("free", True),
+    "stores.s3.region": ("free", "eu-central-1"),
+    "stores.gs.endpoint": ("free", "https://gcs.example"),
+    "stores.gs.anonymous": ("free", True),
+    "stores.abfss.endpoint": ("free", "https://azurite.example:10000"),
 }
 """Every setting: what it decides (design D11), and a value that is not its default."""
 

@@ -5,7 +5,9 @@ Which format a file has: its name's ending says so. Opens nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
+
+from batchrank.places.remote import Place
 
 FORMATS: Mapping[str, str] = {
     ".parquet": "parquet",
@@ -23,11 +25,11 @@ FORMATS: Mapping[str, str] = {
 _PACKED = (".gz", ".zst")
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: Place) -> str | None:
     """
     The format that a file's ending stands for.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path.name).suffixes]
     if suffixes and suffixes[-1] in _PACKED:
         suffixes.pop()
     return FORMATS.get(suffixes[-1]) if suffixes else None

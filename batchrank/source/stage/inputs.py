@@ -11,15 +11,18 @@ import csv
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
+from batchrank.config.schema import StoresTable
 from batchrank.domain import SourceFile
-from batchrank.errors import Problem, SourceError
+from batchrank.errors import Problem, SourceError, StorageError
+from batchrank.places.remote import Place, Remote, StoreError
+from batchrank.places.stores import AT_HOME
 from batchrank.source.files import find, relative
 from batchrank.source.reading import opened
 from batchrank.source.stage.asking import types_of
@@ -45,12 +48,16 @@ _HASHED_BYTES = 1 << 20
 class Input:
     """
     The files of one key of `[source]`, in order, with their identities.
+
+    *places* is where they lie; *paths* are the files that DuckDB reads: the same, or copies of what
+    lies in a store.
     """
 
     key: str
-    paths: tuple[Path, ...]
+    places: tuple[Place, ...]
     files: tuple[SourceFile, ...]
     format: str
+    paths: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,7 +68,14 @@ class Input:
         return f"{self.files[0].path}{more}" if self.files else f"source.{self.key}"
 
 
-def input_of(key: str, path: str, base: Path, *, require_success: bool = False) -> Input:
+def input_of(
+    key: str,
+    path: str,
+    base: Path,
+    *,
+    require_success: bool = False,
+    stores: StoresTable = AT_HOME,
+) -> Input:
     """
     The files that *path* names, each known by its size and a digest: of its footer if it is
     Parquet, else of all its bytes.
@@ -70,7 +84,7 @@ def input_of(key: str, path: str, base: Path, *, require_success: bool = False) 
         NotReady: upstream has not finished.
         SourceError: there are none, or files of several formats.
     """
-    paths = find(path, base, require_success=require_success)
+    paths = find(path, base, require_success=require_success, stores=stores)
     formats = {format_of(each) for each in paths}
     if len(formats) > 1 or None in formats:
         strange = next((each.name for each in paths if format_of(each) is None), paths[0].name)
@@ -83,25 +97,72 @@ def input_of(key: str, path: str, base: Path, *, require_success: bool = False) 
         )
     form = next(iter(formats), None) or "parquet"
     files = tuple(identity(each, relative(each, base), form) for each in paths)
-    return Input(key, paths, files, form)
+    here = tuple(each for each in paths if isinstance(each, Path))
+    return Input(key, paths, files, form, here)
 
 
-def identity(path: Path, name: str, form: str) -> SourceFile:
+def fetched(given: Input, folder: Path) -> Input:
+    """
+    *given* with copies below *folder* of what lies in a store: each object is read once.
+
+    Raises:
+        SourceError: the store refuses, or an object is another by now.
+        StorageError: there is no room.
+    """
+    paths = []
+    for number, (place, file) in enumerate(zip(given.places, given.files, strict=True)):
+        if isinstance(place, Remote):
+            to = folder / given.key / str(number) / place.name
+            paths.append(_copied(place, file, given.format, to))
+        else:
+            paths.append(place)
+    return replace(given, paths=tuple(paths))
+
+
+def _copied(place: Remote, file: SourceFile, form: str, to: Path) -> Path:
+    try:
+        blocks = place.blocks()
+        to.parent.mkdir(parents=True)
+        with to.open("wb") as held:
+            held.writelines(blocks)
+    except StoreError as error:
+        why = f"{place} cannot be read: {error}"
+        raise SourceError(why, "look whether the store answers, and run again") from error
+    except OSError as error:
+        raise StorageError(
+            f"{place} cannot be copied to {to.parent}: {error.strerror or error}",
+            "make room: what lies in a store and is no nested Parquet is copied to be sorted",
+            out_of_space=True,
+        ) from error
+    if identity(to, file.path, form) != file:
+        raise SourceError(f"{place} was changed while it was read", "run again")
+    return to
+
+
+def identity(path: Place, name: str, form: str) -> SourceFile:
     """
     What a file is known by.
     """
     if form == "parquet":
         with opened(path, name) as file:
             return file.identity
-    digest = hashlib.sha256()
+    digest, size = hashlib.sha256(), 0
     try:
-        with path.open("rb") as held:
-            while block := held.read(_HASHED_BYTES):
-                digest.update(block)
-            size = held.tell()
+        for block in _blocks(path):
+            digest.update(block)
+            size += len(block)
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
     return SourceFile(name, size, digest.hexdigest(), ())
+
+
+def _blocks(path: Place) -> Iterator[bytes]:
+    if isinstance(path, Remote):
+        yield from path.blocks()
+        return
+    with path.open("rb") as held:
+        while block := held.read(_HASHED_BYTES):
+            yield block
 
 
 def relation_of(

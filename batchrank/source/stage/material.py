@@ -7,16 +7,17 @@ the folder is ours, DuckDB is asked, what it sorted is written. Never reads what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
-from batchrank.config.schema import SourceTable
+from batchrank.config.schema import SourceTable, StoresTable
 from batchrank.domain import SourceFile
 from batchrank.errors import Problem, SourceError
+from batchrank.places.uri import is_uri
 from batchrank.source.stage import staging
 from batchrank.source.stage.asking import types_of
 from batchrank.source.stage.forms import (
@@ -27,7 +28,7 @@ from batchrank.source.stage.forms import (
     quoted,
     text_fields,
 )
-from batchrank.source.stage.inputs import Input, input_of, relation_of
+from batchrank.source.stage.inputs import Input, fetched, input_of, relation_of
 from batchrank.source.stage.locked import connect, identity
 from batchrank.source.stage.statement import Statement, ours, select
 
@@ -51,6 +52,7 @@ def brought_in(
     root: Path,
     progress: staging.Progress,
     prepare: Callable[[], object],
+    stores: StoresTable,
 ) -> Brought:
     """
     Stage below *root* what *table* tells of, unless it is there already.
@@ -58,13 +60,25 @@ def brought_in(
     Raises:
         NotReady, AlreadyRunning, SourceError, StorageError: as `staged.open_groups` says.
     """
-    made_of = _material(table, base)
+    made_of = _material(table, base, stores)
     prepare()
     text = made_of.select.text if made_of.select else ""
     key = staging.key_of(table, made_of.files, text)
     folder = root / key[:16]
+    with staging.alone(root):
+        held = staging.kept(folder, key)
+        if held is None:
+            staging.forget_others(root, key)
+            held = _staged(made_of, table, root, key, progress)
+    read_as = SourceTable.model_validate({**held.table, "path": str(folder / staging.GROUPS)})
+    return Brought(read_as, made_of.files, staging.flaws_in(folder), made_of.notes)
+
+
+def _staged(
+    made_of: _Material, table: SourceTable, root: Path, key: str, progress: staging.Progress
+) -> staging.Kept:
     with ExitStack() as stack:
-        stack.enter_context(staging.alone(root))
+        made_of = made_of.fetched(stack.enter_context(staging.spilling(root, staging.COPIES)))
         connection = stack.enter_context(
             connect(
                 database=made_of.database,
@@ -74,25 +88,57 @@ def brought_in(
                 keep_order=True,
             )
         )
-        staged, statement = made_of.staged(connection, table)
-        if staging.kept(folder, key) is None:
-            staging.forget_others(root, key)
-            staging.stage(connection, staged, statement, folder=folder, key=key, progress=progress)
-    read_as = staged.table.model_copy(update={"path": str(folder / staging.GROUPS)})
-    return Brought(read_as, made_of.files, staging.flaws_in(folder), made_of.notes)
+        with made_of.naming_places():
+            staged, statement = made_of.staged(connection, table)
+            folder = root / key[:16]
+            return staging.stage(
+                connection, staged, statement, folder=folder, key=key, progress=progress
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _Material:
     """
-    The inputs of a staging. *readable* are the files that DuckDB may open.
+    The inputs of a staging; *reads* are what the SELECT may read beside the database.
     """
 
     files: tuple[SourceFile, ...]
-    readable: tuple[Path, ...]
     inputs: tuple[Input, ...] = ()
+    reads: tuple[Input, ...] = ()
     database: Path | None = None
     select: Statement | None = None
+
+    @property
+    def readable(self) -> tuple[Path, ...]:
+        """
+        The files that DuckDB may open.
+        """
+        return tuple(path for given in (*self.inputs, *self.reads) for path in given.paths)
+
+    def fetched(self, folder: Path) -> _Material:
+        """
+        With copies below *folder* of what lies in a store.
+        """
+        return replace(self, inputs=tuple(fetched(given, folder) for given in self.inputs))
+
+    @contextmanager
+    def naming_places(self) -> Iterator[None]:
+        """
+        Have messages speak of the places that files were copied from.
+        """
+        try:
+            yield
+        except SourceError as error:
+            pairs = [
+                (str(path), str(place))
+                for given in self.inputs
+                for path, place in zip(given.paths, given.places, strict=True)
+                if path != place
+            ]
+            if not pairs:
+                raise
+            told = [replace(each, message=_named(each.message, pairs)) for each in error.problems]
+            raise SourceError(_named(error.head, pairs), error.hint, told) from error
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -135,6 +181,12 @@ class _Material:
         return staged, self.select.within(*staged.sql.split(_SELECT))
 
 
+def _named(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    for path, place in pairs:
+        text = text.replace(path, place)
+    return text
+
+
 _SELECT = "\0"
 """Stands for the user's SELECT in a statement around it."""
 
@@ -151,24 +203,43 @@ def _texts(table: SourceTable) -> set[str]:
     return {*ids, table.query, *text_fields(table)}
 
 
-def _material(table: SourceTable, base: Path) -> _Material:
+def _material(table: SourceTable, base: Path, stores: StoresTable) -> _Material:
     named = [("run", table.run), ("queries", table.queries), ("corpus", table.corpus)]
     if table.path is not None:
         named = [("path", table.path)]
     inputs = tuple(
-        input_of(key, path, base, require_success=table.require_success)
+        input_of(key, path, base, require_success=table.require_success, stores=stores)
         for key, path in named
         if path is not None
     )
     if inputs:
-        paths = tuple(path for given in inputs for path in given.paths)
-        return _Material(tuple(file for given in inputs for file in given.files), paths, inputs)
+        return _Material(tuple(file for given in inputs for file in given.files), inputs)
+    _refuse_stores(table)
     database = _absolute(base, table.database) if table.database else None
     read = tuple(input_of("reads", each, base) for each in table.reads)
     files = tuple(file for given in read for file in given.files)
-    paths = tuple(path for given in read for path in given.paths)
     held = identity(database, base) if database else ()
-    return _Material((*held, *files), paths, (), database, _selected(table, base))
+    return _Material((*held, *files), (), read, database, _selected(table, base))
+
+
+def _refuse_stores(table: SourceTable) -> None:
+    """
+    A SELECT reads what lies on this machine: DuckDB is not let near any network.
+    """
+    named = {"database": table.database, "sql_file": table.sql_file}
+    named |= {"reads": next(filter(is_uri, table.reads), None)}
+    problems = [
+        Problem(
+            0,
+            f"source.{key}",
+            f"{path} is not on this machine",
+            "copy it here; from a store, files are read by path, or run with queries and corpus",
+        )
+        for key, path in named.items()
+        if path and is_uri(path)
+    ]
+    if problems:
+        raise SourceError("", "", problems)
 
 
 def _selected(table: SourceTable, base: Path) -> Statement | None:

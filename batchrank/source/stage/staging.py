@@ -32,8 +32,8 @@ from batchrank.source.stage.forms import FLAW, Staged
 from batchrank.source.stage.statement import Statement, ours
 
 GROUPS, FLAWS, DONE = "groups.parquet", "flaws.json", "staged.json"
-SPILL, LOCK = "spill", "lock"
-VERSION = 1
+SPILL, LOCK, COPIES = "spill", "lock", "copies"
+VERSION = 2
 """Of the form that is staged; another one is staged anew."""
 
 ROWS_AT_ONCE = 2_048
@@ -48,12 +48,13 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True, slots=True)
 class Kept:
     """
-    What `staged.json` says.
+    What `staged.json` says; *table* is the `[source]` by which the staged file is read.
     """
 
     key: str
     groups: int
     rows: int
+    table: Mapping[str, Any]
 
 
 def key_of(table: SourceTable, files: Sequence[SourceFile], select: str) -> str:
@@ -158,10 +159,14 @@ def _written(
     if writer is None:
         pq.write_table(_NOTHING, path, write_page_checksum=True)
     (folder / FLAWS).write_text(json.dumps(flaws))
-    done = Kept(key, total, counted.rows)
+    table = staged.table.model_dump(mode="json", include=_READ_BY, exclude_defaults=True)
+    done = Kept(key, total, counted.rows, table)
     _settle((path, folder / FLAWS), folder / DONE, asdict(done))
     return done
 
+
+_READ_BY = {name for name in SourceTable.model_fields if name not in ("sql", "parameters")}
+"""Neither the SELECT nor its values matter any more."""
 
 _NOTHING = pa.table({"query_id": pa.array([], pa.string())})
 """A source of no groups may have any columns."""
@@ -240,11 +245,12 @@ def alone(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def spilling(root: Path) -> Iterator[Path]:
+def spilling(root: Path, name: str = SPILL) -> Iterator[Path]:
     """
-    A folder for what does not fit into memory; what an interrupted staging left in it goes first.
+    A folder for what does not fit into memory, or is needed for as long; what an interrupted
+    staging left in it goes first.
     """
-    folder = root / SPILL
+    folder = root / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -258,7 +264,7 @@ def forget_others(root: Path, key: str) -> None:
     Remove what was staged for another fingerprint.
     """
     for folder in root.iterdir():
-        if folder.name not in (key[:16], SPILL, LOCK):
+        if folder.name not in (key[:16], SPILL, LOCK, COPIES):
             shutil.rmtree(folder, ignore_errors=True)
 
 

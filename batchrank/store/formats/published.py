@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchrank.errors import StorageError
+from batchrank.places.remote import Place, readable
 
 BUFFER_BYTES = 1024 * 1024
 
@@ -33,7 +33,7 @@ class Published:
     *unchanged* is called behind the last row, and raises if the files are not those that they were.
     """
 
-    files: Sequence[Path]
+    files: Sequence[Place]
     unchanged: Callable[[], None]
 
     @property
@@ -42,7 +42,7 @@ class Published:
         The schema that all of them have.
         """
         try:
-            return pq.read_schema(self.files[0]).remove_metadata()
+            return pq.read_schema(readable(self.files[0])).remove_metadata()
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(self.files[0], error) from error
 
@@ -95,17 +95,20 @@ class Published:
         self.unchanged()
 
 
-def _batches(path: Path, rows: int, leaves: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _batches(path: Place, rows: int, leaves: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(
-            path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+            readable(path),
+            buffer_size=BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
         ) as file:
             yield from file.iter_batches(rows, columns=leaves, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> StorageError:
+def _unreadable(path: Place, error: Exception) -> StorageError:
     return StorageError(
         f"{path} cannot be read: {error}",
         "`batchrank verify` tells what is wrong, and the remedy",

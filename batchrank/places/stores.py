@@ -1,0 +1,97 @@
+"""
+The file systems of pyarrow that stand for object stores, one for each store and settings.
+
+Owns what is set and what is left to the stores' own tools: credentials are found as those find them
+(variables, profiles, the machine's role) and never stand in a job file. Contacts nobody by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from batchrank.config.schema import PublicTable, S3Table, StoresTable, StoreTable
+
+if TYPE_CHECKING:
+    from pyarrow import fs
+
+ATTEMPTS = 5
+"""How often the AWS SDK tries a request that the store or the network failed."""
+
+CONNECT_S_MAX, SILENCE_S_MAX = 10.0, 20.0
+"""For a connection, and for the next byte; the SDK's own 1 and 3 seconds fail on busy days."""
+
+PATIENCE = timedelta(seconds=30)
+"""For so long Google's client does."""
+
+AT_HOME = StoresTable()
+"""No store is set up in any way of ours."""
+
+
+@lru_cache(maxsize=16)
+def file_system(scheme: str, account: str, stores: StoresTable) -> fs.FileSystem:
+    """
+    The file system of *scheme*; *account* is Azure's.
+    """
+    match scheme:
+        case "s3":
+            return _s3(stores.s3)
+        case "gs":
+            return _gs(stores.gs)
+        case _:
+            return _abfss(stores.abfss, account)
+
+
+def _s3(table: S3Table) -> fs.FileSystem:
+    from pyarrow import fs  # takes a while, and most jobs have no store
+
+    endpoint = table.endpoint or _said("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    region = table.region or _said("AWS_REGION", "AWS_DEFAULT_REGION")
+    return fs.S3FileSystem(
+        anonymous=table.anonymous,
+        region=region,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        request_timeout=SILENCE_S_MAX,
+        connect_timeout=CONNECT_S_MAX,
+        allow_delayed_open=True,  # a small object is one request, and leaves nothing behind
+        **_over(endpoint),
+    )
+
+
+def _gs(table: PublicTable) -> fs.FileSystem:
+    from pyarrow import fs
+
+    endpoint = table.endpoint or _said("STORAGE_EMULATOR_HOST")
+    return fs.GcsFileSystem(anonymous=table.anonymous, retry_time_limit=PATIENCE, **_over(endpoint))
+
+
+def _abfss(table: StoreTable, account: str) -> fs.FileSystem:
+    from pyarrow import fs
+
+    held = {
+        "account_key": _said("AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"),
+        "sas_token": _said("AZURE_STORAGE_SAS_TOKEN"),
+    }
+    given = {name: value for name, value in held.items() if value}
+    if table.endpoint:
+        at = urlsplit(table.endpoint)
+        given |= {"blob_storage_authority": at.netloc, "blob_storage_scheme": at.scheme}
+        given |= {"dfs_storage_authority": at.netloc, "dfs_storage_scheme": at.scheme}
+    return fs.AzureFileSystem(account, **given)
+
+
+def _over(endpoint: str | None) -> dict[str, Any]:
+    """
+    Another address than the vendor's own.
+    """
+    if not endpoint:
+        return {}
+    at = urlsplit(endpoint)
+    return {"endpoint_override": at.netloc + at.path.rstrip("/"), "scheme": at.scheme}
+
+
+def _said(*names: str) -> str | None:
+    return next((value for name in names if (value := os.environ.get(name))), None)

@@ -1,0 +1,409 @@
+"""
+Where parts end up: a folder of this machine, or a prefix in an object store.
+
+Owns what it takes until a reader sees a file whole and nobody can take it away again. A folder: the
+file is renamed into it, and file and folders are synced. A store: the object is put in one piece
+and read back; whether a put that got no answer has come through is settled by its checksum. Decides
+nothing about what is put.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from batchrank.errors import OutputError, StorageError
+from batchrank.places.remote import Place, Remote, StoreError
+from batchrank.store.disk import (
+    make_folder,
+    storage_error,
+    sync_file,
+    sync_folder,
+)
+from batchrank.store.parts import sha256_of
+
+WAITS_S = (0.5, 2.0, 5.0, 10.0)
+"""Before a put is tried again, each after the store's own client has given up."""
+
+OWNER = "owner"
+BESIDE = "_batchrank"
+"""Beside outputs in a store: a prefix that readers of dated folders leave out, as it begins so."""
+
+Tell = Callable[[str], None]
+"""Hears of every named point on a file's way."""
+
+
+class Shelf(Protocol):
+    """
+    What an output folder needs of the place that it lies at.
+    """
+
+    def prepare(self) -> None:
+        """
+        Make it, or see that it can be written to.
+
+        Raises:
+            OutputError: it cannot.
+        """
+
+    def aside(self, staging: Path) -> Path:
+        """
+        The folder of this machine that files are made in before they get their place.
+        """
+
+    def names(self) -> Iterator[str]:
+        """
+        The names in it, in no order.
+        """
+
+    def put(self, file: Path, tell: Tell) -> None:
+        """
+        Give *file*, which lies aside, its place under its own name, for good.
+
+        Raises:
+            StorageError: for good, too.
+        """
+
+    def sha256(self, name: str) -> str:
+        """
+        The hex SHA-256 of what lies there.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+    def has(self, name: str) -> bool:
+        """
+        Tell whether it is there.
+        """
+
+    def mark(self, name: str) -> None:
+        """
+        Make the empty file *name*, for good.
+        """
+
+    def remove(self, names: Sequence[str]) -> None:
+        """
+        Take these away, for good.
+        """
+
+    def take_down(self, to: Path) -> None:
+        """
+        Move all of it to *to*, a folder of this machine that is not there yet.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+
+    def keep_beside(self, name: str, content: bytes) -> None:
+        """
+        Keep what is about the output where whoever has only the store can find it.
+        """
+
+    def claim(self, owner: Callable[[], str]) -> None:
+        """
+        Keep it for whom *owner* names, one state folder.
+
+        Raises:
+            OutputError: it is another's.
+        """
+
+    def yield_up(self) -> None:
+        """
+        Take that back.
+        """
+
+
+def shelf_of(place: Place) -> Shelf:
+    """
+    The shelf at *place*.
+    """
+    return RemoteShelf(place) if isinstance(place, Remote) else FolderShelf(place)
+
+
+# --- a folder of this machine ---------------------------------------------------------------------
+
+
+class FolderShelf:
+    """
+    A folder on a disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def prepare(self) -> None:
+        """
+        Make the folder.
+        """
+        make_folder(self._path)
+
+    def aside(self, staging: Path) -> Path:
+        """
+        *staging* if a rename leads from there into the folder, else a hidden folder beside it.
+        """
+        device = self._path.stat().st_dev
+        if staging.stat().st_dev == device:
+            return staging
+        beside = self._path.parent / f".{self._path.name}.batchrank"
+        make_folder(beside)
+        if beside.stat().st_dev != device:
+            raise OutputError(
+                f"{self._path} is a mount point: a part cannot be renamed into it from outside",
+                "name a folder below it as output.path",
+            )
+        return beside
+
+    def names(self) -> Iterator[str]:
+        """
+        As `Shelf` says.
+        """
+        return (entry.name for entry in self._path.iterdir())
+
+    def put(self, file: Path, tell: Tell) -> None:
+        """
+        Sync, rename, sync both folders.
+        """
+        with file.open("rb") as held:
+            sync_file(held.fileno())
+        tell("synced")
+        file.replace(self._path / file.name)
+        tell("renamed")
+        sync_folder(self._path)
+        sync_folder(file.parent)
+        tell("folder_synced")
+
+    def sha256(self, name: str) -> str:
+        """
+        As `Shelf` says.
+        """
+        return sha256_of(self._path / name)
+
+    def has(self, name: str) -> bool:
+        """
+        As `Shelf` says.
+        """
+        return (self._path / name).exists()
+
+    def mark(self, name: str) -> None:
+        """
+        There is no moment at which it is half there.
+        """
+        path = self._path / name
+        try:
+            with path.open("xb") as file:
+                sync_file(file.fileno())
+        except OSError as error:
+            raise storage_error(f"cannot write {path}", error) from error
+        sync_folder(self._path)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """
+        As `Shelf` says.
+        """
+        for name in names:
+            (self._path / name).unlink()
+        sync_folder(self._path)
+
+    def take_down(self, to: Path) -> None:
+        """
+        Rename it.
+        """
+        self._path.rename(to)
+
+    def keep_beside(self, name: str, content: bytes) -> None:
+        """
+        Nothing: the state folder lies near.
+        """
+
+    def claim(self, owner: Callable[[], str]) -> None:
+        """
+        Nothing: a lock keeps others out, and what they left is seen.
+        """
+
+    def yield_up(self) -> None:
+        """
+        Nothing, either.
+        """
+
+
+# --- a prefix in a store --------------------------------------------------------------------------
+
+
+class RemoteShelf:
+    """
+    A prefix in an object store. *pause* waits so many seconds.
+    """
+
+    def __init__(self, place: Remote, pause: Callable[[float], None] = time.sleep) -> None:
+        self._place = place
+        self._pause = pause
+
+    def prepare(self) -> None:
+        """
+        See that the bucket answers, and that the prefix is not the whole of it.
+        """
+        if not self._place.uri.key:
+            raise OutputError(
+                f"{self._place} is a whole bucket", "name a prefix in it as output.path"
+            )
+        try:
+            found = self._place.is_file()
+        except StoreError as error:
+            raise OutputError(
+                f"{self._place} cannot be looked into: {error}",
+                "look at the address, the credentials and [stores]",
+            ) from error
+        if found:
+            raise OutputError(f"{self._place} is an object", "name a prefix as output.path")
+
+    def aside(self, staging: Path) -> Path:
+        """
+        *staging*: a put reads from anywhere.
+        """
+        return staging
+
+    def names(self) -> Iterator[str]:
+        """
+        As `Shelf` says.
+        """
+        with self._told("listed"):
+            try:
+                return iter([entry.name for entry in self._place.iterdir()])
+            except FileNotFoundError:
+                return iter(())
+
+    def put(self, file: Path, tell: Tell) -> None:
+        """
+        Put it, and read it back.
+        """
+        self._put(self._place / file.name, lambda to: to.put(file), sha256_of(file))
+        tell("put")
+        file.unlink()
+        tell("aside_removed")
+
+    def _put(self, to: Remote, put: Callable[[Remote], None], sha256: str) -> None:
+        """
+        Try until *to* holds what it should; what a store says of a put is not taken for granted.
+        """
+        failed: OSError | None = None
+        for wait_s in (0.0, *WAITS_S):
+            self._pause(wait_s)
+            try:
+                put(to)
+            except StoreError as error:
+                failed = error
+            try:
+                if _sha256(to) == sha256:
+                    return
+            except OSError as error:
+                failed = failed or error
+        why = failed or "what was put reads back as something else"
+        raise StorageError(
+            f"cannot put {to}: {why}",
+            "run again when the store answers: what was paid for is kept, and nobody is called for"
+            " it again",
+        )
+
+    def sha256(self, name: str) -> str:
+        """
+        As `Shelf` says; a store that does not answer is no sign of damage.
+        """
+        with self._told("read"):
+            return _sha256(self._place / name)
+
+    def has(self, name: str) -> bool:
+        """
+        As `Shelf` says.
+        """
+        with self._told("looked into"):
+            return (self._place / name).is_file()
+
+    def mark(self, name: str) -> None:
+        """
+        As `put`.
+        """
+        nothing = hashlib.sha256(b"").hexdigest()
+        self._put(self._place / name, lambda to: to.write_bytes(b""), nothing)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """
+        As `Shelf` says.
+        """
+        with self._told("changed"):
+            for name in names:
+                (self._place / name).unlink(missing_ok=True)
+
+    def take_down(self, to: Path) -> None:
+        """
+        Copy every object, and only then delete any.
+        """
+        aside = to.with_name(f".{to.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        entries = [entry for entry in self._place.iterdir() if entry.is_file()]
+        for entry in entries:
+            entry.fetch(aside / entry.name)
+        aside.rename(to)
+        for entry in entries:
+            entry.unlink(missing_ok=True)
+
+    def keep_beside(self, name: str, content: bytes) -> None:
+        """
+        Put it below `_batchrank`, beside the prefix.
+        """
+        self._keep(self._beside / name, content)
+
+    def claim(self, owner: Callable[[], str]) -> None:
+        """
+        Leave the mark beside the prefix. Two that begin at the same moment may both think that it
+        is theirs for as long as a put takes; whoever comes later does not.
+        """
+        to = self._beside / OWNER
+        with self._told("looked into"):
+            try:
+                held = to.read_bytes().decode(errors="replace")
+            except FileNotFoundError:
+                self._keep(to, owner().encode())
+                held = to.read_bytes().decode(errors="replace")
+        if held != owner():
+            raise OutputError(
+                f"{self._place} is written from another state folder ({held[:200]})",
+                f"run it there, or name another output.path; if that state is lost delete {to}",
+            )
+
+    def yield_up(self) -> None:
+        """
+        Take the mark away.
+        """
+        with self._told("changed"):
+            (self._beside / OWNER).unlink(missing_ok=True)
+
+    @property
+    def _beside(self) -> Remote:
+        return self._place.parent / BESIDE / self._place.name
+
+    def _keep(self, to: Remote, content: bytes) -> None:
+        self._put(to, lambda there: there.write_bytes(content), hashlib.sha256(content).hexdigest())
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            raise StorageError(
+                f"{self._place} cannot be {what}: {error}",
+                "run again when the store answers: what was paid for is kept",
+            ) from error
+
+
+def _sha256(place: Remote) -> str:
+    digest = hashlib.sha256()
+    for block in place.blocks():
+        digest.update(block)
+    return digest.hexdigest()
