@@ -11,6 +11,9 @@ import pytest
 from hypothesis import settings
 
 from tests.laws import FACTOR
+from tests.stores.fixtures import bucket, faults, s3
+
+__all__ = ["bucket", "faults", "s3"]  # fixtures, for whoever asks
 
 # The same examples each time, so that a failure is about the change at hand; `LAWS=100` hunts anew.
 settings.register_profile("told", derandomize=FACTOR == 1, deadline=None)

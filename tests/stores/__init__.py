@@ -1,0 +1,3 @@
+"""
+Object stores on loopback for tests, and a proxy that breaks the way to them.
+"""
