@@ -215,7 +215,7 @@ def _set_aside(job: Job) -> list[str]:
     ends = (f".aside-{stamp}" + (f"-{n}" if n > 1 else "") for n in count(1))
     aside = next(n for end in ends if not (n := state.with_name(state.name + end)).exists())
     try:
-        shelf.claim(job.state.mark)
+        shelf.check_owner(job.state.mark)
         if any(shelf.names()):
             shelf.take_down(_old_output(job, aside))
         shelf.yield_up()

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from batchrank.config.schema import PublicTable, S3Table, StoresTable, StoreTable
+from batchrank.config.schema import StoresTable
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -31,27 +31,25 @@ AT_HOME = StoresTable()
 """No store is set up in any way of ours."""
 
 
-@lru_cache(maxsize=16)
 def file_system(scheme: str, account: str, stores: StoresTable) -> fs.FileSystem:
     """
     The file system of *scheme*; *account* is Azure's.
     """
-    match scheme:
-        case "s3":
-            return _s3(stores.s3)
-        case "gs":
-            return _gs(stores.gs)
-        case _:
-            return _abfss(stores.abfss, account)
+    if scheme == "s3":
+        endpoint = stores.s3.endpoint or _said("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        region = stores.s3.region or _said("AWS_REGION", "AWS_DEFAULT_REGION")
+        return _s3(endpoint, region, stores.s3.anonymous)
+    if scheme == "gs":
+        return _gs(stores.gs.endpoint or _said("STORAGE_EMULATOR_HOST"), stores.gs.anonymous)
+    return _abfss(stores.abfss.endpoint, account)
 
 
-def _s3(table: S3Table) -> fs.FileSystem:
+@lru_cache
+def _s3(endpoint: str | None, region: str | None, anonymous: bool) -> fs.FileSystem:
     from pyarrow import fs  # takes a while, and most jobs have no store
 
-    endpoint = table.endpoint or _said("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    region = table.region or _said("AWS_REGION", "AWS_DEFAULT_REGION")
     return fs.S3FileSystem(
-        anonymous=table.anonymous,
+        anonymous=anonymous,
         region=region,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         request_timeout=SILENCE_S_MAX,
@@ -61,14 +59,15 @@ def _s3(table: S3Table) -> fs.FileSystem:
     )
 
 
-def _gs(table: PublicTable) -> fs.FileSystem:
+@lru_cache
+def _gs(endpoint: str | None, anonymous: bool) -> fs.FileSystem:
     from pyarrow import fs
 
-    endpoint = table.endpoint or _said("STORAGE_EMULATOR_HOST")
-    return fs.GcsFileSystem(anonymous=table.anonymous, retry_time_limit=PATIENCE, **_over(endpoint))
+    return fs.GcsFileSystem(anonymous=anonymous, retry_time_limit=PATIENCE, **_over(endpoint))
 
 
-def _abfss(table: StoreTable, account: str) -> fs.FileSystem:
+@lru_cache
+def _abfss(endpoint: str | None, account: str) -> fs.FileSystem:
     from pyarrow import fs
 
     held = {
@@ -76,8 +75,8 @@ def _abfss(table: StoreTable, account: str) -> fs.FileSystem:
         "sas_token": _said("AZURE_STORAGE_SAS_TOKEN"),
     }
     given = {name: value for name, value in held.items() if value}
-    if table.endpoint:
-        at = urlsplit(table.endpoint)
+    if endpoint:
+        at = urlsplit(endpoint)
         given |= {"blob_storage_authority": at.netloc, "blob_storage_scheme": at.scheme}
         given |= {"dfs_storage_authority": at.netloc, "dfs_storage_scheme": at.scheme}
     return fs.AzureFileSystem(account, **given)

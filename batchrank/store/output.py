@@ -115,6 +115,7 @@ class OutputFolder:
             OutputError: it cannot be written, or holds what this job has not written.
         """
         self._shelf.prepare()
+        self._shelf.check_owner(self._state.mark)
         if not begun and (found := self.visible()):
             raise OutputError(
                 f"{self.path} holds {some(found)}, and this job's state"

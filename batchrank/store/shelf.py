@@ -105,9 +105,17 @@ class Shelf(Protocol):
         Keep what is about the output where whoever has only the store can find it.
         """
 
+    def check_owner(self, owner: Callable[[], str]) -> None:
+        """
+        See that it is not kept for anybody but whom *owner* names, one state folder.
+
+        Raises:
+            OutputError: it is another's.
+        """
+
     def claim(self, owner: Callable[[], str]) -> None:
         """
-        Keep it for whom *owner* names, one state folder.
+        Keep it for *owner*.
 
         Raises:
             OutputError: it is another's.
@@ -221,14 +229,19 @@ class FolderShelf:
         Nothing: the state folder lies near.
         """
 
-    def claim(self, owner: Callable[[], str]) -> None:
+    def check_owner(self, owner: Callable[[], str]) -> None:
         """
         Nothing: a lock keeps others out, and what they left is seen.
         """
 
-    def yield_up(self) -> None:
+    def claim(self, owner: Callable[[], str]) -> None:
         """
         Nothing, either.
+        """
+
+    def yield_up(self) -> None:
+        """
+        Nothing.
         """
 
 
@@ -359,23 +372,33 @@ class RemoteShelf:
         """
         self._keep(self._beside / name, content)
 
-    def claim(self, owner: Callable[[], str]) -> None:
+    def check_owner(self, owner: Callable[[], str]) -> None:
         """
-        Leave the mark beside the prefix. Two that begin at the same moment may both think that it
-        is theirs for as long as a put takes; whoever comes later does not.
+        Look at the mark beside the prefix, if there is one.
         """
-        to = self._beside / OWNER
-        with self._told("looked into"):
-            try:
-                held = to.read_bytes().decode(errors="replace")
-            except FileNotFoundError:
-                self._keep(to, owner().encode())
-                held = to.read_bytes().decode(errors="replace")
-        if held != owner():
+        held = self._owner()
+        if held is not None and held != owner():
             raise OutputError(
                 f"{self._place} is written from another state folder ({held[:200]})",
-                f"run it there, or name another output.path; if that state is lost delete {to}",
+                "run it there, or name another output.path; if that state is lost, delete"
+                f" {self._beside / OWNER}",
             )
+
+    def claim(self, owner: Callable[[], str]) -> None:
+        """
+        Leave the mark. Two that begin at the same moment may both think that it is theirs for as
+        long as a put takes; whoever comes later does not.
+        """
+        if self._owner() is None:
+            self._keep(self._beside / OWNER, owner().encode())
+        self.check_owner(owner)
+
+    def _owner(self) -> str | None:
+        with self._told("looked into"):
+            try:
+                return (self._beside / OWNER).read_bytes().decode(errors="replace")
+            except FileNotFoundError:
+                return None
 
     def yield_up(self) -> None:
         """

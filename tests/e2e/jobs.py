@@ -83,7 +83,7 @@ def write_job(
     base_url: str,
     *,
     file: str = "job.toml",
-    source: Path | None = None,
+    source: Path | str | None = None,
     concurrency_max: int = 8,
     output: Mapping[str, object] | None = None,
     **tables: Mapping[str, object],
