@@ -7,39 +7,43 @@ everybody else is like any other. How it is staged is `stage`'s business.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import finalize
 
 from batchrank.config.schema import SourceTable, StoresTable
-from batchrank.domain import Group, Positions, SourceBatch, SourceFile
+from batchrank.domain import Group, Positions, SourceBatch
+from batchrank.errors import SourceError
 from batchrank.places.stores import AT_HOME
-from batchrank.source.files import find
+from batchrank.source.files import find, relative
 from batchrank.source.parquet import ParquetSource, open_source
 from batchrank.source.profile import Profile
 from batchrank.source.reading import opened
 from batchrank.source.stage.endings import format_of
 from batchrank.source.stage.forms import NEGATIVE, POSITIVE, text_fields
 
+if TYPE_CHECKING:
+    from batchrank.source.stage.material import Brought
+
 
 class StagedSource(ParquetSource):
     """
-    The groups of a staged file. *files* are the identities of what it was staged from, which is
-    what outputs are compared by; none of them has a place of its own among the positions.
+    The groups of a staged file, which nobody removes as long as this lives. *files* are the
+    identities of what it was staged from, which is what outputs are compared by; none of them has a
+    place of its own among the positions.
     """
 
     mendable = False
 
-    def __init__(
-        self,
-        inner: ParquetSource,
-        files: tuple[SourceFile, ...],
-        flaws: Mapping[int, str],
-        notes: tuple[str, ...] = (),
-    ) -> None:
-        self.notes = notes
+    def __init__(self, inner: ParquetSource, brought: Brought) -> None:
+        finalize(self, os.close, brought.held)
+        self.notes = brought.notes
         self._inner = inner
-        self._flaws = flaws
-        self.files = files
+        self._flaws = brought.flaws
+        self.files = brought.files
+        self._folder = Path(str(brought.table.path)).parent
         self.total = inner.total
         self.row_group_bytes_max = inner.row_group_bytes_max
 
@@ -47,10 +51,22 @@ class StagedSource(ParquetSource):
         """
         As those of the file, but for groups that staging found a flaw in.
         """
-        for batch in self._inner.batches(done, stop):
+        for batch in self._whole(self._inner.batches(done, stop)):
             here = range(batch.position, batch.position + batch.rows)
             flawed = self._flaws and any(position in self._flaws for position in here)
             yield FlawedBatch(batch, self._flaws) if flawed else batch
+
+    def _whole(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
+        """
+        Say what mends a staged file that the disk has damaged: there is nothing to mend in it.
+        """
+        try:
+            yield from batches
+        except SourceError as error:
+            raise SourceError(
+                f"what was staged is damaged: {error.message}",
+                f"remove {self._folder}; it is made again of the same inputs, in the same order",
+            ) from error
 
     def no_rows(self) -> bytes:
         """
@@ -62,7 +78,8 @@ class StagedSource(ParquetSource):
         """
         As those of the file.
         """
-        return self._inner.carried_batches(stop)
+        for batch in self.batches(Positions(self.total), stop):
+            yield batch.position, batch.rows, batch.carried
 
     def profile(
         self,
@@ -136,9 +153,7 @@ def open_groups(
     from batchrank.source.stage.material import brought_in
 
     brought = brought_in(table, base, staging_root, progress, prepare, stores)
-    return StagedSource(
-        open_source(brought.table, base), brought.files, brought.flaws, brought.notes
-    )
+    return StagedSource(open_source(brought.table, base), brought)
 
 
 def _lies_nested(table: SourceTable, path: str, base: Path, stores: StoresTable) -> bool:
@@ -153,10 +168,10 @@ def _lies_nested(table: SourceTable, path: str, base: Path, stores: StoresTable)
     if table.depth or table.group_order or table.score or table.rank:
         return False
     for each in paths:
-        with opened(each, each.name) as file:
+        with opened(each, relative(each, base)) as file:
             names = set(file.schema.names)
-            if not names:
-                continue
+            if not file.identity.rows:
+                continue  # whoever writes an empty table seldom knows its columns
         if table.documents in names:
             return True
         rows = table.query in names and (not text_fields(table) or text_fields(table)[0] in names)

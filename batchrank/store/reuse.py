@@ -320,13 +320,22 @@ class Wanted:
         return pa.table(dict(zip(names, arrays, strict=True)))
 
 
+Wait = Callable[[Any, Callable[[], Any]], Any]
+"""Does some work with a connection, perhaps in a way that can be interrupted."""
+
+
+def _at_once(_: object, work: Callable[[], Any]) -> Any:
+    return work()
+
+
 class Comparison:
     """
     What is wanted, and what outputs have; after `match` what was found.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, wait: Wait) -> None:
         self._connection = connection
+        self._wait = wait
         self._folding = _Folding()
         self._run(_TABLES)
 
@@ -412,22 +421,28 @@ class Comparison:
 
     def _run(self, sql: str) -> None:
         with _translated():
-            self._connection.execute(sql).fetchall()
+            self._wait(self._connection, lambda: self._connection.execute(sql).fetchall())
 
     def _count(self, sql: str) -> int:
         with _translated():
-            ((count,),) = self._connection.execute(sql).fetchall()
+            ((count,),) = self._wait(
+                self._connection, lambda: self._connection.execute(sql).fetchall()
+            )
         return int(count)
 
     def _read(self, sql: str, together: int) -> Iterator[pa.RecordBatch]:
         with _translated():
-            yield from self._connection.sql(sql).to_arrow_reader(together)
+            reader = self._wait(
+                self._connection, lambda: self._connection.sql(sql).to_arrow_reader(together)
+            )
+            yield from reader
 
 
 @contextmanager
-def comparing(folder: Path, memory_bytes: int) -> Iterator[Comparison]:
+def comparing(folder: Path, memory_bytes: int, wait: Wait = _at_once) -> Iterator[Comparison]:
     """
-    Compare within so much memory of DuckDB's; *folder* is its own and is removed in the end.
+    Compare within so much memory of DuckDB's; *folder* is its own and is removed in the end. *wait*
+    does what takes long, given the connection.
 
     Raises:
         StorageError: there is no room.
@@ -445,7 +460,7 @@ def comparing(folder: Path, memory_bytes: int) -> Iterator[Comparison]:
     try:
         folder.mkdir(mode=0o700, parents=True)
         with duckdb.connect(folder / "compared.duckdb", config=settings) as connection:
-            yield Comparison(connection)
+            yield Comparison(connection, wait)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -341,9 +341,10 @@ def test_ids_without_a_match_are_refused_with_their_number_and_examples(tmp_path
     with pytest.raises(SourceError) as refused:
         three(tmp_path, run)
 
-    assert ["1 ids are not in queries, such as z", "2 ids are not in corpus, such as 7, 8"] == [
-        problem.message for problem in refused.value.problems
-    ]
+    assert [
+        "1 id of run.parquet is not in queries.parquet, such as 'z'",
+        "2 ids of run.parquet are not in corpus.parquet, such as '7', '8'",
+    ] == [problem.message for problem in refused.value.problems]
     assert all("unmatched" in problem.remedy for problem in refused.value.problems)
 
 
@@ -369,7 +370,7 @@ def test_an_id_that_comes_twice_in_the_corpus_is_refused(tmp_path: Path) -> None
     written(tmp_path, RUN, "run.parquet")
     written(tmp_path, QUERIES, "queries.parquet")
 
-    with pytest.raises(SourceError, match="corpus: 1 ids come more than once, such as 1"):
+    with pytest.raises(SourceError, match=r"1 id comes more than once in corpus\.parquet"):
         source_of(tmp_path, run="run.parquet", queries="queries.parquet", corpus="corpus.parquet")
 
 
@@ -431,7 +432,7 @@ def test_a_select_may_read_the_files_that_the_job_names(tmp_path: Path) -> None:
 # --- what cannot be staged ------------------------------------------------------------------------
 
 BAD: Mapping[str, tuple[Sequence[Row], str]] = {
-    "an id that is missing": ([{**PAIRS[0], "query_id": None}, *PAIRS], "have no query_id"),
+    "an id that is missing": ([{**PAIRS[0], "query_id": None}, *PAIRS], "pairs.parquet, row 0"),
     "two texts of one query": ([{**PAIRS[0], "query": "other"}, *PAIRS], "'b' has two queries"),
     "no query at all": ([{"query_id": "a", "text": "x"}], "query: there is no column query"),
     "no text": ([{"query_id": "a", "query": "x", "txt": "y"}], "there is no column text"),
@@ -479,7 +480,8 @@ def test_an_unknown_ending_is_told(tmp_path: Path) -> None:
 
 def test_a_source_is_staged_once(tmp_path: Path) -> None:
     """
-    The second time nothing is sorted; another file is staged anew, and the old one goes.
+    The second time nothing is sorted; another file is staged anew, and the old one goes as soon as
+    nobody reads it.
     """
     path = written(tmp_path, PAIRS)
     first = source_of(tmp_path, path=path, score="score")
@@ -491,6 +493,12 @@ def test_a_source_is_staged_once(tmp_path: Path) -> None:
 
     written(tmp_path, PAIRS[:2])
     assert 2 == source_of(tmp_path, path=path, score="score").total
+    assert BY_SCORE == shown(first)
+
+    del first, second
+    written(tmp_path, PAIRS[:3])
+    assert 2 == source_of(tmp_path, path=path, score="score").total
+    assert [1] == [len(list((tmp_path / "staging").glob("*/groups.parquet")))]
     assert not staged.exists()
 
 

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
 
 from batchrank.errors import BatchrankError, StorageError
 from batchrank.source.stage.statement import MAKERS, READERS, Statement, refusal
-
-T = TypeVar("T")
+from batchrank.source.stage.waiting import waited, waited_in
 
 _PLANNED = {name.upper() for name in READERS | MAKERS} | {
     "POSTGRES_SCAN",
@@ -60,8 +59,10 @@ def schema_of(connection: duckdb.DuckDBPyConnection, statement: Statement) -> pa
     look(connection, statement)
     none = statement.within("SELECT * FROM (", ") AS none LIMIT 0")
     with _told(none, connection):
-        relation = connection.sql(none.sql, params=_values(none))
-        schema: pa.Schema = relation.to_arrow_table().schema
+        schema: pa.Schema = waited(
+            connection,
+            lambda: connection.sql(none.sql, params=_values(none)).to_arrow_table().schema,
+        )
         return schema
 
 
@@ -74,8 +75,7 @@ def types_of(connection: duckdb.DuckDBPyConnection, statement: Statement) -> dic
     """
     look(connection, statement)
     described = statement.within("DESCRIBE ", "")
-    with _told(described, connection):
-        rows = connection.execute(described.sql, _values(described)).fetchall()
+    rows = _fetched(connection, described)
     return {str(name): str(kind) for name, kind, *_ in rows}
 
 
@@ -86,8 +86,15 @@ def rows_of(connection: duckdb.DuckDBPyConnection, statement: Statement) -> list
     Raises:
         SourceError: it cannot be run here.
     """
+    return _fetched(connection, statement)
+
+
+def _fetched(connection: duckdb.DuckDBPyConnection, statement: Statement) -> list[tuple[Any, ...]]:
     with _told(statement, connection):
-        return connection.execute(statement.sql, _values(statement)).fetchall()
+        return waited(
+            connection,
+            lambda: connection.execute(statement.sql, _values(statement)).fetchall(),
+        )
 
 
 class Rows(Iterator[pa.RecordBatch]):
@@ -107,7 +114,9 @@ class Rows(Iterator[pa.RecordBatch]):
         self._reader: pa.RecordBatchReader | None = None
         try:
             with _told(statement, connection):
-                self._reader = self._waited(lambda: self._run(rows_per_batch))
+                self._reader = waited_in(
+                    self._worker, connection, lambda: self._run(rows_per_batch)
+                )
                 self.schema: pa.Schema = self._reader.schema
         except BaseException:
             self.close()
@@ -123,7 +132,9 @@ class Rows(Iterator[pa.RecordBatch]):
             raise StopIteration
         try:
             with _told(self._statement, self._connection):
-                batch: pa.RecordBatch | None = self._waited(lambda: next(reader, None))
+                batch: pa.RecordBatch | None = waited_in(
+                    self._worker, self._connection, lambda: next(reader, None)
+                )
         except BaseException:
             self.close()
             raise
@@ -146,18 +157,6 @@ class Rows(Iterator[pa.RecordBatch]):
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-
-    def _waited(self, work: Callable[[], T]) -> T:
-        """
-        Wait for DuckDB in a way that signals can end; whatever ends the waiting ends its work.
-        """
-        future = self._worker.submit(work)
-        try:
-            return future.result()
-        finally:
-            while not future.done():  # once would be lost if it has not begun yet
-                self._connection.interrupt()
-                wait([future], timeout=0.05)
 
 
 def stream(
@@ -189,9 +188,8 @@ def look(connection: duckdb.DuckDBPyConnection, statement: Statement) -> None:
         SourceError: that, or it cannot be planned.
     """
     planned = statement.within("EXPLAIN (FORMAT JSON) ", "")
-    with _told(planned, connection):
-        rows = connection.execute(planned.sql, _values(planned)).fetchall()
-        left: list[dict[str, Any]] = json.loads(rows[0][1])
+    rows = _fetched(connection, planned)
+    left: list[dict[str, Any]] = json.loads(rows[0][1])
     while left:
         node = left.pop()
         left += node.get("children", [])
@@ -236,26 +234,62 @@ def _translated(
         return Interrupted(words)
     if _FULL.search(words):
         return StorageError(
-            f"there is no room for what does not fit into memory: {words}",
+            f"there is no room for what does not fit into memory: {_told_of_files(words)}",
             "make room where the state folder is, or set source.memory higher",
             out_of_space=True,
         )
     place = _place(said, statement, connection)
-    words = _ADVICE.split(words)[0]
     hint = next((hint for sign, hint in _OF_FILES.items() if sign in words), _HINTS.get(kind, ""))
-    return refusal(statement.key, statement.text, place, words, hint)
+    return refusal(statement.key, statement.text, place, _told_of_files(words), hint)
 
 
-_ADVICE = re.compile(r";? *Possible (?:fixes|[Ss]olution)")
+_ADVICE = re.compile(
+    r"\s*(?:Possible (?:fixes|[Ss]olution)|Potential Fixes|Try (?:setting|auto-detecting)"
+    r"|If you are trying)"
+)
 """What DuckDB proposes from here on are options of its own, which a job has not."""
 
 _OF_FILES = {
     "byte order mark": "save the file without a byte order mark, as UTF-8",
     "not utf-8 encoded": "save the file as UTF-8",
+    "invalid UTF-8": "save the file as UTF-8",
+    "surrogate": "it is half a character: write it whole, or leave it out",
     "Malformed JSON": "each line has to be one JSON object, complete",
+    "JSON transform error": "write that line as the others are",
+    "Maximum line size": "leave that line out, or write Parquet",
+    "unterminated quote": "close that quote; one that belongs to the text is written twice",
+    "invalid state": "end all lines alike, and double the quotes that belong to a text",
+    "Columns: 6": "mend that line, or leave it out; in a TREC run a single blank or a single tab"
+    " stands between two of its six fields",
     "CSV Error": "mend that line, or leave it out",
+    "GZIP": "it was cut off or is damaged: write it anew",
+    "mismatch": "all files of a source need the same columns, of the same types",
 }
 """What mends a file, by what DuckDB says of it."""
+
+_LINE = re.compile(r"CSV Error on Line: (\d+)\n(?:Original Line: ?)?(.*)", re.DOTALL)
+_IN_CSV = re.compile(r"^\s*file = (.*?)$", re.MULTILINE)
+_IN_JSON = re.compile(r"(Malformed JSON in file .*?, at byte \d+ in line )(\d+)(?=:)")
+_SHOWN_CHARS = 80
+
+
+def _told_of_files(words: str) -> str:
+    """
+    What DuckDB says of a file, in the order of file, line and what is wrong with it.
+
+    Of CSV it names the file among its options, and shows all of a line however long it is. Of JSON
+    that is malformed it counts one line too many (2.0).
+    """
+    file = _IN_CSV.search(words)
+    words = _ADVICE.split(words)[0]
+    words = _IN_JSON.sub(lambda found: f"{found[1]}{int(found[2]) - 1}", words)
+    if line := _LINE.match(words):
+        text, _, what = line[2].split("\n\nColumn ")[0].rstrip().rpartition("\n")
+        shown = f" ({text[:_SHOWN_CHARS]!r})" if text.strip() else ""
+        words = f"line {line[1]}: {what}{shown}"
+    elif file:
+        words = words.partition("\n")[0]
+    return (f"{file[1]}: " if file else "") + "; ".join(filter(None, words.split("\n")))
 
 
 def _said(error: Exception) -> dict[str, str]:
@@ -270,7 +304,6 @@ def _said(error: Exception) -> dict[str, str]:
         said = {}
     if "exception_message" not in said:
         said = {"exception_type": "", "exception_message": text.partition("\n\n")[0]}
-    said["exception_message"] = "; ".join(filter(None, said["exception_message"].split("\n")))
     return said
 
 

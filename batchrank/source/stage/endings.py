@@ -5,7 +5,7 @@ Which format a file has: its name's ending says so. Opens nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from batchrank.places.remote import Place
 
@@ -22,7 +22,7 @@ FORMATS: Mapping[str, str] = {
 }
 """Formats by ending; `.gz` and `.zst` after it are unpacked."""
 
-_PACKED = (".gz", ".zst")
+_PACKED: Mapping[str, str] = {".gz": "gzip", ".zst": "zstd"}
 
 
 def format_of(path: Place) -> str | None:
@@ -33,3 +33,10 @@ def format_of(path: Place) -> str | None:
     if suffixes and suffixes[-1] in _PACKED:
         suffixes.pop()
     return FORMATS.get(suffixes[-1]) if suffixes else None
+
+
+def packing_of(path: Path) -> str | None:
+    """
+    How a file is packed, as Arrow calls it; None if it is not.
+    """
+    return _PACKED.get(path.suffix.lower())

@@ -13,13 +13,26 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchrank.errors import SourceError
 from batchrank.source.stage.forms import FLAW
 
 CANDIDATES_MAX = 100_000
 """Of one query; so many rows are no list to rerank but a column that is no id."""
 
 OF_GROUP = ("query_id", "query")
+_SHOWN_CHARS = 60
+
+
+class NoGroup(Exception):
+    """
+    Rows of which no group can be made: *what* is wrong with those of *query_id*, if they have one,
+    and a *remedy*.
+    """
+
+    def __init__(self, query_id: object, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.query_id = None if query_id is None else str(query_id)
+        self.what = what
+        self.remedy = remedy
 
 
 def folded(batches: Iterable[pa.RecordBatch], depth: int | None) -> Iterator[pa.RecordBatch]:
@@ -28,7 +41,7 @@ def folded(batches: Iterable[pa.RecordBatch], depth: int | None) -> Iterator[pa.
     each group the first *depth* rows (None: all). Where rows have flaws, so have the groups.
 
     Raises:
-        SourceError: a row without a query id, a query with two texts, or far too many candidates.
+        NoGroup: a row without a query id, a query with two texts, or far too many candidates.
     """
     tail: pa.Table | None = None
     for batch in batches:
@@ -51,10 +64,10 @@ def _starts(ids: pa.ChunkedArray) -> list[int]:
     The rows at which another query begins.
     """
     if ids.null_count:
-        raise SourceError(
-            f"{ids.null_count} of {len(ids)} rows have no query_id",
+        raise NoGroup(
+            None, "there are rows without a query_id",
             "leave them out, or name another column as source.query_id",
-        )
+        )  # fmt: skip
     if len(ids) < 2:
         return [0]
     changes = pc.indices_nonzero(pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)))
@@ -75,17 +88,17 @@ def _groups(rows: pa.Table, starts: list[int], depth: int | None) -> pa.RecordBa
     first = [_one(rows[name].take(heads)) for name in OF_GROUP]
     columns = dict(zip((*OF_GROUP, "documents"), (*first, lists), strict=True))
     if FLAW in rows.column_names:
-        columns[FLAW] = _flaws(rows, starts)
+        columns[FLAW] = _flaws(rows, starts, depth)
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _flaws(rows: pa.Table, starts: list[int]) -> pa.Array:
+def _flaws(rows: pa.Table, starts: list[int], depth: int | None) -> pa.Array:
     """
-    Of each group the first flaw that a row of it has.
+    Of each group the first flaw that a row has which is in it.
     """
     offsets = pa.array([*starts, rows.num_rows], pa.int32())
-    lists = pa.ListArray.from_arrays(offsets, _one(rows[FLAW]))
-    return pa.array([next(filter(None, flaws), None) for flaws in lists.to_pylist()], pa.string())
+    lists = pa.ListArray.from_arrays(offsets, _one(rows[FLAW])).to_pylist()
+    return pa.array([next(filter(None, flaws[:depth]), None) for flaws in lists], pa.string())
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -106,15 +119,20 @@ def _check_queries(rows: pa.Table, starts: list[int]) -> None:
     for row in pc.indices_nonzero(pc.invert(same)).to_pylist():
         if row + 1 not in begun:
             query_id = rows["query_id"][row + 1].as_py()
-            raise SourceError(
-                f"query_id {query_id!r} has two queries: rows of one group differ in their text",
+            one, other = (_shown(texts[at].as_py()) for at in (row, row + 1))
+            raise NoGroup(
+                query_id, f"query_id {query_id!r} has two queries, {one} and {other}",
                 "give each query an id of its own, or name another column as source.query_id",
-            )
+            )  # fmt: skip
 
 
-def _too_many(rows: pa.Table) -> SourceError:
+def _shown(query: str | None) -> str:
+    return repr(query if query is None else query[:_SHOWN_CHARS])
+
+
+def _too_many(rows: pa.Table) -> NoGroup:
     query_id = rows["query_id"][0].as_py()
-    return SourceError(
-        f"query_id {query_id!r} has more than {CANDIDATES_MAX:,} candidates",
-        "name another column as source.query_id, or keep the best of each with source.depth",
-    )
+    return NoGroup(
+        query_id, f"query_id {query_id!r} has more than {CANDIDATES_MAX:,} candidates",
+        "name another column as source.query_id, or give each query fewer",
+    )  # fmt: skip

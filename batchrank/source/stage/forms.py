@@ -12,8 +12,8 @@ rows whose order is open are equal.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from batchrank.config.braces import template_fields
 from batchrank.config.schema import SourceTable
@@ -22,7 +22,9 @@ from batchrank.errors import Problem, SourceError
 QUERY_IDS = ("query_id", "_id")
 DOC_IDS = ("doc_id", "_id")
 QUERIES = ("query", "text")
-"""What columns are called where the job does not say; `_id` and a query's `text` are BEIR's."""
+RUN_IDS = ("query_id", "query-id"), ("doc_id", "corpus-id")
+"""What columns are called where the job does not say; `_id`, a query's `text`, and `query-id` and
+`corpus-id` of qrels are BEIR's."""
 
 FLAW = "flaw"
 """A column of rows of candidates: why the group that the row is in cannot be asked about."""
@@ -38,12 +40,28 @@ Types = Mapping[str, str]
 class Relation:
     """
     Something that stands behind FROM: its *sql*, the *types* of its columns, and its *name* in
-    messages.
+    messages; *located* is the same with columns that say where each row stands, the *places*.
     """
 
     name: str
     sql: str
     types: Types
+    located: str = ""
+    places: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    A statement that counts what must not be, with examples of it; *one* and *many* say of so many
+    ids what is wrong with the setting *key*.
+    """
+
+    sql: str
+    key: str
+    one: str
+    many: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +69,16 @@ class Staged:
     """
     A statement whose rows are sorted, and the `[source]` by which what is made of them is read.
 
-    *nested*: a row per group. *checks* are statements that must return no row, with what is wrong
-    if they do; their columns are a count and examples.
+    *nested*: a row per group. *name* is what its inputs are called. *checks* come before it, and
+    *finding* makes of an id's text, or None, a statement that says where the id's rows are.
     """
 
     sql: str
     nested: bool
     table: SourceTable
-    checks: tuple[tuple[str, str, str], ...] = ()
+    name: str
+    checks: tuple[Check, ...] = ()
+    finding: Callable[[str | None], str] | None = None
 
 
 def quoted(name: str) -> str:
@@ -116,7 +136,7 @@ def _nested(table: SourceTable, relation: Relation, documents: str) -> Staged:
         order += [f"CAST({quoted(table.query_id)} AS VARCHAR)", quoted(table.query), documents]
     by = f"\nORDER BY {', '.join(order)}" if order else ""
     sql = f"SELECT {', '.join(columns)}\nFROM {relation.sql}{by}"
-    return Staged(sql, True, table)
+    return Staged(sql, True, table, relation.name)
 
 
 def _candidates(table: SourceTable, relation: Relation) -> Staged:
@@ -130,7 +150,18 @@ def _candidates(table: SourceTable, relation: Relation) -> Staged:
     }
     if doc_id:
         row["doc_id"] = _id(quoted(doc_id), relation.types[doc_id])
-    return _rows(table, looking, row, relation.sql)
+    staged = _rows(table, looking, row, relation.sql)
+    if not relation.located:
+        return staged
+    return replace(staged, finding=lambda value: _finding(relation, query_id, value))
+
+
+def _finding(relation: Relation, query_id: str, value: str | None) -> str:
+    is_it = "IS NULL" if value is None else f"= '{value.replace(chr(39), chr(39) * 2)}'"
+    return (
+        f"SELECT {relation.places} FROM {relation.located}"
+        f"\nWHERE CAST({quoted(query_id)} AS VARCHAR) {is_it} ORDER BY ALL LIMIT 3"
+    )
 
 
 # --- three tables ---------------------------------------------------------------------------------
@@ -143,17 +174,17 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
     Raises:
         SourceError: a column that is needed is not there.
     """
-    names = _Looking(run), _Looking(queries), _Looking(corpus)
-    ids = tuple(
-        looking.need("query_id", table.query_id, QUERY_IDS[: 1 + (looking is not names[0])])
-        for looking in names[:2]
+    names = in_run, in_queries, in_corpus = _Looking(run), _Looking(queries), _Looking(corpus)
+    ids = (
+        in_run.either("query_id", table.query_id, RUN_IDS[0]),
+        in_queries.either("query_id", table.query_id, QUERY_IDS),
     )
-    docs = tuple(
-        looking.need("doc_id", table.doc_id, DOC_IDS[: 1 + (looking is not names[0])])
-        for looking in names[::2]
+    docs = (
+        in_run.either("doc_id", table.doc_id, RUN_IDS[1]),
+        in_corpus.either("doc_id", table.doc_id, DOC_IDS),
     )
     asked = table.query if "query" in table.model_fields_set else None
-    query = names[1].need("query", asked, QUERIES)
+    query = in_queries.need("query", asked, QUERIES)
     for looking in names:
         looking.end()
     at_q = f"{_text('r', ids[0])} = {_text('q', ids[1])}"
@@ -171,40 +202,46 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
         row[FLAW] = (
             f"CASE WHEN q.{quoted(ids[1])} IS NULL THEN 'no query has this id'"
             f" WHEN c.{quoted(docs[1])} IS NULL"
-            f" THEN 'the corpus has no document ' || {_text('r', docs[0])} END"
+            f" THEN 'the corpus has no document ' || coalesce({_text('r', docs[0])}, '(no id)')"
+            " END"
         )
     looking = _Looking(run, ("r", run), ("c", corpus), ("q", queries))
-    staged = _rows(table, looking, row, joined)
+    staged = _rows(table, looking, row, joined, texts=_Looking(run, ("c", corpus), ("r", run)))
     checks = [
         _unique("q", queries, ids[1], "queries"),
         _unique("c", corpus, docs[1], "corpus"),
     ]
     if table.unmatched == "refuse":
         checks += [
-            _unmatched(run, queries, "q", ids[0], at_q, "queries"),
-            _unmatched(run, corpus, "c", docs[0], at_c, "corpus"),
+            _unmatched(run, queries, "q", ids[0], at_q),
+            _unmatched(run, corpus, "c", docs[0], at_c),
         ]
-    return Staged(staged.sql, False, staged.table, tuple(checks))
+    return replace(staged, checks=tuple(checks))
 
 
-def _unique(alias: str, relation: Relation, name: str, key: str) -> tuple[str, str, str]:
+def _unique(alias: str, relation: Relation, name: str, key: str) -> Check:
     held = _text(alias, name)
     sql = (
-        f"SELECT count(*), list(id)[:3] FROM (SELECT {held} AS id FROM {relation.sql} AS {alias}"
-        f"\nGROUP BY ALL HAVING count(*) > 1)"
+        f"SELECT count(*), list(id ORDER BY id)[:3] FROM (SELECT {held} AS id"
+        f" FROM {relation.sql} AS {alias}\nGROUP BY ALL HAVING count(*) > 1) WHERE id IS NOT NULL"
     )
-    return sql, f"source.{key}", "ids come more than once, such as {examples}"
+    comes = f"more than once in {relation.name}, such as"
+    return Check(
+        sql, f"source.{key}", f"id comes {comes}", f"ids come {comes}", "leave all but one out"
+    )
 
 
-def _unmatched(
-    run: Relation, other: Relation, alias: str, name: str, on: str, key: str
-) -> tuple[str, str, str]:
-    held = _text("r", name)
+def _unmatched(run: Relation, other: Relation, alias: str, name: str, on: str) -> Check:
+    held = f"coalesce({_text('r', name)}, '(no id)')"
     sql = (
         f"SELECT count(DISTINCT id), list(DISTINCT id ORDER BY id)[:3] FROM (SELECT {held} AS id"
         f" FROM {run.sql} AS r\nANTI JOIN {other.sql} AS {alias} ON {on})"
     )
-    return sql, "source.run", f"ids are not in {{name}}, such as {{examples}}|{key}"
+    where = f"not in {other.name}, such as"
+    return Check(
+        sql, "source.run", f"id of {run.name} is {where}", f"ids of {run.name} are {where}",
+        'set source.unmatched = "reject", or mend the files',
+    )  # fmt: skip
 
 
 def _text(alias: str, name: str) -> str:
@@ -214,26 +251,34 @@ def _text(alias: str, name: str) -> str:
 # --- rows of candidates ---------------------------------------------------------------------------
 
 
-def _rows(table: SourceTable, looking: _Looking, row: dict[str, str], source: str) -> Staged:
+def _rows(
+    table: SourceTable,
+    looking: _Looking,
+    row: dict[str, str],
+    source: str,
+    texts: _Looking | None = None,
+) -> Staged:
     """
-    The statement for rows of candidates: *row* has what is known of ids and query by now.
+    The statement for rows of candidates: *row* has what is known of ids and query by now, and
+    *texts* is where texts are looked for, if not where all else is.
     """
     fields = text_fields(table)
     mark = f"{table.documents}."
     carried = tuple(name.removeprefix(mark) for name in table.carry)
-    for name in dict.fromkeys((*fields, *carried)):
-        key = "carry" if name in carried else "text"
-        row.setdefault(name, looking.column(key, name))
+    for name in fields:
+        row.setdefault(name, (texts or looking).column("text", name))
+    for name in carried:
+        row.setdefault(name, looking.column("carry", name))
     order = [looking.column("group_order", name) for name in table.group_order]
-    by_score = [f"{looking.column('score', table.score)} DESC NULLS LAST"] if table.score else []
-    by_rank = [f"{looking.column('rank', table.rank)} ASC NULLS LAST"] if table.rank else []
-    looking.end()
-    first = [*order, f"CAST({row['query_id']} AS VARCHAR)", *by_score, *by_rank]
+    best = looking.best(table)
+    for each in filter(None, (texts, looking)):
+        each.end()
+    first = [*order, f"CAST({row['query_id']} AS VARCHAR)", *best]
     rest = [expression for name, expression in row.items() if name != "query_id"]
     columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in row.items())
     by = ", ".join(dict.fromkeys((*first, *rest)))
     sql = f"SELECT {columns}\nFROM {source}\nORDER BY {by}"
-    return Staged(sql, False, _reading(table, row, fields, carried))
+    return Staged(sql, False, _reading(table, row, fields, carried), looking.name)
 
 
 def _reading(
@@ -256,6 +301,17 @@ def _reading(
 
 
 _PLAIN_IDS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
+_LONG_IDS = {"UBIGINT", "HUGEINT", "UHUGEINT"}
+_TEXTS = {"VARCHAR", "UUID"}
+_FRACTIONS = {"FLOAT", "DOUBLE"}
+
+
+def _is_text(kind: str) -> bool:
+    return kind in _TEXTS or kind.startswith("ENUM(")
+
+
+def _is_number(kind: str) -> bool:
+    return kind in _PLAIN_IDS | _LONG_IDS | _FRACTIONS or kind.startswith("DECIMAL(")
 
 
 def _id(expression: str, kind: str) -> str:
@@ -263,6 +319,19 @@ def _id(expression: str, kind: str) -> str:
     An id as a 64-bit integer if it is one, else as text.
     """
     return f"CAST({expression} AS {'BIGINT' if kind in _PLAIN_IDS else 'VARCHAR'})"
+
+
+def _measure(expression: str, kind: str) -> str:
+    """
+    A score or rank to sort by: numbers written as text are numbers, and NaN is none.
+
+    NaN is asked for by name: by what Parquet's statistics tell DuckDB, nothing is equal to it.
+    """
+    if _is_text(kind):
+        expression = f"CAST({expression} AS DOUBLE)"
+    elif kind not in _FRACTIONS:
+        return expression
+    return f"CASE WHEN NOT isnan({expression}) THEN {expression} END"
 
 
 class _Looking:
@@ -284,6 +353,16 @@ class _Looking:
             self._missing(key, name or usual[0])
         return found or name or usual[0]
 
+    def either(self, key: str, name: str | None, usual: Sequence[str]) -> str:
+        """
+        The column that *key* names, or one of the *usual* names where it is not there: inputs that
+        are joined need not call an id alike.
+        """
+        usual_too = name is None or (
+            name not in self._relation.types and any(each in self._relation.types for each in usual)
+        )
+        return self.need(key, None if usual_too else name, usual)
+
     def may(self, key: str, name: str | None, usual: Sequence[str] = ()) -> str | None:
         """
         The same for a column that need not be there, unless the job names it.
@@ -291,7 +370,34 @@ class _Looking:
         if name is not None and name not in self._relation.types:
             self._missing(key, name)
         names = (name,) if name is not None else usual
-        return next((each for each in names if each in self._relation.types), None)
+        found = next((each for each in names if each in self._relation.types), None)
+        if found is not None and key.endswith("_id"):
+            self._check_id(key, found, self._relation.types[found])
+        return found
+
+    def _check_id(self, key: str, name: str, kind: str) -> None:
+        if kind not in _PLAIN_IDS | _LONG_IDS and not _is_text(kind):
+            message = f"{name} is {kind.lower()}, not a string or an integer"
+            remedy = "write ids as text, or cast them in a SELECT (source.sql)"
+            self._problems.append(Problem(0, f"source.{key}", message, remedy))
+
+    def best(self, table: SourceTable) -> list[str]:
+        """
+        What brings the best candidate to the front: the highest score, or the lowest rank.
+        """
+        for key, name, way in (("score", table.score, "DESC"), ("rank", table.rank, "ASC")):
+            if name is None:
+                continue
+            expression, kind = self._column(key, name)
+            if kind and not _is_text(kind) and not _is_number(kind):
+                message = f"{name} is {kind.lower()}, not a number"
+                self._problems.append(Problem(0, f"source.{key}", message))
+            return [f"{_measure(expression, kind)} {way} NULLS LAST"]
+        if table.depth:
+            message = "takes the first candidates, and nothing says which come first"
+            remedy = "name the column that does as source.score or source.rank"
+            self._problems.append(Problem(0, "source.depth", message, remedy))
+        return []
 
     def not_for_groups(self, table: SourceTable) -> None:
         """
@@ -306,11 +412,24 @@ class _Looking:
         """
         A column of any of the inputs, for use in a statement.
         """
+        return self._column(key, name)[0]
+
+    def _column(self, key: str, name: str) -> tuple[str, str]:
+        """
+        The same with its type.
+        """
         for alias, relation in self._aliases:
             if name in relation.types:
-                return f"{alias}.{quoted(name)}" if alias else quoted(name)
+                return f"{alias}.{quoted(name)}" if alias else quoted(name), relation.types[name]
         self._missing(key, name)
-        return "NULL"
+        return "NULL", ""
+
+    @property
+    def name(self) -> str:
+        """
+        What it looks into.
+        """
+        return " and ".join(relation.name for _, relation in self._aliases)
 
     def _missing(self, key: str, name: str) -> None:
         held = [each for _, relation in self._aliases for each in relation.types]
@@ -330,8 +449,8 @@ class _Looking:
         if self._problems:
             relations = [relation for _, relation in self._aliases]
             held = "; ".join(f"{relation.name} holds {_held(relation)}" for relation in relations)
-            names = " and ".join(relation.name for relation in relations)
-            raise SourceError(f"{names} does not fit the job:", held, self._problems)
+            do = "do" if len(relations) > 1 else "does"
+            raise SourceError(f"{self.name} {do} not fit the job:", held, self._problems)
 
 
 def _held(relation: Relation) -> str:

@@ -1,47 +1,34 @@
 """
-The files of an input: which there are, what they are known by, and how DuckDB reads them.
+The files of an input: which there are, what they are known by, and whether they are whole.
 
-Owns the formats that are known by a file's ending, and what is read as text whatever it looks like:
-an id such as 007, or a day, stays what it is.
+Owns the one look through all of them that comes before they are sorted: DuckDB takes a packed file
+that was cut off for a shorter one, and compares no check sums. How their rows are read is told in
+`scans`.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchrank.config.schema import StoresTable
 from batchrank.domain import SourceFile
 from batchrank.errors import Problem, SourceError, StorageError
 from batchrank.places.remote import Place, Remote, StoreError
 from batchrank.places.stores import AT_HOME
+from batchrank.source.carried import is_sound
 from batchrank.source.files import find, relative
 from batchrank.source.reading import opened
-from batchrank.source.stage.asking import types_of
-from batchrank.source.stage.endings import FORMATS, format_of
-from batchrank.source.stage.forms import Relation, Types
-from batchrank.source.stage.statement import ours
+from batchrank.source.stage.endings import FORMATS, format_of, packing_of
 
-TREC = {
-    "query_id": "VARCHAR",
-    "iteration": "VARCHAR",
-    "doc_id": "VARCHAR",
-    "rank": "BIGINT",
-    "score": "DOUBLE",
-    "tag": "VARCHAR",
-}
-"""The six columns of a TREC run (trec_eval's README)."""
-
-_LIKE_TEXT = re.compile(r"\b(DATE|TIMESTAMP WITH TIME ZONE|TIMESTAMP(?:_\w+)?|TIME|UUID)\b")
-_HASHED_BYTES = 1 << 20
+_BYTES_AT_ONCE = 1 << 20
+_ROWS_AT_ONCE = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +54,17 @@ class Input:
         more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
         return f"{self.files[0].path}{more}" if self.files else f"source.{self.key}"
 
+    @property
+    def with_rows(self) -> tuple[Path, ...]:
+        """
+        Its files, but for Parquet without rows: whoever writes an empty table seldom knows its
+        columns. If none has any, the first one.
+        """
+        if self.format != "parquet":
+            return self.paths
+        held = zip(self.paths, self.files, strict=True)
+        return tuple(path for path, file in held if file.rows) or self.paths[:1]
+
 
 def input_of(
     key: str,
@@ -88,7 +86,7 @@ def input_of(
     formats = {format_of(each) for each in paths}
     if len(formats) > 1 or None in formats:
         strange = next((each.name for each in paths if format_of(each) is None), paths[0].name)
-        raise _wrong(
+        raise wrong(
             key,
             f"{strange} is of no format that is known by its ending"
             if None in formats
@@ -103,7 +101,7 @@ def input_of(
 
 def fetched(given: Input, folder: Path) -> Input:
     """
-    *given* with copies below *folder* of what lies in a store: each object is read once.
+    *given* with copies below *folder* of what lies in a store; the names of Hive's folders stay.
 
     Raises:
         SourceError: the store refuses, or an object is another by now.
@@ -112,7 +110,7 @@ def fetched(given: Input, folder: Path) -> Input:
     paths = []
     for number, (place, file) in enumerate(zip(given.places, given.files, strict=True)):
         if isinstance(place, Remote):
-            to = folder / given.key / str(number) / place.name
+            to = folder.joinpath(given.key, str(number), *place.uri.segments)
             paths.append(_copied(place, file, given.format, to))
         else:
             paths.append(place)
@@ -121,10 +119,8 @@ def fetched(given: Input, folder: Path) -> Input:
 
 def _copied(place: Remote, file: SourceFile, form: str, to: Path) -> Path:
     try:
-        blocks = place.blocks()
         to.parent.mkdir(parents=True)
-        with to.open("wb") as held:
-            held.writelines(blocks)
+        place.fetch(to)
     except StoreError as error:
         why = f"{place} cannot be read: {error}"
         raise SourceError(why, "look whether the store answers, and run again") from error
@@ -161,116 +157,75 @@ def _blocks(path: Place) -> Iterator[bytes]:
         yield from path.blocks()
         return
     with path.open("rb") as held:
-        while block := held.read(_HASHED_BYTES):
+        while block := held.read(_BYTES_AT_ONCE):
             yield block
 
 
-def relation_of(
-    connection: duckdb.DuckDBPyConnection, given: Input, texts: AbstractSet[str]
-) -> Relation:
+# --- the look through them ------------------------------------------------------------------------
+
+
+def look_through(given: Input, columns: Collection[str]) -> None:
     """
-    How *given* is read. Columns named in *texts* are read as text, and so is what only looks like a
-    day or a time in files without types.
+    Read all files once, of Parquet those of the *columns* that it has.
 
     Raises:
-        SourceError: DuckDB cannot make sense of the files.
+        SourceError: one is cut off or damaged, or a text of it is not UTF-8; with its row group.
     """
-    if not given.paths:
-        raise SourceError(
-            f"source.{given.key}: there are no files", "nothing can be joined with it"
-        )
-    files = "[" + ", ".join(_literal(str(path)) for path in given.paths) + "]"
-    sql = _SCANS[given.format](files, given, texts)
-    types = types_of(connection, ours(f"SELECT * FROM {sql}", f"source.{given.key}"))
-    if given.format == "json":
-        sql = _typed_json(files, types)
-        types = types_of(connection, ours(f"SELECT * FROM {sql}", f"source.{given.key}"))
-    return Relation(given.name, sql, types)
+    for path, file in zip(given.paths, given.files, strict=True):
+        if given.format == "parquet":
+            _look_at_pages(path, file.path, columns)
+        elif packing := packing_of(path):
+            _unpack(path, file.path, packing)
 
 
-def _csv(files: str, given: Input, texts: AbstractSet[str]) -> str:
-    wanted = texts & set(_head(given.paths[0], ","))
-    as_text = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in sorted(wanted))
-    return (
-        f"read_csv({files}, header=true, types={{{as_text}}})"
-        if as_text
-        else (f"read_csv({files}, header=true)")
-    )
-
-
-def _tsv(files: str, given: Input, texts: AbstractSet[str]) -> str:
-    """
-    With a head if its first line has one of our names; else ids and texts, as in MS MARCO's files.
-    """
-    head = _head(given.paths[0], "\t")
-    plain = f"delim='\\t', quote='', escape='', header={str(bool(texts & set(head))).lower()}"
-    if texts & set(head):
-        names = head
-    else:
-        names = list(_HEADLESS.get(given.key, {}).get(len(head), ()))
-        if not names:
-            raise _wrong(
-                given.key,
-                f"the first line of {given.name} names none of {', '.join(sorted(texts))}",
-                "give it a first line with the columns' names",
+def _look_at_pages(path: Path, name: str, columns: Collection[str]) -> None:
+    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+        names = [field.name for field in file.schema_arrow if field.name in columns]
+        for number in range(file.num_row_groups):
+            pieces = file.iter_batches(
+                _ROWS_AT_ONCE, row_groups=[number], columns=names, use_threads=False
             )
-    columns = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names)
-    return f"read_csv({files}, {plain}, columns={{{columns}}}, auto_detect=false)"
+            with _decoding(name, number):
+                for piece in pieces:
+                    _refuse_unsound(piece, name, number)
 
 
-_HEADLESS: Mapping[str, Mapping[int, Sequence[str]]] = {
-    "queries": {2: ("query_id", "query")},
-    "corpus": {2: ("doc_id", "text"), 3: ("doc_id", "title", "text")},
-    "run": {3: ("query_id", "doc_id", "rank")},
-}
-"""Columns of files that name none, by what they are for and by how many there are."""
-
-
-def _trec(files: str, given: Input) -> str:
-    columns = ", ".join(f"{_literal(name)}: {_literal(kind)}" for name, kind in TREC.items())
-    delimiter = "\t" if "\t" in _first_line(given.paths[0]) else " "
-    return (
-        f"read_csv({files}, delim={_literal(delimiter)}, quote='', escape='', header=false,"
-        f" auto_detect=false, columns={{{columns}}})"
-    )
-
-
-def _typed_json(files: str, types: Types) -> str:
-    kept = ((name, _LIKE_TEXT.sub("VARCHAR", kind)) for name, kind in types.items())
-    columns = ", ".join(f"{_literal(name)}: {_literal(kind)}" for name, kind in kept)
-    return f"read_json({files}, format='newline_delimited', columns={{{columns}}})"
-
-
-_Scan = Callable[[str, Input, AbstractSet[str]], str]
-_SCANS: Mapping[str, _Scan] = {
-    "parquet": lambda files, *_: f"read_parquet({files})",
-    "csv": _csv,
-    "tsv": _tsv,
-    "trec": lambda files, given, _: _trec(files, given),
-    "json": lambda files, *_: f"read_json({files}, format='newline_delimited')",
-}
-"""How files of each format stand behind FROM."""
-
-
-def _head(path: Path, delimiter: str) -> list[str]:
-    line = _first_line(path)
-    return next(csv.reader([line], delimiter=delimiter), []) if line else []
-
-
-def _first_line(path: Path) -> str:
-    if path.suffix == ".zst":
-        return ""
-    opener = gzip.open if path.suffix == ".gz" else open
+@contextmanager
+def _decoding(name: str, number: int) -> Iterator[None]:
     try:
-        with opener(path, "rt", encoding="utf-8-sig", errors="replace") as held:
-            return str(held.readline(1 << 20)).rstrip("\r\n")
-    except OSError as error:
-        raise SourceError(f"{path.name} cannot be read: {error.strerror or error}") from error
+        yield
+    except (OSError, pa.ArrowException) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise SourceError(
+            f"{name}: row group {number} (counted from 0) cannot be decoded: {why}",
+            "write the file anew, or take a sound copy of it",
+        ) from error
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _refuse_unsound(piece: pa.RecordBatch, name: str, number: int) -> None:
+    for column, values in zip(piece.schema.names, piece.columns, strict=True):
+        if not is_sound(values):
+            raise SourceError(
+                f"{name}: row group {number} (counted from 0): {column} holds text that is not"
+                " UTF-8",
+                "write it as UTF-8, or as binary if it is no text",
+            )
 
 
-def _wrong(key: str, message: str, remedy: str) -> SourceError:
+def _unpack(path: Path, name: str, packing: str) -> None:
+    try:
+        with pa.input_stream(str(path), compression=packing) as held:
+            while held.read(_BYTES_AT_ONCE):
+                pass
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(
+            f"{name} cannot be unpacked: {error}",
+            "it was cut off, is still being written, or is damaged: write it anew",
+        ) from error
+
+
+def wrong(key: str, message: str, remedy: str) -> SourceError:
+    """
+    The error about the files of one key.
+    """
     return SourceError("", "", [Problem(0, f"source.{key}", message, remedy)])

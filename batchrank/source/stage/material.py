@@ -8,7 +8,7 @@ the folder is ours, DuckDB is asked, what it sorted is written. Never reads what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,12 @@ from batchrank.places.uri import is_uri
 from batchrank.source.stage import staging
 from batchrank.source.stage.asking import types_of
 from batchrank.source.stage.forms import (
+    DOC_IDS,
+    NEGATIVE,
+    POSITIVE,
+    QUERIES,
+    QUERY_IDS,
+    RUN_IDS,
     Relation,
     Staged,
     of_one,
@@ -28,8 +34,9 @@ from batchrank.source.stage.forms import (
     quoted,
     text_fields,
 )
-from batchrank.source.stage.inputs import Input, fetched, input_of, relation_of
+from batchrank.source.stage.inputs import Input, fetched, input_of, look_through
 from batchrank.source.stage.locked import connect, identity
+from batchrank.source.stage.scans import Roles, relation_of
 from batchrank.source.stage.statement import Statement, ours, select
 
 
@@ -37,10 +44,12 @@ from batchrank.source.stage.statement import Statement, ours, select
 class Brought:
     """
     A staged source: the *table* by which it is read, the inputs' identities, why groups of it
-    cannot be asked about (by position), and words for a person.
+    cannot be asked about (by position), and words for a person. As long as the descriptor *held*
+    is open nobody removes it.
     """
 
     table: SourceTable
+    held: int
     files: tuple[SourceFile, ...]
     flaws: Mapping[int, str]
     notes: tuple[str, ...]
@@ -66,34 +75,36 @@ def brought_in(
     key = staging.key_of(table, made_of.files, text)
     folder = root / key[:16]
     with staging.alone(root):
-        held = staging.kept(folder, key)
-        if held is None:
+        staging.forget_spilled(root)
+        kept = staging.kept(folder, key)
+        if kept is None:
             staging.forget_others(root, key)
-            held = _staged(made_of, table, root, key, progress)
-    read_as = SourceTable.model_validate({**held.table, "path": str(folder / staging.GROUPS)})
-    return Brought(read_as, made_of.files, staging.flaws_in(folder), made_of.notes)
+            kept = _stage(made_of, table, folder, key, progress)
+        held = staging.hold(folder)
+    return Brought(kept.table(folder), held, made_of.files, staging.flaws_in(folder), made_of.notes)
 
 
-def _staged(
-    made_of: _Material, table: SourceTable, root: Path, key: str, progress: staging.Progress
+def _stage(
+    made_of: _Material, table: SourceTable, folder: Path, key: str, progress: staging.Progress
 ) -> staging.Kept:
-    with ExitStack() as stack:
-        made_of = made_of.fetched(stack.enter_context(staging.spilling(root, staging.COPIES)))
-        connection = stack.enter_context(
-            connect(
-                database=made_of.database,
-                readable=made_of.readable,
-                temp=stack.enter_context(staging.spilling(root)),
-                memory_bytes=staging.memory_bytes(table),
-                keep_order=True,
-            )
+    with (
+        staging.spilling(folder.parent, staging.COPIES) as copies,
+        staging.spilling(folder.parent) as temp,
+        made_of.fetched(copies) as made_of,
+        connect(
+            database=made_of.database,
+            readable=(*made_of.readable, folder / staging.GROUPS),
+            temp=temp,
+            memory_bytes=staging.memory_bytes(table),
+            keep_order=True,
+        ) as connection,
+    ):
+        for given in made_of.inputs:
+            look_through(given, roles_of(table).all)
+        staged, statement = made_of.staged(connection, table)
+        return staging.stage(
+            connection, staged, statement, folder=folder, key=key, progress=progress
         )
-        with made_of.naming_places():
-            staged, statement = made_of.staged(connection, table)
-            folder = root / key[:16]
-            return staging.stage(
-                connection, staged, statement, folder=folder, key=key, progress=progress
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +126,26 @@ class _Material:
         """
         return tuple(path for given in (*self.inputs, *self.reads) for path in given.paths)
 
-    def fetched(self, folder: Path) -> _Material:
-        """
-        With copies below *folder* of what lies in a store.
-        """
-        return replace(self, inputs=tuple(fetched(given, folder) for given in self.inputs))
-
     @contextmanager
-    def naming_places(self) -> Iterator[None]:
+    def fetched(self, folder: Path) -> Iterator[_Material]:
         """
-        Have messages speak of the places that files were copied from.
+        The same with copies below *folder* of what lies in a store; messages speak of where that
+        lies.
         """
+        inputs = tuple(fetched(given, folder) for given in self.inputs)
+        copies = [
+            (str(path), str(place))
+            for given in inputs
+            for path, place in zip(given.paths, given.places, strict=True)
+            if path != place
+        ]
         try:
-            yield
+            yield replace(self, inputs=inputs)
         except SourceError as error:
-            pairs = [
-                (str(path), str(place))
-                for given in self.inputs
-                for path, place in zip(given.paths, given.places, strict=True)
-                if path != place
-            ]
-            if not pairs:
+            if not copies:
                 raise
-            told = [replace(each, message=_named(each.message, pairs)) for each in error.problems]
-            raise SourceError(_named(error.head, pairs), error.hint, told) from error
+            told = [replace(each, message=_named(each.message, copies)) for each in error.problems]
+            raise SourceError(_named(error.head, copies), error.hint, told) from error
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,11 +170,11 @@ class _Material:
         """
         if len(self.inputs) == 3:
             run, queries, corpus = (
-                relation_of(connection, given, _texts(table)) for given in self.inputs
+                relation_of(connection, given, roles_of(table)) for given in self.inputs
             )
             return _ours(of_three(table, run, queries, corpus), "source.run")
         if self.inputs:
-            relation = relation_of(connection, self.inputs[0], _texts(table))
+            relation = relation_of(connection, self.inputs[0], roles_of(table))
             return _ours(of_one(table, relation), "source.path")
         if self.select is None:
             assert table.table is not None
@@ -181,8 +188,8 @@ class _Material:
         return staged, self.select.within(*staged.sql.split(_SELECT))
 
 
-def _named(text: str, pairs: Sequence[tuple[str, str]]) -> str:
-    for path, place in pairs:
+def _named(text: str, copies: Sequence[tuple[str, str]]) -> str:
+    for path, place in copies:
         text = text.replace(path, place)
     return text
 
@@ -195,12 +202,21 @@ def _ours(staged: Staged, key: str) -> tuple[Staged, Statement]:
     return staged, ours(staged.sql, key)
 
 
-def _texts(table: SourceTable) -> set[str]:
+def roles_of(table: SourceTable) -> Roles:
     """
-    Columns whose values are text whatever they look like.
+    What the columns are that the job names, or that are called as usual.
     """
-    ids = {table.query_id or "query_id", table.doc_id or "doc_id", "_id"}
-    return {*ids, table.query, *text_fields(table)}
+    usual = (*QUERY_IDS, *DOC_IDS, *RUN_IDS[0], *RUN_IDS[1])
+    mark = f"{table.documents}."
+    return Roles(
+        ids=frozenset(filter(None, (*usual, table.query_id, table.doc_id))),
+        texts=frozenset((*QUERIES, table.query, table.documents, *text_fields(table))),
+        numbers=frozenset(filter(None, (table.score, table.rank))),
+        more=frozenset(
+            (*table.group_order, *(name.removeprefix(mark) for name in table.carry),
+             POSITIVE, NEGATIVE)
+        ),
+    )  # fmt: skip
 
 
 def _material(table: SourceTable, base: Path, stores: StoresTable) -> _Material:

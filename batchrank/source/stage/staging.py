@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from batchrank.config.schema import SourceTable, size_bytes
 from batchrank.domain import SourceFile
 from batchrank.errors import AlreadyRunning, Problem, SourceError, StorageError
-from batchrank.source.stage.asking import rows_of, stream
-from batchrank.source.stage.folding import folded
+from batchrank.source.fitting import fit, named
+from batchrank.source.stage.asking import rows_of, schema_of, stream
+from batchrank.source.stage.folding import OF_GROUP, NoGroup, folded
 from batchrank.source.stage.forms import FLAW, Staged
 from batchrank.source.stage.statement import Statement, ours
 
@@ -48,13 +49,19 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True, slots=True)
 class Kept:
     """
-    What `staged.json` says; *table* is the `[source]` by which the staged file is read.
+    What `staged.json` says; *read_as* is the `[source]` by which the groups are read.
     """
 
     key: str
     groups: int
     rows: int
-    table: Mapping[str, Any]
+    read_as: Mapping[str, Any]
+
+    def table(self, folder: Path) -> SourceTable:
+        """
+        The same with the file, which lies in *folder*.
+        """
+        return SourceTable.model_validate({**self.read_as, "path": str(folder / GROUPS)})
 
 
 def key_of(table: SourceTable, files: Sequence[SourceFile], select: str) -> str:
@@ -101,15 +108,22 @@ def stage(
         StorageError: the state folder cannot hold them.
     """
     check(connection, staged)
+    _check_types(connection, staged, statement)
     try:
         with stream(connection, statement, ROWS_AT_ONCE) as batches:
-            return _written(batches, staged, folder, key, progress)
+            done = _written(batches, staged, folder, key, progress)
+        _check_whole(connection, staged, folder / GROUPS)
+        _settle((folder / GROUPS, folder / FLAWS), folder / DONE, asdict(done))
+    except NoGroup as error:
+        where = _where(connection, staged, error.query_id)
+        raise SourceError(f"{staged.name}: {error.what}{where}", error.remedy) from error
     except OSError as error:
         raise StorageError(
             f"the source cannot be staged in {folder}: {error.strerror or error}",
             "make room, or set output.state to a folder elsewhere",
             out_of_space=True,
         ) from error
+    return done
 
 
 def check(connection: duckdb.DuckDBPyConnection, staged: Staged) -> None:
@@ -120,16 +134,71 @@ def check(connection: duckdb.DuckDBPyConnection, staged: Staged) -> None:
         SourceError: with how many ids, and examples.
     """
     problems = []
-    for sql, key, words in staged.checks:
-        count, examples = rows_of(connection, ours(sql, key))[0]
+    for each in staged.checks:
+        count, examples = rows_of(connection, ours(each.sql, each.key))[0]
         if count:
-            sentence, _, other = words.partition("|")
-            shown = ", ".join(map(str, examples))
-            told = sentence.format(name=other or key, examples=shown)
-            remedy = 'set source.unmatched = "reject", or mend the files' if other else ""
-            problems.append(Problem(0, key, f"{count:,} {told}", remedy))
+            shown = ", ".join(map(repr, examples))
+            told = f"{count:,} {each.one if count == 1 else each.many} {shown}"
+            problems.append(Problem(0, each.key, told, each.remedy))
     if problems:
         raise SourceError("", "", problems)
+
+
+def _check_types(
+    connection: duckdb.DuckDBPyConnection, staged: Staged, statement: Statement
+) -> None:
+    """
+    Refuse, before anything is sorted, columns that groups could not be read from.
+
+    Raises:
+        SourceError: with their types.
+    """
+    rows = schema_of(connection, statement)
+    schema = rows
+    if not staged.nested:
+        fields = [field for field in rows if field.name not in (*OF_GROUP, FLAW)]
+        schema = pa.schema([rows.field(name) for name in OF_GROUP])
+        schema = schema.append(pa.field(staged.table.documents, pa.list_(pa.struct(fields))))
+    try:
+        fit(schema, staged.table, staged.name)
+    except SourceError as error:
+        held = ", ".join(f"{field.name}: {named(field.type)}" for field in rows)
+        raise SourceError(error.head, f"its rows hold {held}", error.problems) from error
+
+
+def _check_whole(connection: duckdb.DuckDBPyConnection, staged: Staged, path: Path) -> None:
+    """
+    Refuse a query whose rows `group_order` has torn apart.
+
+    Raises:
+        SourceError: with how many there are, and examples.
+    """
+    if staged.nested or not staged.table.group_order:
+        return
+    groups = f"read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')"
+    torn = f"SELECT query_id AS id FROM {groups}\nGROUP BY ALL HAVING count(*) > 1"
+    sql = f"SELECT count(*), list(id ORDER BY id)[:3] FROM ({torn})"
+    count, examples = rows_of(connection, ours(sql, "source.group_order"))[0]
+    if count:
+        shown = ", ".join(map(repr, examples))
+        problem = Problem(
+            0, "source.group_order",
+            f"the rows of a query differ in {' or '.join(staged.table.group_order)}, so that"
+            f" {count:,} would be in several groups, such as {shown}",
+            "name columns that all rows of a query have alike",
+        )  # fmt: skip
+        raise SourceError("", "", [problem])
+
+
+def _where(connection: duckdb.DuckDBPyConnection, staged: Staged, query_id: str | None) -> str:
+    """
+    Some places of a query's rows, if they come from files.
+    """
+    if staged.finding is None:
+        return ""
+    found = rows_of(connection, ours(staged.finding(query_id), "source.path"))
+    rows = (f"{file}" + (f", row {at[0]} (counted from 0)" if at else "") for file, *at in found)
+    return "".join(f"\n  in {row}" for row in rows)
 
 
 def _written(
@@ -159,14 +228,9 @@ def _written(
     if writer is None:
         pq.write_table(_NOTHING, path, write_page_checksum=True)
     (folder / FLAWS).write_text(json.dumps(flaws))
-    table = staged.table.model_dump(mode="json", include=_READ_BY, exclude_defaults=True)
-    done = Kept(key, total, counted.rows, table)
-    _settle((path, folder / FLAWS), folder / DONE, asdict(done))
-    return done
+    read_as = staged.table.model_dump(mode="json", exclude_defaults=True)
+    return Kept(key, total, counted.rows, read_as)
 
-
-_READ_BY = {name for name in SourceTable.model_fields if name not in ("sql", "parameters")}
-"""Neither the SELECT nor its values matter any more."""
 
 _NOTHING = pa.table({"query_id": pa.array([], pa.string())})
 """A source of no groups may have any columns."""
@@ -247,25 +311,50 @@ def alone(root: Path) -> Iterator[None]:
 @contextmanager
 def spilling(root: Path, name: str = SPILL) -> Iterator[Path]:
     """
-    A folder for what does not fit into memory, or is needed for as long; what an interrupted
-    staging left in it goes first.
+    A folder for what does not fit into memory, or is needed for as long.
     """
     folder = root / name
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        forget_spilled(root)
+
+
+def forget_spilled(root: Path) -> None:
+    """
+    Remove what did not fit into memory, and copies, of a staging that was killed, too.
+    """
+    for name in (SPILL, COPIES):
+        shutil.rmtree(root / name, ignore_errors=True)
 
 
 def forget_others(root: Path, key: str) -> None:
     """
-    Remove what was staged for another fingerprint.
+    Remove what was staged for another fingerprint, unless somebody reads it.
     """
     for folder in root.iterdir():
-        if folder.name not in (key[:16], SPILL, LOCK, COPIES):
+        if folder.name in (key[:16], LOCK):
+            continue
+        with suppress(OSError):
+            os.close(hold(folder, fcntl.LOCK_EX))
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def hold(folder: Path, how: int = fcntl.LOCK_SH) -> int:
+    """
+    Keep others from removing what was staged, until the descriptor that this returns is closed.
+
+    Raises:
+        OSError: somebody else holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def memory_bytes(table: SourceTable) -> int:
