@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from batchrank.config.braces import template_fields
+from batchrank.config.values import time_zones
 from batchrank.domain import Price, RateLimit
 
 RESERVED_COLUMNS = frozenset(
@@ -436,8 +437,8 @@ class BudgetTable(Table):
 
 
 def _is_time_zone(name: str) -> str:
-    if name not in available_timezones():
-        near = difflib.get_close_matches(name, available_timezones(), 1)
+    if name not in time_zones():
+        near = difflib.get_close_matches(name, time_zones(), 1)
         raise ValueError(
             "expected an IANA time zone" + (f"; did you mean {near[0]}?" if near else "")
         )

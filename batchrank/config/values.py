@@ -11,7 +11,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
+from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
+
+time_zones = cache(available_timezones)
+"""The names of time zones: found once, because that takes milliseconds, and days are many."""
 
 _CHARACTERS_MAX = 60
 _DIGITS_MAX = 1000

@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from batchrank.config.braces import pieces
 from batchrank.config.lines import Lines, Path
 from batchrank.config.segments import path_of
-from batchrank.config.values import nearest, shown
+from batchrank.config.values import nearest, shown, time_zones
 from batchrank.config.wording import dotted
 from batchrank.errors import Problem
 
@@ -223,7 +223,7 @@ _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 
 def _today(zone: object, now: datetime) -> date:
-    known = isinstance(zone, str) and zone in available_timezones()
+    known = isinstance(zone, str) and zone in time_zones()
     return now.astimezone(ZoneInfo(str(zone) if known else "UTC")).date()
 
 
