@@ -166,6 +166,8 @@ def _check_options(name: str, form: Format, options: Options) -> None:
             takers = " or ".join(n for n, other in FORMATS.items() if option in other.takes)
             flag = f"--{option.replace('_', '-')}"
             problems.append(Problem(0, flag, f"means nothing to {name}", f"it is for {takers}"))
+    if options.table == "":
+        problems.append(Problem(0, "--table", "is empty", "name the table"))
     if problems:
         raise JobError("batchrank export", problems)
 
@@ -178,7 +180,7 @@ def _target(job: Job, to: Path, form: Format, options: Options) -> Path:
         raise OutputError(
             f"{to} is no file of this machine", "name a file here, and copy it into the store"
         )
-    path = to.expanduser().resolve()
+    path = _path_of(to)
     for folder in (job.output, job.state.path):
         if is_within(path, folder):
             raise OutputError(
@@ -186,13 +188,32 @@ def _target(job: Job, to: Path, form: Format, options: Options) -> Path:
                 "name a file elsewhere",
             )
     for file in form.files(path):
-        if file.exists() and not file.is_file():
-            raise OutputError(f"{file} is there and no file", "name a file")
-        if file.exists() and not (options.force or form.joins):
-            raise OutputError(
-                f"{file} is there already", "name another file, or replace it with --force"
-            )
+        _check_free(file, replaces=options.force or form.joins)
     return path
+
+
+def _path_of(to: Path) -> Path:
+    if str(to) == "-":
+        raise OutputError("standard output is no place for a file that is whole", "name a file")
+    try:
+        return to.expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
+        raise OutputError(f"{to} names no file: {error}", "name another file") from error
+
+
+def _check_free(file: Path, *, replaces: bool) -> None:
+    try:
+        there, is_file = file.exists(), file.is_file()
+        file.with_name(f".{file.name}.new").exists()  # what it is called while it is written
+    except OSError as error:
+        why = f"{file} cannot be written: {error.strerror or error}"
+        raise OutputError(why, "name another file") from error
+    if there and not is_file:
+        raise OutputError(f"{file} is there and no file", "name a file")
+    if there and not replaces:
+        raise OutputError(
+            f"{file} is there already", "name another file, or replace it with --force"
+        )
 
 
 # --- what is there --------------------------------------------------------------------------------

@@ -161,6 +161,10 @@ def test_options_reach_their_format(job: SmallJob) -> None:
         pytest.param(".batchrank/x/../a.csv", (), "", id="beside the state is allowed"),
         pytest.param(".", ("--format", "csv", "--force"), "is there and no file", id="a folder"),
         pytest.param("job.toml/a.csv", (), "cannot write", id="below a file"),
+        pytest.param(f"{'a' * 251}.csv", (), "cannot be written", id="a name too long"),
+        pytest.param(f"{'a' * 240}.run", (), "cannot be written", id="too long beside the run"),
+        pytest.param(f"{'a' * 248}.csv", (), "cannot be written", id="too long aside"),
+        pytest.param("a.db", ("--table", ""), "--table: is empty", id="a table without a name"),
     ],
 )
 def test_what_cannot_be_written_is_refused(
@@ -174,6 +178,16 @@ def test_what_cannot_be_written_is_refused(
 
     assert (bool(why), why in ran.err) == (ran.code != 0, True), ran.err
     assert not why or before == files_in(job)
+
+
+def test_standard_output_is_no_file(job: SmallJob) -> None:
+    """
+    Nor is a file made that is called "-".
+    """
+    ran = job.cli("export", "--to", "-", "--format", "csv")
+
+    assert (2, True) == (ran.code, "name a file" in ran.err)
+    assert not Path("-").exists()
 
 
 def test_the_state_is_not_for_exports(job: SmallJob) -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -503,6 +505,23 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, out: Path) -> Non
         exported(written(tmp_path, THREE), path, force=True)
 
     assert "mine" == path.read_text()
+
+
+def test_a_file_of_sqlites_is_refused_and_nothing_is_fetched_for_it(
+    tmp_path: Path, out: Path
+) -> None:
+    """
+    DuckDB would download an extension unasked, and write the table there.
+    """
+    path = out / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (n)")
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="cannot be opened as a DuckDB database") as refused:
+        exported(written(tmp_path, THREE), path)
+
+    assert "download" not in refused.value.message
+    assert before == path.read_bytes()
 
 
 def test_what_somebody_left_who_was_killed_is_in_nobodys_way(tmp_path: Path, out: Path) -> None:

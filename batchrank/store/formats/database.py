@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +22,13 @@ from batchrank.store.formats.stream import streamed
 from batchrank.store.formats.terms import How, Tally
 
 MEMORY = "512MB"
+
+_SETTINGS: dict[str, str | bool] = {
+    "memory_limit": MEMORY,
+    # Or a file of SQLite's would have DuckDB fetch an extension for it, and write there.
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
 
 ROWS = "__rows_of_batchrank"
 """What the rows are called while they are copied; no table of anybody's has this name."""
@@ -80,9 +88,8 @@ def _written(published: Published, file: Path, path: Path, how: How) -> Tally:
 @contextmanager
 def _connected(file: Path, path: Path, how: How) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
-        connection = duckdb.connect(
-            str(file), config={"memory_limit": MEMORY, "temp_directory": str(how.spill)}
-        )
+        settings: dict[str, Any] = {**_SETTINGS, "temp_directory": str(how.spill)}
+        connection = duckdb.connect(str(file), config=settings)
     except duckdb.Error as error:
         raise OutputError(
             f"{path} cannot be opened as a DuckDB database: {_first_line(error)}",
