@@ -83,6 +83,7 @@ class JobPlan:
     *in_process*: there is no vendor, so nobody is called and nothing is paid. *seconds* is None
     where nothing that is known holds the job back. *reused* groups have their scores in earlier
     outputs: they are in none of the estimates, but for *saved_usd*, what they would cost.
+    *documents_cut* of the *sampled* groups' documents are longer than `source.max_chars`.
     """
 
     job: str
@@ -108,6 +109,7 @@ class JobPlan:
     output: str
     state: str
     warnings: tuple[str, ...]
+    documents_cut: int = 0
     reused: int = 0
     saved_usd: tuple[float, float] | None = None
 
@@ -229,6 +231,7 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
         output=str(job.output),
         state=str(job.state.path),
         warnings=(*reuse.notes, *_warnings(job, source, profile, past, work)),
+        documents_cut=profile.cut_documents,
         reused=reuse.groups,
         saved_usd=reuse.saved_usd,
     )

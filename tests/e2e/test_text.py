@@ -72,10 +72,12 @@ def test_equal_texts_are_sent_once_and_scored_each(tmp_path: Path) -> None:
     """
     with Liar(good) as liar:
         job = job_of(tmp_path, liar.port)
-        planned = "\n".join(plan(job.job).warnings)
+        foretold = plan(job.job)
+        planned = "\n".join(foretold.warnings)
         first, second, third = job.run(limit=2), job.run(), job.run()
 
     assert "18 documents are cut to source.max_chars (11)" in planned
+    assert 18 == foretold.as_data()["documents_cut"]
     assert "12 documents stood in the same group before: sent and scored once" in planned
     assert [6, 18, 18] == [summary.documents_cut for summary in (first, second, third)]
     assert "18 documents cut" in third.as_text()
