@@ -37,6 +37,15 @@ class Exit(IntEnum):
     LATER = 75  # stopped early; a blind retry heals it
 
 
+class Signalled(BaseException):
+    """
+    A signal, by its name, came while no engine was there to hear it: before a run's first call, or
+    after its last part.
+
+    Not a KeyboardInterrupt: after one of those Python may leave with a status of its own.
+    """
+
+
 class BatchrankError(Exception):
     """
     The root of the tree; never raised itself.

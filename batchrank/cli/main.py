@@ -16,7 +16,7 @@ import typer
 from batchrank import __version__
 from batchrank.cli import backfill, export, init, plan, prune, rehearse, run, serve, status, verify
 from batchrank.cli.saying import say
-from batchrank.errors import BatchrankError, Exit
+from batchrank.errors import BatchrankError, Exit, Signalled
 
 EPILOG = (
     "Exit codes: 0 done · 1 finished, too many groups rejected · 2 the job file, source or command"
@@ -68,17 +68,9 @@ def main() -> None:
     try:
         _hear_signals()
         code = outcome(sys.argv[1:])
-    except* _Signalled:
+    except* Signalled:
         say("stopped by a signal; run it again to carry on", sys.stderr)
     sys.exit(code)
-
-
-class _Signalled(BaseException):
-    """
-    A signal came while no run was there to hear it: before its first call, or after its last part.
-
-    Not a KeyboardInterrupt: after one of those Python may leave with a status of its own.
-    """
 
 
 def _hear_signals() -> None:
@@ -87,7 +79,7 @@ def _hear_signals() -> None:
     """
 
     def hear(number: int, _frame: object) -> None:
-        raise _Signalled(signal.Signals(number).name)
+        raise Signalled(signal.Signals(number).name)
 
     if sys.platform != "win32":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -149,7 +149,7 @@ class Caller:
             FailureKind.FATAL,
             f"this job's scores are {self._model}'s, now {reply.served.model} answers",
             status=200,
-            code="another_model",
+            code=MODEL_CHANGED,
             usage=reply.usage,
             served=reply.served,
             request_id=reply.request_id,
@@ -203,7 +203,7 @@ class Caller:
                 words = "rejected"
             case Halt():
                 words = "stops the job"
-                self._brake.pull(Stop(_why(failure), Exit.PERSON))
+                self._brake.pull(Stop(_why(failure), Exit.PERSON, code=failure.code))
         call = self._book(work, failure, sending, outcomes)
         self._reporter.report(AttemptFailed(call, words))
 
@@ -357,6 +357,9 @@ class _Sending(msgspec.Struct, gc=False):
     probe: bool
     booked: bool = False
 
+
+MODEL_CHANGED = "model_changed"
+"""The code of a reply by the model that was asked for, but of another day than this job's."""
 
 NOT_ECHOED = (
     "some replies do not repeat the documents: their scores are bound by index alone, and an index"

@@ -79,13 +79,15 @@ class Stop:
     Why nothing more is sent, for a person, and what the process will say when it leaves.
 
     *hurry*: calls under way get the drain time and no more (signals, deadlines). *error* is what is
-    raised when all is over, if it is an error of ours or of the disk's.
+    raised when all is over, if it is an error of ours or of the disk's. *code* is that of the
+    failure that stops the job, if one does.
     """
 
     reason: str
     exit_code: Exit
     hurry: bool = False
     error: Exception | None = None
+    code: str | None = None
 
 
 class Brake:

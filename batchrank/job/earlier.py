@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from batchrank.errors import OutputError
@@ -75,15 +76,16 @@ def set_aside(job: Job) -> Earlier:
     if not job.config.output.reuse:
         return Earlier()
     state, output = job.state.path, job.output
-    folders = list(state.parent.glob(f"{state.name}.aside-*/output-*"))
+    folders = list(state.parent.glob(f"{escape(state.name)}.aside-*/output-*"))
     if isinstance(output, Path):
-        folders += output.parent.glob(f".{output.name}.aside-*")
+        folders += output.parent.glob(f".{escape(output.name)}.aside-*")
     newest_first: list[Place] = [*sorted(folders, key=_stamp, reverse=True)]
     return as_they_are(newest_first)
 
 
 def _stamp(folder: Path) -> str:
-    return next(name for name in (folder.name, folder.parent.name) if ".aside-" in name)[-30:]
+    name = next(name for name in (folder.name, folder.parent.name) if ".aside-" in name)
+    return name.rpartition(".aside-")[2]
 
 
 def as_they_are(folders: Sequence[Place]) -> Earlier:

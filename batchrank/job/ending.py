@@ -11,10 +11,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from batchrank.engine.caller import MODEL_CHANGED
 from batchrank.engine.runner import Ending
 from batchrank.errors import BatchrankError, Exit, StorageError
 from batchrank.job.opening import World
-from batchrank.observe.report import Summary
+from batchrank.observe.report import Summary, counted
 from batchrank.store.disk import write_durably
 from batchrank.store.exports import export_calls, export_rejects
 from batchrank.store.reading import LedgerReader
@@ -119,6 +120,8 @@ def finish(
     notes = [*world.notes, *ending.notes]
     if stop and isinstance(stop.error, BatchrankError) and stop.error.hint:
         notes.append(stop.error.hint)
+    if stop and stop.code == MODEL_CHANGED:
+        notes.append(_about_model(Account.of(world.ledger).count("reused")))
     try:
         if exit_code is not Exit.STORAGE:
             ended(exit_code, stop.reason if stop else "")
@@ -137,6 +140,16 @@ def finish(
     )
     _write_report(world, summary)
     return summary
+
+
+def _about_model(reused: int) -> str:
+    """
+    What to do when the model is served as of another day than the scores that are there.
+    """
+    if reused:
+        copied = f"{counted(reused, 'group')} with scores of that model came from earlier outputs"
+        return f"{copied}: take out output.reuse, and run with --restart: every group is called"
+    return "scores of both cannot be mixed: with --restart every group is called again"
 
 
 def _finished(world: World, ending: Ending) -> Exit:

@@ -306,7 +306,8 @@ def refusal(
         return None
     hint = "undo the change, name another output.path, or set the old output aside with --restart"
     if was == is_now:
-        hint += f" ({_about_reuse(job)})"
+        cut = ledger.meta()["output_settings"].get("output.top_n") is not None
+        hint += f" ({about_reuse(job, cut=cut)})"
     return ChangedError(
         f"{job.output} was begun with other settings or another source:\n  " + "\n  ".join(changes),
         hint
@@ -314,10 +315,15 @@ def refusal(
     )
 
 
-def _about_reuse(job: Job) -> str:
+def about_reuse(job: Job, *, cut: bool) -> str:
+    """
+    What `--restart` costs an output whose scores count; *cut*: `output.top_n` has left some out.
+    """
+    but = ", but for those that output.top_n has cut" if cut else ""
     if job.config.output.reuse:
-        return "as output.reuse says, groups that have not changed take their scores from there"
-    return 'with output.reuse = "previous" groups that have not changed are not paid again'
+        said = "as output.reuse says, groups that have not changed take their scores from there"
+        return f"{said}{but}"
+    return f'with output.reuse = "previous" groups that have not changed are not paid again{but}'
 
 
 def _refuse_other_scores(world: World) -> None:

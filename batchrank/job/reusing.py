@@ -55,15 +55,19 @@ class Found:
         What was found, and where.
         """
         where = ", ".join(str(folder) for folder in self.had)
-        return f"{counted(self.found, 'group')} have their scores from {where}: no call for them"
+        if not self.found:
+            return f"no group has its scores in {where}"
+        has, it = ("has its", "it") if self.found == 1 else ("have their", "them")
+        return f"{counted(self.found, 'group')} {has} scores from {where}: no call for {it}"
 
     def warnings(self) -> Iterator[str]:
         """
         What a person may have expected otherwise.
         """
         if self.partly:
-            some = f"{counted(self.partly, 'group')} are in earlier outputs with some scores only"
-            yield f"{some}, as output.top_n cut them there: they are called"
+            are, they = ("is", "it is") if self.partly == 1 else ("are", "they are")
+            some = f"{counted(self.partly, 'group')} {are} in earlier outputs with some scores only"
+            yield f"{some}, as output.top_n cut them there: {they} called"
         for folder, groups in self.had.items():
             if not groups:
                 yield f"{folder} holds no scores of {self.model}: nothing is taken from it"

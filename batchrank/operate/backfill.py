@@ -27,16 +27,19 @@ from batchrank.errors import (
     JobError,
     NotReady,
     Problem,
+    Signalled,
     SourceError,
     StorageError,
 )
 from batchrank.events import DayRefused, DayStarted, Reporter
 from batchrank.job import Job, Steering, load
 from batchrank.job import run as run_job
-from batchrank.job.opening import is_begun
+from batchrank.job.ending import ENDED
+from batchrank.job.late import come_late
+from batchrank.job.opening import about_reuse, is_begun
 from batchrank.observe.report import RETRY, Summary, as_shown, counted
 from batchrank.source.files import find
-from batchrank.store.output import OutputFolder
+from batchrank.store.output import OutputFolder, some
 
 DAYS_MAX = 3660
 """Ten years: more is a mistaken year."""
@@ -159,13 +162,14 @@ def look(each: Dated) -> Seen:
         return Seen(each.day, state, str(job.output), why)
 
     if is_done(job):
-        return seen(State.DONE)
+        return seen(State.DONE, late(job))
+    source = job.config.source
     try:
-        for path in job.config.source.paths:
+        for path in (*source.paths, *filter(None, (source.database, source.sql_file))):
             find(
                 path,
                 job.base,
-                require_success=job.config.source.require_success,
+                require_success=source.require_success,
                 stores=job.config.stores,
             )
         return seen(State.BEGUN if is_begun(job.state.ledger) else State.TO_DO)
@@ -182,6 +186,21 @@ def is_done(job: Job) -> bool:
     Tell whether its output is whole.
     """
     return OutputFolder(job.output, job.state, lambda _: None).has_success()
+
+
+def late(job: Job) -> str:
+    """
+    What has come to the source of a finished day, and how it is taken in; "" if nothing has.
+    """
+    try:
+        found = come_late(job)
+    except StorageError as error:
+        return error.message
+    if not found:
+        return ""
+    cut = job.config.output.top_n is not None
+    how = f"`batchrank run` of this date with --restart takes it in ({about_reuse(job, cut=cut)})"
+    return f"since then {some(found)}: {how}"
 
 
 def listing(those: Sequence[Dated]) -> Listing:
@@ -392,37 +411,69 @@ def backfill(
     """
     Run every day that is not done, in this order, under one limiter and one limit of calls.
 
-    *calls_max* is for all days together; *keep_going*: also after a day that needs a person.
+    *calls_max* is for all days together; *keep_going*: also after a day that needs a person. A
+    signal ends all of them, and is told as the end of the day that it met.
     """
     began = time.monotonic()
     one = those[0].job
-    steering = Steering.of(one, one.now, calls_max)
+    turn = _Turn(Steering.of(one, one.now, calls_max), listening, len(those), keep_going)
     ends: list[End] = []
     for number, each in enumerate(those, 1):
-        output = str(each.job.output)
-        # Looked at when its turn comes: somebody else may have done it meanwhile.
-        if is_done(each.job):
-            ends.append(End(each.day, output, "done before", Exit.DONE))
-        elif any(end.stops_all for end in ends):
-            ends.append(End(each.day, output, "not begun", None))
-        elif steering.allowance.calls_left < 1:
-            ends.append(End(each.day, output, "not begun", Exit.PERSON, ALLOWANCE_USED, True))
-        else:
-            with listening() as listener:
-                listener.report(DayStarted(str(each.day), number, len(those)))
-                ends.append(_run(each, steering, listener, keep_going=keep_going))
+        ends.append(turn.end_of(each, number, over=any(end.stops_all for end in ends)))
     return Backfill(one.config.name, tuple(ends), time.monotonic() - began)
 
 
-def _run(each: Dated, steering: Steering, listener: Reporter, *, keep_going: bool) -> End:
-    output = str(each.job.output)
-    try:
-        summary = run_job(each.job, steering=steering, listeners=[listener])
-    except BatchrankError as error:
-        all_of_them, why = keeps_all_from_it(error), _in_a_line(error)
-        listener.report(DayRefused(str(each.day), why))
-        return End(each.day, output, "refused", error.exit_code, why, all_of_them)
-    exit_code = Exit(summary.exit_code)
-    why = RETRY if exit_code is Exit.REJECTS else summary.reason
-    all_of_them = stops_all(exit_code, keep_going=keep_going)
-    return End(each.day, output, summary.ended, exit_code, why, all_of_them, summary)
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """
+    What a day gets when its turn comes.
+    """
+
+    steering: Steering
+    listening: Listening
+    days: int
+    keep_going: bool
+
+    def end_of(self, each: Dated, number: int, *, over: bool) -> End:
+        """
+        Run the day with this *number* if it is to be run; *over*: no day is any more.
+        """
+        end: End | None = None
+        try:
+            end = self._end_of(each, number, over=over)
+        except* Signalled as signals:
+            output, why = str(each.job.output), f"stopped by {_first(signals)}"
+            end = End(each.day, output, ENDED[Exit.LATER], Exit.LATER, why, stops_all=True)
+        assert end is not None
+        return end
+
+    def _end_of(self, each: Dated, number: int, *, over: bool) -> End:
+        output = str(each.job.output)
+        # Looked at when its turn comes: somebody else may have done it meanwhile.
+        if is_done(each.job):
+            return End(each.day, output, "done before", Exit.DONE, late(each.job))
+        if over:
+            return End(each.day, output, "not begun", None)
+        if self.steering.allowance.calls_left < 1:
+            return End(each.day, output, "not begun", Exit.PERSON, ALLOWANCE_USED, stops_all=True)
+        with self.listening() as listener:
+            listener.report(DayStarted(str(each.day), number, self.days))
+            return self._run(each, listener)
+
+    def _run(self, each: Dated, listener: Reporter) -> End:
+        output = str(each.job.output)
+        try:
+            summary = run_job(each.job, steering=self.steering, listeners=[listener])
+        except BatchrankError as error:
+            all_of_them, why = keeps_all_from_it(error), _in_a_line(error)
+            listener.report(DayRefused(str(each.day), why))
+            return End(each.day, output, "refused", error.exit_code, why, all_of_them)
+        exit_code = Exit(summary.exit_code)
+        why = RETRY if exit_code is Exit.REJECTS else summary.reason
+        all_of_them = stops_all(exit_code, keep_going=self.keep_going)
+        return End(each.day, output, summary.ended, exit_code, why, all_of_them, summary)
+
+
+def _first(raised: BaseExceptionGroup[Signalled]) -> BaseException:
+    one = raised.exceptions[0]
+    return _first(one) if isinstance(one, BaseExceptionGroup) else one

@@ -4,10 +4,11 @@ One job for many days: kills, damaged days, one limit for all, and values that w
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from batchrank.domain import PERHAPS_BILLED
-from batchrank.operate.backfill import Dated, dated, days
+from batchrank.errors import Signalled
+from batchrank.events import DayStarted, Event, Silence
+from batchrank.operate.backfill import Dated, backfill, dated, days
 from batchrank.store.reading import LedgerReader
 from batchrank.testing import windows_max
 from tests.e2e.jobs import Process, Watched, embedded, started, until
@@ -27,6 +30,7 @@ from tests.rehearsing import Server
 FIRST = date(2026, 11, 1)
 GROUPS = 6
 CONCURRENCY = 3
+NO_VENDOR: dict[str, None] = {"model": None, "key_file": None, "base_url": None}
 
 
 def dated_job(base: Path, port: int, count: int, per_day: int = GROUPS, **tables: Any) -> SmallJob:
@@ -189,6 +193,28 @@ def test_a_signal_stops_all_days_and_another_start_goes_on(
     assert 4 * GROUPS == watched.settled().billed
 
 
+def test_a_signal_between_days_is_told_with_all_that_was_done(tmp_path: Path) -> None:
+    """
+    No engine hears it there; who looks at the night in the morning gets the same summary.
+    """
+    job = dated_job(tmp_path, 1, 3).change(provider={"name": "lexical", **NO_VENDOR})
+
+    class Ending(Silence):
+        def report(self, event: Event) -> None:
+            if isinstance(event, DayStarted) and event.number == 2:
+                raise Signalled("SIGTERM")
+
+    done = backfill(of(job, 3), listening=lambda: nullcontext(Ending()))
+
+    told = [(end.exit_code, end.ended, end.why) for end in done.ends]
+    assert [
+        (0, "done", ""),
+        (75, "stopped early, run it again", "stopped by SIGTERM"),
+        (None, "not begun", ""),
+    ] == told
+    assert (75, 1) == (done.exit_code, done.done)
+
+
 def test_of_two_at_once_one_goes_on(tmp_path: Path, watched: Watched) -> None:
     """
     Beside another one that sends, each within the limit, the limit would not hold: exit 75.
@@ -315,6 +341,38 @@ def test_days_without_a_source_or_with_rejects_are_told_and_the_others_go_on(
     assert [refused, refused, "day.started", "day.started", "day.started", refused] == [
         events[f"2026-11-{n:02}"] for n in range(1, 7)
     ]
+
+
+# --- finished before ------------------------------------------------------------------------------
+
+
+def test_what_has_come_late_to_a_finished_day_is_told_and_taken_as_it_says(
+    tmp_path: Path, server: Server
+) -> None:
+    """
+    It is no reason to pay for the day again unasked; files that were cleared away are none at all.
+    """
+    job = dated_job(tmp_path, server.port, 3)
+    job.cli("backfill", *over(3))
+    job.source(groups(20)[19:], "in/dt=2026-11-01/late.parquet")
+    job.source(groups(24)[20:], "in/dt=2026-11-02/groups.parquet")
+    shutil.rmtree(job.base / "in/dt=2026-11-03")
+
+    seen = job.cli("backfill", "--dry-run", "--json", *over(3))
+    ran = job.cli("backfill", "--json", *over(3))
+
+    first, second, third = (day["why"] for day in ran.json["dates"])
+    assert [first, second, third] == [day["why"] for day in seen.json["dates"]]
+    assert (0, 0, "") == (ran.code, ran.json["calls_now"], third)
+    assert first.startswith("since then in/dt=2026-11-01/late.parquet is new: `batchrank run`")
+    assert "with --restart" in first
+    assert 'with output.reuse = "previous" groups that have not changed are not paid' in first
+    assert "since then in/dt=2026-11-02/groups.parquet had " in second
+    job.change(output={"reuse": "previous"})
+    calls = server.admin()["billed_calls"]
+    assert 0 == job.cli("run", "--set", "date=2026-11-01", "--restart").code
+    assert calls + 1 == server.admin()["billed_calls"]
+    assert "" == job.cli("backfill", "--json", *over(1)).json["dates"][0]["why"]
 
 
 # --- looking only ---------------------------------------------------------------------------------

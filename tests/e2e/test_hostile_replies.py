@@ -401,7 +401,7 @@ def test_another_model_in_mid_run_stops_the_job(tmp_path: Path, lie: dict[str, A
     assert lie["model"] in half.reason
     assert 9 <= half.ranked <= 12
     assert {"fatal": half.calls - half.ranked} == half.calls_failed
-    assert "another_model" in {call["code"] for call in job.calls()}
+    assert {"another_model", "model_changed"} & {call["code"] for call in job.calls()}
     assert (Exit.DONE, 30) == (done.exit_code, done.ranked)
     assert expected(rows) == job.rows()
     assert done.calls == liar.billed == len(liar.heard)
@@ -425,6 +425,7 @@ def test_another_model_in_a_later_run_stops_the_job(tmp_path: Path) -> None:
     assert (Exit.DONE, 10) == (begun.exit_code, begun.ranked)
     assert (Exit.PERSON, 10) == (later.exit_code, later.ranked)
     assert f"this job's scores are {MODEL}'s, now {model} answers" in later.reason
+    assert "with --restart every group is called again" in later.notes[-1]
     assert expected(rows[:10]) == kept == job.rows()
     assert not job.output.joinpath("_SUCCESS").exists()
 

@@ -1,0 +1,54 @@
+"""
+What has come to the source of an output that is finished.
+
+Owns what counts: files that are new, or of another size. Files that are gone do not, because who
+keeps few nights removes the others. Told from names and sizes alone: no file is opened, and nothing
+is decided by it, for `run` looks closely and refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from batchrank.domain import SourceFile
+from batchrank.errors import NotReady, SourceError
+from batchrank.job.loading import Job
+from batchrank.job.opening import is_begun
+from batchrank.source.files import find, relative
+from batchrank.store.reading import LedgerReader
+
+
+def come_late(job: Job) -> list[str]:
+    """
+    What has changed in the source since *job*'s output was made, a few words each; nothing where
+    the ledger is gone that would know.
+
+    Raises:
+        StorageError: the ledger cannot be read.
+    """
+    if not is_begun(job.state.ledger):
+        return []
+    with LedgerReader.open(job.state.ledger) as ledger:
+        known = {file.path: file for file in ledger.source_files()}
+    new = (name for name in _names(job) if name not in known)
+    return [*(f"{name} is new" for name in new), *_resized(known.values(), job.base)]
+
+
+def _names(job: Job) -> Iterator[str]:
+    for path in job.config.source.paths:
+        try:
+            found = find(path, job.base, require_success=False)
+        except (NotReady, SourceError):  # cleared away since
+            continue
+        yield from (relative(file, job.base) for file in found)
+
+
+def _resized(known: Iterable[SourceFile], base: Path) -> Iterator[str]:
+    for file in known:
+        try:
+            size_bytes = (base / file.path).stat().st_size
+        except OSError:  # cleared away since
+            continue
+        if size_bytes != file.size_bytes:
+            yield f"{file.path} had {file.size_bytes} bytes and has {size_bytes}"
