@@ -27,7 +27,6 @@ from batchrank.places.remote import Place
 from batchrank.policy.digest import digest_of
 from batchrank.providers.base import same_model
 from batchrank.source.parquet import ParquetSource
-from batchrank.source.stage.waiting import waited
 from batchrank.store import blocks
 from batchrank.store.ledger import Ledger, Records
 from batchrank.store.reuse import WANTED_TOGETHER, Comparison, Finished, Wanted, comparing
@@ -113,7 +112,7 @@ def compared(
         StorageError: there is no room in *folder*.
     """
     accepts = _OneModel(job.model, served)
-    with comparing(folder, size_bytes(job.config.source.memory), waited) as comparison:
+    with comparing(folder, size_bytes(job.config.source.memory)) as comparison:
         _want(comparison, source, done, stop, job.layout.asking, keep)
         had = {output.folder: comparison.have(output, accepts) for output in outputs}
         found, partly = comparison.match()

@@ -24,6 +24,7 @@ from batchrank.domain import UNSCORED, Ranked, Served, Share
 from batchrank.errors import NotReady, OutputError, StorageError
 from batchrank.places.remote import Place, readable, size_bytes
 from batchrank.policy.digest import DIGEST_BYTES
+from batchrank.store.interruptible import interruptible
 from batchrank.store.output import PART_NAME, SUCCESS
 
 if TYPE_CHECKING:
@@ -320,22 +321,13 @@ class Wanted:
         return pa.table(dict(zip(names, arrays, strict=True)))
 
 
-Wait = Callable[[Any, Callable[[], Any]], Any]
-"""Does some work with a connection, perhaps in a way that can be interrupted."""
-
-
-def _at_once(_: object, work: Callable[[], Any]) -> Any:
-    return work()
-
-
 class Comparison:
     """
     What is wanted, and what outputs have; after `match` what was found.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, wait: Wait) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._wait = wait
         self._folding = _Folding()
         self._run(_TABLES)
 
@@ -415,34 +407,38 @@ class Comparison:
     # --- DuckDB -----------------------------------------------------------------------------------
 
     def _insert(self, into: str, rows: pa.Table) -> None:
-        self._connection.register("rows", rows)
-        self._run(f"INSERT INTO {into} SELECT * FROM rows")
-        self._connection.unregister("rows")
+        asked = self._connection
+
+        def insert() -> None:
+            asked.register("rows", rows)
+            asked.execute(f"INSERT INTO {into} SELECT * FROM rows")
+            asked.unregister("rows")
+
+        with _translated():
+            interruptible(asked, insert)
 
     def _run(self, sql: str) -> None:
         with _translated():
-            self._wait(self._connection, lambda: self._connection.execute(sql).fetchall())
+            interruptible(self._connection, lambda: self._connection.execute(sql).fetchall())
 
     def _count(self, sql: str) -> int:
         with _translated():
-            ((count,),) = self._wait(
-                self._connection, lambda: self._connection.execute(sql).fetchall()
-            )
+            ask = self._connection.execute
+            ((count,),) = interruptible(self._connection, lambda: ask(sql).fetchall())
         return int(count)
 
     def _read(self, sql: str, together: int) -> Iterator[pa.RecordBatch]:
+        asked = self._connection
         with _translated():
-            reader = self._wait(
-                self._connection, lambda: self._connection.sql(sql).to_arrow_reader(together)
-            )
-            yield from reader
+            reader = interruptible(asked, lambda: asked.sql(sql).to_arrow_reader(together))
+            while batch := interruptible(asked, lambda: next(reader, None)):
+                yield batch
 
 
 @contextmanager
-def comparing(folder: Path, memory_bytes: int, wait: Wait = _at_once) -> Iterator[Comparison]:
+def comparing(folder: Path, memory_bytes: int) -> Iterator[Comparison]:
     """
-    Compare within so much memory of DuckDB's; *folder* is its own and is removed in the end. *wait*
-    does what takes long, given the connection.
+    Compare within so much memory of DuckDB's; *folder* is its own and is removed in the end.
 
     Raises:
         StorageError: there is no room.
@@ -460,7 +456,7 @@ def comparing(folder: Path, memory_bytes: int, wait: Wait = _at_once) -> Iterato
     try:
         folder.mkdir(mode=0o700, parents=True)
         with duckdb.connect(folder / "compared.duckdb", config=settings) as connection:
-            yield Comparison(connection, wait)
+            yield Comparison(connection)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -20,6 +20,7 @@ from batchrank.store.disk import replacing, sync_file, sync_folder
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.stream import streamed
 from batchrank.store.formats.terms import How, Tally
+from batchrank.store.interruptible import interruptible
 
 MEMORY = "512MB"
 
@@ -76,13 +77,17 @@ def _written(published: Published, file: Path, path: Path, how: How) -> Tally:
         _check_free(connection, path, how)
         try:
             with streamed(published.schema, _counted(published, tally)) as rows:
-                connection.register(ROWS, rows)
-                connection.execute("BEGIN")
-                connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {ROWS}")
-                connection.execute("COMMIT")
+                interruptible(connection, lambda: _copied(connection, rows, name))
         except duckdb.Error as error:
             raise StorageError(f"cannot write {path}: {_first_line(error)}") from error
     return tally
+
+
+def _copied(connection: duckdb.DuckDBPyConnection, rows: pa.RecordBatchReader, name: str) -> None:
+    connection.register(ROWS, rows)
+    connection.execute("BEGIN")
+    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {ROWS}")
+    connection.execute("COMMIT")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from batchrank.errors import OutputError, StorageError
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.stream import streamed
+from batchrank.store.interruptible import interruptible
 
 MEMORY = "256MB"
 
@@ -45,8 +46,7 @@ def check_once(published: Published, spill: Path) -> None:
                 config={"memory_limit": MEMORY, "temp_directory": str(spill)}
             ) as connection,
         ):
-            connection.register("firsts", firsts)
-            repeated = connection.execute(_REPEATED).fetchall()
+            repeated = interruptible(connection, lambda: _repeated(connection, firsts))
     except duckdb.Error as error:
         why = str(error).splitlines()[0]
         raise StorageError(f"query ids cannot be counted: {why}") from error
@@ -56,6 +56,13 @@ def check_once(published: Published, spill: Path) -> None:
             f"query ids that stand for more than one group: {told}; a run would mix them",
             "export as csv, jsonl or duckdb, which keep every row",
         )
+
+
+def _repeated(
+    connection: duckdb.DuckDBPyConnection, firsts: pa.RecordBatchReader
+) -> list[tuple[str, int]]:
+    connection.register("firsts", firsts)
+    return connection.execute(_REPEATED).fetchall()
 
 
 def _firsts(published: Published) -> Iterator[pa.RecordBatch]:
