@@ -4,6 +4,7 @@ Nights that follow each other: what has not changed is never paid again.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from batchrank.domain import Positions
 from batchrank.errors import ChangedError, JobError, NotReady, OutputError
 from batchrank.events import Silence
 from batchrank.examine.plan import plan
-from batchrank.job import load, run
+from batchrank.job import load
+from batchrank.job import run as run_job
 from batchrank.job.opening import Wishes, opened
 from batchrank.job.reusing import reuse
 from batchrank.observe.report import Summary
@@ -30,13 +32,15 @@ from tests.e2e.jobs import (
     faults_of,
     folder_of,
     loaded,
+    set_apart,
     write_job,
     write_source,
 )
+from tests.e2e.small_jobs import Liar, SmallJob, cli, groups, http
 
-GROUPS = 100
-CHANGED = (7, 40, 73)
-"""Three of a hundred."""
+GROUPS = 40
+CHANGED = (7, 20, 33)
+CALLED_NOT = GROUPS - len(CHANGED)
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +61,27 @@ def server(running: Watched) -> Watched:
     return running
 
 
+def run(job: Path, **wishes: Any) -> Summary:
+    """
+    Run it in this process.
+    """
+    set_apart()
+    return run_job(load(job), **wishes)
+
+
 class Nights:
     """
     Jobs in one folder, each with a source and an output of its own; scores are a function of texts.
+
+    *first* is an output of the rows as they are in the beginning.
     """
 
-    def __init__(self, folder: Path, server: Watched) -> None:
+    def __init__(self, folder: Path, server: Watched, first: Path | None = None) -> None:
         self.folder = folder
         self.server = server
-        self.table = pq.read_table(write_source(folder, GROUPS, documents=3, row_group=32))
+        self.table = pq.read_table(write_source(folder, GROUPS, documents=3, row_group=13))
         self.rows: list[dict[str, Any]] = self.table.to_pylist()
+        self._first = first
 
     def job(self, name: str, output: dict[str, object] | None = None, **tables: Any) -> Path:
         """
@@ -74,8 +89,8 @@ class Nights:
         """
         source = self.folder / f"{name}.parquet"
         table = type(self.table).from_pylist(self.rows, schema=self.table.schema)
-        pq.write_table(table, source, row_group_size=32)
-        placed = {"path": f"out/{name}", "part_groups": 40, **(output or {})}
+        pq.write_table(table, source, row_group_size=13)
+        placed = {"path": f"out/{name}", "part_groups": 16, **(output or {})}
         base_url = self.server.base_url
         return write_job(
             self.folder, base_url, file=f"{name}.toml", source=source, output=placed, **tables
@@ -84,9 +99,14 @@ class Nights:
     def first(self, **output: object) -> Path:
         """
         The job of the first night, done; what the server has counted of it is forgotten.
+
+        A copy is all that is needed of an output that is as ever: whoever reuses it reads no more.
         """
         job = self.job("first", output)
-        assert 0 == run(load(job)).exit_code
+        if self._first and not output:
+            shutil.copytree(self._first, loaded(job).output)
+        else:
+            assert 0 == run(job).exit_code
         self.server.reset()
         return job
 
@@ -105,12 +125,20 @@ class Nights:
         return sorted(known[body] for body in self.server.arrivals().elements())
 
 
+@pytest.fixture(scope="module")
+def done(running: Watched, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    The output of a first night.
+    """
+    return loaded(Nights(tmp_path_factory.mktemp("first"), running).first()).output
+
+
 @pytest.fixture
-def nights(tmp_path: Path, server: Watched) -> Nights:
+def nights(tmp_path: Path, done: Path, server: Watched) -> Nights:
     """
     No night yet.
     """
-    return Nights(tmp_path, server)
+    return Nights(tmp_path, server, done)
 
 
 def scores(job: Path) -> dict[tuple[str, str], str]:
@@ -133,10 +161,10 @@ def test_only_what_has_changed_is_called(nights: Nights) -> None:
         nights.rows[position]["documents"][1]["text"] += " again"
     second = nights.second()
 
-    summary = run(load(second))
+    summary = run(second)
 
     assert list(CHANGED) == nights.called(second)
-    assert (0, GROUPS, 97, 3) == (
+    assert (0, GROUPS, CALLED_NOT, 3) == (
         summary.exit_code,
         summary.ranked,
         summary.reused,
@@ -147,7 +175,7 @@ def test_only_what_has_changed_is_called(nights: Nights) -> None:
     changed = {f"q{position}" for position in CHANGED}
     assert {key[0] for key in after if after[key] != before[key]} <= changed
     asked = nights.job("asked")
-    run(load(asked))
+    run(asked)
     assert bytes_of(asked) == bytes_of(second)
 
 
@@ -156,23 +184,19 @@ def test_the_order_of_groups_and_where_they_lie_do_not_matter(nights: Nights) ->
     Ids are not compared, and are those of the second night.
     """
     nights.first()
-    nights.rows = nights.rows[::-1][:60]
+    nights.rows = nights.rows[::-1][:30]
     for row in nights.rows:
         row["query_id"] = f"other-{row['query_id']}"
     second = nights.second()
     second.write_text(second.read_text().replace("[source]", '[source]\ncarry = ["query"]'))
 
-    run(load(second))
+    run(second)
 
     assert [] == nights.called(second)
     rows = pq.read_table(loaded(second).output).to_pylist()
-    assert {(f"other-q{n}", f"what is subject {n}") for n in range(40, 100)} == {
+    assert {(f"other-q{n}", f"what is subject {n}") for n in range(10, 40)} == {
         (row["query_id"], row["query"]) for row in rows
     }
-
-
-def _model(nights: Nights) -> dict[str, Any]:
-    return {"provider": {"model": "cohere/rerank-4-fast"}}
 
 
 def _permuted(nights: Nights) -> dict[str, Any]:
@@ -181,48 +205,46 @@ def _permuted(nights: Nights) -> dict[str, Any]:
     return {}
 
 
-def _free(nights: Nights) -> dict[str, Any]:
-    return {
-        "limits": {"concurrency_max": 3, "requests_per_second": 5000},
-        "budget": {"cost_usd_max": 100.0},
-        "output": {"layout": "groups", "part_groups": 7},
-    }
+def _tables(tables: dict[str, Any]) -> Callable[[Nights], dict[str, Any]]:
+    return lambda _: dict(tables)
+
+
+OTHER_MODEL = {"provider": {"model": "cohere/rerank-4-fast"}}
+UPSTREAM = {"provider.options.provider": {"order": ["cohere"]}}
+FREE = {
+    "limits": {"concurrency_max": 3, "requests_per_second": 5000},
+    "budget": {"cost_usd_max": 100.0},
+    "output": {"layout": "groups", "part_groups": 7},
+    "provider.options": {"title": "the second night"},
+    "provider.price": {"usd_per_search_unit": 0.5, "as_of": "2026-11-20"},
+}
 
 
 @pytest.mark.parametrize(
     ("change", "called"),
     [
-        pytest.param(_model, GROUPS, id="another model"),
+        pytest.param(_tables(OTHER_MODEL), GROUPS, id="the model"),
+        pytest.param(_tables(UPSTREAM), GROUPS, id="a parameter"),
         pytest.param(_permuted, GROUPS, id="documents in another order"),
-        pytest.param(_free, 0, id="settings that decide no score"),
+        pytest.param(_tables(FREE), 0, id="price, concurrency, and what else decides no score"),
     ],
 )
 def test_what_decides_a_score_decides_what_is_called(
     nights: Nights, change: Callable[[Nights], dict[str, Any]], called: int
 ) -> None:
     """
-    A score of another question is no score.
+    A score of another question is no score. What `plan` has foretold is what `run` does.
     """
     nights.first()
     second = nights.second(**change(nights))
+    second.write_text(second.read_text().replace('"2026-11-20"', "2026-11-20"))  # JSON has no days
 
-    assert 0 == run(load(second)).exit_code
+    planned, ran = (cli(name, second, "--json") for name in ("plan", "run"))
 
-    assert called == nights.server.settled().arrived
-
-
-def test_another_price_calls_nobody(nights: Nights) -> None:
-    """
-    A model costs what it costs that day.
-    """
-    nights.first()
-    second = nights.second()
-    with second.open("a") as file:
-        file.write("[provider.price]\nusd_per_search_unit = 0.5\nas_of = 2026-11-20\n")
-
-    assert GROUPS == run(load(second)).reused
-
-    assert 0 == nights.server.settled().arrived
+    assert (0, 0) == (planned.code, ran.code)
+    assert [called, called] == planned.json["requests"]
+    assert called == nights.server.settled().arrived == ran.json["calls"]
+    assert GROUPS - called == planned.json["reused"] == ran.json["reused"]
 
 
 def test_a_third_night_takes_from_both(nights: Nights) -> None:
@@ -232,29 +254,61 @@ def test_a_third_night_takes_from_both(nights: Nights) -> None:
     nights.first()
     for position in CHANGED:
         nights.rows[position]["query"] += "?"
-    run(load(nights.second()))
+    run(nights.second())
     nights.server.reset()
     nights.rows[0]["query"] += "?"
     nights.rows[7]["query"] = nights.rows[7]["query"].removesuffix("?")
     third = nights.job("third", {"reuse": ["out/second", "out/first"]})
 
-    run(load(third))
+    run(third)
 
     assert [0] == nights.called(third)
 
 
 def test_what_top_n_has_cut_is_called_and_told(nights: Nights) -> None:
     """
-    Two of three scores do not serve; a group of two candidates is whole.
+    Two of three scores do not serve; a group of two candidates is whole. Whoever is refused for a
+    source that has changed is not promised more.
     """
     nights.rows[5]["documents"].pop()
-    nights.first(top_n=2)
+    first = nights.first(top_n=2)
     second = nights.second()
 
-    summary = run(load(second))
+    planned, ran = (cli(name, second, "--json").json for name in ("plan", "run"))
+    nights.rows[0]["query"] += "?"
+    nights.job("first", {"top_n": 2})
+    refused = cli("run", first)
 
-    assert (1, 99) == (summary.reused, summary.calls)
-    assert any("99 groups are in earlier outputs with some scores only" in n for n in summary.notes)
+    assert (1, [39, 39]) == (planned["reused"], planned["requests"])
+    assert (1, 39) == (ran["reused"], ran["calls"])
+    told = "39 groups are in earlier outputs with some scores only, as output.top_n cut them there"
+    assert all(any(told in note for note in notes) for notes in (planned["warnings"], ran["notes"]))
+    assert 2 == refused.code
+    assert "are not paid again, but for those that output.top_n has cut" in refused.err
+
+
+def test_a_model_of_another_day_is_told_with_a_remedy_that_works(tmp_path: Path) -> None:
+    """
+    Copied scores fix the model as replies do, and nobody can ask for it again.
+    """
+    model = f"{MODEL}-20260101"
+    with Liar(lambda heard: http(heard.reply(model=model))) as liar:
+        rows = groups(6)
+        job = SmallJob(tmp_path, liar.port, output={"path": "first"}).source(rows)
+        job.run()
+        rows[3]["query"] += "?"
+        job.source(rows).change(output={"path": "second", "reuse": ["first"]})
+        model = f"{MODEL}-20260606"
+        stopped = job.cli("run", "--json").json
+        job.change(output={"reuse": None})
+        done = job.cli("run", "--restart", "--json").json
+
+    assert (3, 5) == (stopped["exit_code"], stopped["reused"])
+    assert f"this job's scores are {MODEL}-20260101's, now {model} answers" in stopped["reason"]
+    assert "take out output.reuse, and run with --restart" in stopped["notes"][-1]
+    assert (0, 0, 6, [model]) == tuple(
+        done[key] for key in ("exit_code", "reused", "calls", "models")
+    )
 
 
 def test_a_rehearsal_calls_about_everything(nights: Nights) -> None:
@@ -304,12 +358,12 @@ def test_whoever_is_ended_while_copying_carries_on(nights: Nights) -> None:
     held = Book.of(second)
     assert 30 == len(held.ranked)
 
-    summary = run(load(second))
+    summary = run(second)
 
     assert list(CHANGED) == nights.called(second)
-    assert (97, 3, 0) == (summary.reused, summary.calls, Book.of(second).twice)
+    assert (CALLED_NOT, 3, 0) == (summary.reused, summary.calls, Book.of(second).twice)
     asked = nights.job("asked")
-    run(load(asked))
+    run(asked)
     assert bytes_of(asked) == bytes_of(second)
 
 
@@ -321,11 +375,11 @@ def test_a_part_of_the_night_takes_what_it_needs(nights: Nights) -> None:
     nights.rows[20]["query"] += "?"
     second = nights.second()
 
-    few = run(load(second), limit=50)
-    nothing = run(load(second), limit=50)
-    whole = run(load(second))
+    few = run(second, limit=30)
+    nothing = run(second, limit=30)
+    whole = run(second)
 
-    assert [(49, 1), (49, 1), (99, 1)] == [(s.reused, s.calls) for s in (few, nothing, whole)]
+    assert [(29, 1), (29, 1), (39, 1)] == [(s.reused, s.calls) for s in (few, nothing, whole)]
     assert [20] == nights.called(second)
 
 
@@ -337,7 +391,8 @@ def dated(nights: Nights, day: str, **more: object) -> Summary:
     Run the job of a day, whose source are the rows as they are now.
     """
     job = nights.job("day", {"path": "out/dt={date}", "reuse": "previous", **more})
-    return run(load(job, {"date": day}))
+    set_apart()
+    return run_job(load(job, {"date": day}))
 
 
 def test_previous_is_the_newest_that_is_finished(nights: Nights) -> None:
@@ -355,7 +410,7 @@ def test_previous_is_the_newest_that_is_finished(nights: Nights) -> None:
 
     assert (0, GROUPS) == (alone.reused, alone.calls)
     assert any("none of the outputs of the 366 days before is finished" in n for n in alone.notes)
-    assert (99, 1) == (summary.reused, summary.calls)
+    assert (GROUPS - 1, 1) == (summary.reused, summary.calls)
     assert any("dt=2026-11-13" in note for note in summary.notes)
 
 
@@ -368,7 +423,7 @@ def test_late_rows_are_taken_with_what_was_set_aside(nights: Nights) -> None:
     job = nights.job("day", {"path": "out/dt={date}", "reuse": "previous"})
     nights.server.reset()
     with pytest.raises(ChangedError, match=r"--restart \(as output.reuse says"):
-        run(load(job, {"date": "2026-11-20"}))
+        run_job(load(job, {"date": "2026-11-20"}))
     foretold = plan(load(job, {"date": "2026-11-20"}))
 
     with (
@@ -376,7 +431,7 @@ def test_late_rows_are_taken_with_what_was_set_aside(nights: Nights) -> None:
         pytest.raises(KeyboardInterrupt),
     ):
         reuse(world, Silence(), Mortal(GROUPS + 1), together=10)
-    summary = run(load(job, {"date": "2026-11-20"}))
+    summary = run_job(load(job, {"date": "2026-11-20"}))
 
     assert (0, GROUPS, 1) == (summary.exit_code, summary.reused, summary.calls)
     assert 1 == nights.server.settled().arrived
@@ -425,7 +480,7 @@ def test_an_output_that_cannot_be_used_is_refused_before_a_call(
     spoil(folder_of(nights.first()))
     second = nights.second()
 
-    for command in (lambda: run(load(second)), lambda: plan(loaded(second))):
+    for command in (lambda: run(second), lambda: plan(loaded(second))):
         with pytest.raises(error, match=r"output.reuse: .*first"):
             command()
 
@@ -438,11 +493,11 @@ def test_a_finished_output_needs_nobody_elses_any_more(nights: Nights) -> None:
     """
     first = nights.first()
     second = nights.second()
-    run(load(second))
+    run(second)
     before = bytes_of(second)
     _missing(folder_of(first))
 
-    again = run(load(second))
+    again = run(second)
 
     assert (0, 0) == (again.exit_code, again.calls_now)
     assert before == bytes_of(second)
@@ -474,8 +529,8 @@ def test_plan_tells_what_is_saved_and_writes_nothing(nights: Nights) -> None:
     foretold = plan(loaded(second))
 
     assert MODEL == foretold.model
-    assert (97, (3, 3), (3, 3)) == (foretold.reused, foretold.requests, foretold.search_units)
-    assert ((0.097, 0.097), (0.003, 0.003)) == (foretold.saved_usd, foretold.cost_usd)
-    assert "97 of 100 groups, from earlier outputs: 97 calls and $0.0970" in foretold.as_text()
+    assert (37, (3, 3), (3, 3)) == (foretold.reused, foretold.requests, foretold.search_units)
+    assert ((0.037, 0.037), (0.003, 0.003)) == (foretold.saved_usd, foretold.cost_usd)
+    assert "37 of 40 groups, from earlier outputs: 37 calls and $0.0370" in foretold.as_text()
     assert not loaded(second).output.exists()
     assert not loaded(second).state.path.exists()
