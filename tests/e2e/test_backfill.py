@@ -243,14 +243,14 @@ def test_all_days_keep_to_one_limit(tmp_path: Path, server: Server) -> None:
     """
     A call a day: without a memory from day to day each would leave at once.
     """
-    limits = {"requests": {"count": 1, "per_s": 1}, "concurrency_max": CONCURRENCY}
+    limits = {"requests": {"count": 1, "per_s": 0.5}, "concurrency_max": CONCURRENCY}
     job = dated_job(tmp_path, server.port, 4, per_day=1, limits=limits)
 
     assert 0 == job.cli("backfill", *over(4)).code
 
     times = [call["at_s"] for call in server.arrivals()]
     assert 4 == len(times)
-    assert windows_max(times, 1.0) <= 1 + 1
+    assert windows_max(times, 0.5) <= 1 + 1
 
 
 def test_all_days_share_the_calls_that_are_allowed(tmp_path: Path, server: Server) -> None:
@@ -451,13 +451,12 @@ def test_a_day_is_a_day(day: str, tmp_path: Path) -> None:
 
 # --- folders that variables name ------------------------------------------------------------------
 
-VALUES = ("../../elsewhere", "..", "de/at", "100%", "a=b", "*", ".hidden", "Zürich: 日本", "a\nb")
+VALUES = ("..", "de/at", "100%", "a=b", "*", ".hidden", "Zürich: 日本", "a\nb", "../../elsewhere")
 
 
-@pytest.mark.parametrize("value", VALUES)
-def test_a_hostile_value_is_a_folder_that_readers_give_back(value: str, tmp_path: Path) -> None:
+def test_hostile_values_are_folders_that_readers_give_back(tmp_path: Path) -> None:
     """
-    Nothing is written beside the output's folder, and the partition's value is what was set.
+    Nothing is written beside the output's folder, and a partition's value is what was set.
     """
     base = tmp_path / "a" / "b"
     base.mkdir(parents=True)
@@ -467,25 +466,28 @@ def test_a_hostile_value_is_a_folder_that_readers_give_back(value: str, tmp_path
         output={"path": "out/market={market}/dt={date}"},
         variables={"market": "de"},
     )
-    chosen = dated(job.file, [FIRST], overrides={"market": value})[0].job
-    folder = Path(str(chosen.config.source.path))
-    job.source(groups(2), str(folder / "groups.parquet"))
+    done = job.source(groups(2), "done.parquet").base / "done.parquet"
+    for value in VALUES:
+        chosen = dated(job.file, [FIRST], overrides={"market": value})[0].job
+        for folder in ((base / str(chosen.config.source.path)).resolve(), chosen.output):
+            assert base == folder.parents[2]
+            folder.mkdir(parents=True)
+            shutil.copy(done, folder)
+    shutil.rmtree(chosen.output)
 
-    ran = job.cli("backfill", "--set", f"market={value}", *over(1))
+    ran = job.cli("backfill", "--set", f"market={VALUES[-1]}", *over(1))
 
     assert 0 == ran.code
     assert ["b"] == [path.name for path in base.parent.iterdir()]
-    assert {".batchrank", "in", "job.toml", "out"} == {path.name for path in base.iterdir()}
+    assert {".batchrank", "done.parquet", "in", "job.toml", "out"} == {
+        path.name for path in base.iterdir()
+    }
     [success] = job.output.rglob("_SUCCESS")
     assert job.output == success.parents[2]
     table = ds.dataset(job.output, partitioning="hive", exclude_invalid_files=False).to_table()
-    assert {value} == set(table["market"].to_pylist())
-    assert {value} == {
-        market
-        for (market,) in duckdb.connect()
-        .execute(
-            "SELECT DISTINCT market FROM read_parquet(?, hive_partitioning = true)",
-            [f"{job.output}/**/*.parquet"],
+    assert set(VALUES) == set(table["market"].to_pylist())
+    with duckdb.connect() as connection:
+        read = connection.read_parquet(
+            f"{job.output}/**/*.parquet", hive_partitioning=True, union_by_name=True
         )
-        .fetchall()
-    }
+        assert set(VALUES) == {market for (market,) in read.select("market").fetchall()}
