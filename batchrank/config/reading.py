@@ -62,6 +62,7 @@ def parse(
     job = _validate(settings, lines, problems)
     problems += _company_problems(settings, lines)
     problems += _option_problems(settings, option_models, lines)
+    problems += _attach_problems(settings, lines)
     problems += _concurrency_problems(settings, lines)
     problems += _run_problems(settings, lines)
     if problems or job is None:
@@ -147,6 +148,44 @@ def _option_problems(
             option_models[name].model_validate(options)
         except ValidationError as error:
             yield from problems_in(error, ("provider", "options"), option_models[name], lines)
+
+
+_TAKEN = frozenset({"information_schema", "main", "memory", "pg_catalog", "system", "temp"})
+"""Names that DuckDB has itself."""
+
+
+def _attach_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Problem]:
+    """
+    Find attached databases whose name is taken, or whose place is not told as their type wants it.
+    """
+    source = _table_at(settings, ("source",))
+    database = source.get("database")
+    taken = {*_TAKEN, PurePosixPath(database).stem.lower() if isinstance(database, str) else ""}
+    for alias, table in _table_at(settings, ("source", "attach")).items():
+        path = ("source", "attach", alias)
+        if alias.lower() in taken:
+            message = "is what another database is called already, in large or small letters"
+            yield Problem(lines.of(path), dotted(path), message, "choose another name")
+        taken.add(alias.lower())
+        if isinstance(table, dict):
+            yield from _place_problems(table, path, lines)
+
+
+def _place_problems(table: Mapping[str, Any], path: Path, lines: Lines) -> Iterator[Problem]:
+    wanted = {"duckdb": "path", "sqlite": "path", "postgres": ""}.get(str(table.get("type")))
+    if wanted is None:
+        return  # told with the whole
+    other = {"path": "dsn_env", "": "path"}[wanted]
+    if other in table:
+        at = (*path, other)
+        message = f"is not for type {shown(table['type'])}"
+        remedy = "name its file as path" if wanted else "name the variable that holds it in dsn_env"
+        yield Problem(lines.of(at), dotted(at), message, remedy)
+    elif wanted and wanted not in table:
+        yield Problem(lines.of(path), dotted(path), "path is missing", "expected its file")
+    elif "://" in str(table.get("path", "")):
+        at = (*path, "path")
+        yield Problem(lines.of(at), dotted(at), "is no file of this machine", "copy it here")
 
 
 def _concurrency_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Problem]:

@@ -97,6 +97,37 @@ def _is_size(text: str) -> str:
     return text
 
 
+def _is_environment_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("expected the name of an environment variable, not the key itself")
+    return name
+
+
+EnvironmentName = Annotated[str, AfterValidator(_is_environment_name)]
+"""Where a secret is; never the secret."""
+
+
+class AttachTable(Table):
+    """
+    A database beside the first, read only, under a name of its own in the SELECT.
+    """
+
+    type: Literal["duckdb", "sqlite", "postgres"] = Field(
+        description="duckdb, sqlite or postgres; of the last two DuckDB's extension has to be"
+        " installed"
+    )
+    path: str | None = Field(None, description="its file, where type is duckdb or sqlite")
+    dsn_env: EnvironmentName | None = Field(
+        None,
+        description="the environment variable that holds PostgreSQL's connection string; without"
+        " it libpq's own (PGHOST, PGSERVICE, ...) and its password file",
+    )
+
+
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+"""What an attached database is called in SQL, without quotes."""
+
+
 class SourceTable(Table):
     """
     Where the groups are, and which columns hold what.
@@ -118,7 +149,13 @@ class SourceTable(Table):
     database: str | None = Field(
         None, description="a DuckDB file, opened read-only, for table, sql or sql_file"
     )
-    table: str | None = Field(None, description="a table or a view in database")
+    attach: dict[Alias, AttachTable] = Field(
+        default_factory=dict,
+        description="other databases by their names in the SELECT: DuckDB, SQLite or PostgreSQL",
+    )
+    table: str | None = Field(
+        None, description="a table or a view in database, or ALIAS.table in one that is attached"
+    )
     sql: str | None = Field(
         None, description="one SELECT: a row per group or a row per candidate; it only reads"
     )
@@ -211,7 +248,8 @@ class SourceTable(Table):
         if self.path or self.run:
             return " + ".join(self.paths)
         said = self.table or self.sql_file or "a SELECT"
-        return f"{said} in {self.database}" if self.database else said
+        places = [*filter(None, [self.database]), *self.attach]
+        return f"{said} in {' + '.join(places)}" if places else said
 
 
 class PriceTable(Table):
@@ -239,12 +277,6 @@ class PriceTable(Table):
         )
 
 
-def _is_environment_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("expected the name of an environment variable, not the key itself")
-    return name
-
-
 class ProviderTable(Table):
     """
     Who scores, with which model and key.
@@ -252,7 +284,7 @@ class ProviderTable(Table):
 
     name: str = Field(description="the provider: openrouter, or lexical for a scorer in process")
     model: str = Field("", description='the model\'s slug, such as "cohere/rerank-v3.5"')
-    key_env: Annotated[str, AfterValidator(_is_environment_name)] | None = Field(
+    key_env: EnvironmentName | None = Field(
         None, description="the environment variable that holds the key"
     )
     key_file: str | None = Field(
@@ -537,8 +569,9 @@ TOGETHER: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("source",), "corpus", ("run",)),
     (("source",), "run", ("queries",)),
     (("source",), "run", ("corpus",)),
-    (("source",), "table", ("database",)),
+    (("source",), "table", ("database", "attach")),
     (("source",), "database", ("table", "sql", "sql_file")),
+    (("source",), "attach", ("table", "sql", "sql_file")),
     (("source",), "parameters", ("sql", "sql_file")),
     (("source",), "reads", ("sql", "sql_file")),
 )
@@ -580,6 +613,10 @@ def score_settings(
     settings |= {f"source.{key}": value for key, value in sent.items() if value}
     set_here = job.source.model_dump(mode="json", include=set(_STAGED_SOURCE), exclude_unset=True)
     settings |= {f"source.{key}": value for key, value in set_here.items()}
+    if job.source.attach:
+        # Which is which; what a variable holds is told by what PostgreSQL gives.
+        attached = job.source.attach.items()
+        settings["source.attach"] = {alias: [one.type, one.path] for alias, one in attached}
     return json.loads(json.dumps(settings, sort_keys=True))  # type: ignore[no-any-return] # JSON of a dict
 
 

@@ -73,6 +73,7 @@ _EXPECTED: Mapping[str, str] = {
 }
 _PATTERNS: Mapping[str, str] = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, dots, _ and -, a letter or digit first",
+    r"^[A-Za-z][A-Za-z0-9_]*$": "letters, digits and _, a letter first",
     r"^[a-z0-9]+(-[a-z0-9]+)*$": "small letters and digits, with single hyphens between them",
 }
 _BARE: Mapping[str, str] = {

@@ -27,13 +27,13 @@ LITERAL: frozenset[Path] = frozenset({("source", "template")})
 PATHS: frozenset[Path] = frozenset(
     {
         *(("source", key) for key in ("path", "run", "queries", "corpus", "database")),
-        *(("source", key) for key in ("sql_file", "reads")),
+        *(("source", key) for key in ("sql_file", "reads", "attach")),
         *(("output", key) for key in ("path", "state", "reuse")),
         ("provider", "key_file"),
         ("output", "reuse"),
     }
 )
-"""Settings that are paths, or lists of them: a value there leads nowhere but where it stands."""
+"""Settings that are paths, or hold some: a value there leads nowhere but where it stands."""
 
 _DAYS = ("date", "yesterday")
 """The variables that are always there."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +26,12 @@ _KEY_LIKE = re.compile(
 
 _UNSPOKEN: frozenset[Path] = frozenset({("provider", "key_env"), ("provider", "key_file")})
 """Settings into which people paste the key itself: their values are never repeated."""
+
+_ATTACH: Path = ("source", "attach")
+"""The table of tables into which people paste a connection string, wherever it may fit."""
+
+_ALIAS = "ALIAS"
+"""Stands for any name of a table among those that a table holds."""
 
 
 def problems_in(
@@ -74,17 +80,21 @@ def _words(
     kind, key = found["type"], str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         if _KEY_LIKE.fullmatch(key):
-            return "a key never stands in a job file", "name it with provider.key_env or key_file"
+            remedy = "name it with provider.key_env or key_file"
+            if path[:2] == _ATTACH:
+                remedy = "name the variable that holds the connection string in dsn_env"
+            return "a key never stands in a job file", remedy
         return "unknown key", _nearest_key(path, model, prefix)
     field = _described(model, path[len(prefix) :]) if path != prefix else ""
+    unspoken = path in _UNSPOKEN or path[:2] == _ATTACH
     if kind == "missing":
         return "is missing", f"expected {field or f'a table [{dotted(path)}]'}"
     if kind == "value_error":
         said = str(found["ctx"]["error"])
-        speak = path not in _UNSPOKEN and said.startswith("expected ")
+        speak = not unspoken and said.startswith("expected ")
         return f"is {shown(found['input'])}, {said}" if speak else said, ""
     wanted = f"expected {expected(findings)}"
-    if path in _UNSPOKEN:
+    if unspoken:
         return wanted, field
     return f"is {shown(found['input'])}, {wanted}", written(findings, dotted(path)) or field
 
@@ -95,7 +105,7 @@ def _nearest_key(path: Path, model: type[BaseModel], prefix: Path) -> str:
     """
     name = str(path[-1])
     every = {".".join((*map(str, prefix), *p)): p[-1] for p in _keys(model)}
-    table = ".".join(map(str, path[:-1]))
+    table = ".".join(map(str, _without_name(path[:-1])))
     here = {short for full, short in every.items() if full.rpartition(".")[0] == table}
     if near := nearest(name, here):
         return near
@@ -120,7 +130,23 @@ def _keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple
     for name in model.model_fields:
         yield (*above, name)
         if table := _tables(model, name):
-            yield from _keys(table, (*above, name))
+            alias = (_ALIAS,) if _holds_many(model, name) else ()
+            yield from _keys(table, (*above, name, *alias))
+
+
+def _without_name(path: Path) -> Path:
+    """
+    *path* as `_keys` has it: whatever somebody called a table there.
+    """
+    named = path[:2] == _ATTACH and len(path) > len(_ATTACH)
+    return (*_ATTACH, _ALIAS, *path[3:]) if named else path
+
+
+def _holds_many(model: type[BaseModel], name: str) -> bool:
+    """
+    Tell whether the field *name* holds tables under names of their own.
+    """
+    return get_origin(model.model_fields[name].annotation) is dict
 
 
 def _described(model: type[BaseModel], path: Path) -> str:
@@ -128,8 +154,8 @@ def _described(model: type[BaseModel], path: Path) -> str:
     What the field at *path* is, in the schema's words, if it has any.
     """
     at: type[BaseModel] | None = model
-    for step in path[:-1]:
-        at = _tables(at, str(step)) if at else None
+    for step in _without_name(path)[:-1]:
+        at = at if step == _ALIAS else _tables(at, str(step)) if at else None
     field = at.model_fields.get(str(path[-1])) if at else None
     return (field.description if field else None) or ""
 

@@ -21,7 +21,7 @@ from batchrank.domain import Positions, Price, RateLimit
 from batchrank.job import Job
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.ending import Account
-from batchrank.job.opening import is_begun, refusal
+from batchrank.job.opening import begun_with, is_begun, refusal
 from batchrank.job.reusing import would_reuse
 from batchrank.observe.panel import duration
 from batchrank.observe.report import as_shown, counted, size
@@ -197,7 +197,7 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
         OutputError: an output that is to be reused cannot be.
         StorageError: the ledger of what is done cannot be read.
     """
-    source = job.open_source()
+    source = job.open_source(begun_with=begun_with(job))
     past = _past(job, source)
     reuse = _reuse(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
     profile = source.profile(sample_s_max, full=full, done=reuse.done)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -145,10 +145,15 @@ class Job:
 
     # --- source -----------------------------------------------------------------------------------
 
-    def open_source(self, progress: Callable[[int], None] = lambda _: None) -> ParquetSource:
+    def open_source(
+        self,
+        progress: Callable[[int], None] = lambda _: None,
+        begun_with: Collection[str] = (),
+    ) -> ParquetSource:
         """
         The groups; of nested Parquet nothing but footers is read, all else is staged if it is not
-        yet. *progress* hears how many rows that have been.
+        yet. *progress* hears how many rows that have been. What PostgreSQLs gave serves as long as
+        it is kept, if it is what the output was *begun_with* (digests of contents).
 
         Raises:
             NotReady: upstream has not finished writing.
@@ -163,6 +168,7 @@ class Job:
                 progress,
                 self.state.prepare,
                 self.config.stores,
+                begun_with,
             )
         except SourceError as error:
             if not error.problems:

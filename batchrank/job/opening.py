@@ -100,7 +100,7 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
         NotReady, SourceError: the source.
         OutputError, ChangedError, AlreadyRunning, StorageError: the output and its state.
     """
-    source = job.open_source(_telling(reporter))
+    source = job.open_source(_telling(reporter), () if wishes.restart else begun_with(job))
     _check_apart(job, source)
     if wishes.restart or not is_begun(job.state.ledger):
         earlier_of(job)  # so that nothing is set aside or made for a run that cannot begin
@@ -157,6 +157,17 @@ def is_begun(ledger: Path) -> bool:
         return False
     with LedgerReader.open(ledger) as reader:
         return "fingerprint" in reader.meta()
+
+
+def begun_with(job: Job) -> frozenset[str]:
+    """
+    Digests of what a begun output's PostgreSQLs gave; none where there are only files to look at.
+    """
+    asked = any(other.type == "postgres" for other in job.config.source.attach.values())
+    if not asked or not is_begun(job.state.ledger):
+        return frozenset()
+    with LedgerReader.open(job.state.ledger) as reader:
+        return frozenset(file.footer_sha256 for file in reader.source_files())
 
 
 def _check_apart(job: Job, source: ParquetSource) -> None:
@@ -304,14 +315,14 @@ def refusal(
     changes += differences(ledger.source_files(), source.files, accepted)
     if not changes:
         return None
+    mendable = source.mendable and _only_files(changes)
     hint = "undo the change, name another output.path, or set the old output aside with --restart"
     if was == is_now:
         cut = ledger.meta()["output_settings"].get("output.top_n") is not None
         hint += f" ({about_reuse(job, cut=cut)})"
     return ChangedError(
         f"{job.output} was begun with other settings or another source:\n  " + "\n  ".join(changes),
-        hint
-        + ("; a mended source file is taken with --accept FILE" if _only_files(changes) else ""),
+        hint + ("; a mended source file is taken with --accept FILE" if mendable else ""),
     )
 
 

@@ -307,7 +307,8 @@ def _change(before: SourceFile, now: SourceFile, accepted: Collection[str]) -> s
     if before.size_bytes != now.size_bytes:
         changes.append(f"it had {before.size_bytes} bytes and has {now.size_bytes}")
     if before.footer_sha256 != now.footer_sha256:
-        changes.append("its footer is another")
+        digested = "footer" if now.row_groups or now.path.endswith(".parquet") else "content"
+        changes.append(f"its {digested} is another")
     if before.row_groups != now.row_groups:
         changes.append(f"{_recut(before, now)}, so that --accept is not possible")
     elif now.path in accepted:

@@ -8,7 +8,7 @@ everybody else is like any other. How it is staged is `stage`'s business.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import finalize
@@ -133,13 +133,15 @@ def open_groups(
     progress: Callable[[int], None] = lambda _: None,
     prepare: Callable[[], object] = lambda: None,
     stores: StoresTable = AT_HOME,
+    begun_with: Collection[str] = (),
 ) -> ParquetSource:
     """
     The groups that *table* tells of; what does not lie nested in Parquet is staged below
     *staging_root* first, or found there.
 
     *base* is the job file's folder. *prepare* is called before anything is written. *stores* tells
-    how object stores are reached.
+    how object stores are reached. *begun_with*: digests of what PostgreSQLs gave when the output
+    was begun, which serves as long as it is kept.
 
     Raises:
         NotReady: upstream has not finished writing.
@@ -152,7 +154,7 @@ def open_groups(
     # DuckDB takes a tenth of the time in which a process starts, and most need none.
     from batchrank.source.stage.material import brought_in
 
-    brought = brought_in(table, base, staging_root, progress, prepare, stores)
+    brought = brought_in(table, base, staging_root, progress, prepare, stores, begun_with)
     return StagedSource(open_source(brought.table, base), brought)
 
 

@@ -135,7 +135,7 @@ class MadeUpJob(Job):
         object.__setattr__(made, "groups", groups)  # frozen, as all jobs are
         return made
 
-    def open_source(self, _progress: Callable[[int], None] = lambda _: None) -> ParquetSource:
+    def open_source(self, *_: object, **__: object) -> ParquetSource:
         """
         Open nothing.
         """

@@ -469,11 +469,13 @@ def test_hostile_values_are_folders_that_readers_give_back(tmp_path: Path) -> No
     done = job.source(groups(2), "done.parquet").base / "done.parquet"
     for value in VALUES:
         chosen = dated(job.file, [FIRST], overrides={"market": value})[0].job
-        for folder in ((base / str(chosen.config.source.path)).resolve(), chosen.output):
+        output = chosen.output
+        assert isinstance(output, Path)
+        for folder in ((base / str(chosen.config.source.path)).resolve(), output):
             assert base == folder.parents[2]
             folder.mkdir(parents=True)
             shutil.copy(done, folder)
-    shutil.rmtree(chosen.output)
+    shutil.rmtree(output)
 
     ran = job.cli("backfill", "--set", f"market={VALUES[-1]}", *over(1))
 

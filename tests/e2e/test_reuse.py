@@ -104,7 +104,7 @@ class Nights:
         """
         job = self.job("first", output)
         if self._first and not output:
-            shutil.copytree(self._first, loaded(job).output)
+            shutil.copytree(self._first, folder_of(job))
         else:
             assert 0 == run(job).exit_code
         self.server.reset()
@@ -130,7 +130,7 @@ def done(running: Watched, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     The output of a first night.
     """
-    return loaded(Nights(tmp_path_factory.mktemp("first"), running).first()).output
+    return folder_of(Nights(tmp_path_factory.mktemp("first"), running).first())
 
 
 @pytest.fixture

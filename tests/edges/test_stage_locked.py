@@ -25,7 +25,7 @@ import pytest
 
 from batchrank.errors import NotReady, SourceError, StorageError
 from batchrank.source.stage.asking import Interrupted, look, schema_of, stream, types_of
-from batchrank.source.stage.locked import Attached, connect, identity
+from batchrank.source.stage.locked import connect, identity
 from batchrank.source.stage.statement import select
 
 MEMORY_BYTES = 200_000_000
@@ -191,7 +191,20 @@ HOSTILE = [
     ("FROM arrow_scan(1, 2, 3)", "arrow_scan() is not allowed"),
     ("FROM read_duckdb('ROOT/d.duckdb', table_name = 't')", "read_duckdb() is not allowed"),
     ("FROM sqlite_scan('ROOT/in/s.db', 't')", "sqlite_scan() is not allowed"),
+    ("FROM sqlite_query('s', 'SELECT 1')", "sqlite_query() is not allowed"),
+    ("FROM sqlite_attach('ROOT/in/s.db')", "sqlite_attach() is not allowed"),
+    ("FROM postgres_scan('host=a', 'public', 't')", "postgres_scan() is not allowed"),
+    ("FROM postgres_scan_pushdown('', 'a', 't')", "postgres_scan_pushdown() is not allowed"),
+    ("FROM postgres_query('p', 'SELECT 1')", "postgres_query() is not allowed"),
     ("FROM postgres_execute('p', 'DROP TABLE t')", "postgres_execute() is not allowed"),
+    ("CALL postgres_execute('p', 'DROP TABLE t')", "it is CALL"),
+    ("FROM \"Postgres_Execute\"('p', 'COMMIT')", "postgres_execute() is not allowed"),
+    ("FROM t, LATERAL (FROM postgres_query('p', b))", "postgres_query() is not allowed"),
+    ("SELECT (FROM sqlite_query('s', 'SELECT 1'))", "sqlite_query() is not allowed"),
+    ("FROM postgres_attach('')", "postgres_attach() is not allowed"),
+    ("FROM pg_clear_cache()", "pg_clear_cache() is not allowed"),
+    ("FROM read_postgres_binary('in/a')", "read_postgres_binary() is not allowed"),
+    ("WITH x AS (INSERT INTO p.t VALUES (1) RETURNING *) FROM x", "INSERT is not allowed"),
     ("DESCRIBE t", "DESCRIBE, SHOW and SUMMARIZE cannot be read from"),
     ("SUMMARIZE t", "DESCRIBE, SHOW and SUMMARIZE cannot be read from"),
     ("FROM (SHOW TABLES)", "DESCRIBE, SHOW and SUMMARIZE cannot be read from"),
@@ -673,52 +686,6 @@ def test_what_a_killed_writer_left_is_read_and_belongs_to_the_identity(tmp_path:
     assert ["d.duckdb"] == [file.path for file in identity(path, tmp_path)]
     with pytest.raises(SourceError, match="there is no"):
         identity(tmp_path / "none", tmp_path)
-
-
-def test_another_database_is_attached_to_read(tmp_path: Path) -> None:
-    """
-    Before the lock; afterwards nothing can be.
-    """
-    write_place(tmp_path)
-    with connect(
-        database=None,
-        readable=[],
-        temp=tmp_path / "spill",
-        memory_bytes=MEMORY_BYTES,
-        attached=[Attached("duckdb", str(tmp_path / "d.duckdb"), 'my "own"')],
-    ) as connection:
-        place = Place(tmp_path, connection)
-
-        assert [(3,)] == place.rows('SELECT count(*) FROM "my ""own""".t')
-        with pytest.raises(duckdb.Error):
-            connection.execute('INSERT INTO "my ""own""".t VALUES (9, \'x\')')
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_an_extension_is_never_downloaded(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    It says how to get it, and nothing of a login.
-    """
-    monkeypatch.setenv("HOME", str(tmp_path))
-    other = Attached(kind, "host=127.0.0.1 password=canary", "x")  # type: ignore[arg-type] # of a table
-
-    with (
-        pytest.raises(SourceError, match=f"DuckDB's extension {kind} is not installed") as raised,
-        connect(
-            database=None,
-            readable=[],
-            temp=tmp_path / "spill",
-            memory_bytes=MEMORY_BYTES,
-            attached=[other],
-        ),
-    ):
-        pass
-
-    assert f"install_extension('{kind}')" in raised.value.hint
-    assert "canary" not in str(raised.value)
-    assert [] == [path.name for path in tmp_path.iterdir()]
 
 
 # --- memory, room and interruption ----------------------------------------------------------------

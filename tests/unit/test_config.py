@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 from hypothesis import given
@@ -333,7 +333,10 @@ CHANGED = [
                  "source.parameters", "parameters needs sql or sql_file beside it", "",
                  id="parameters of nothing"),
     pytest.param('path = "groups.parquet"', 'table = "candidates"', 2, "source.table",
-                 "table needs database beside it", "", id="a table of no database"),
+                 "table needs database or attach beside it", "", id="a table of no database"),
+    pytest.param('path = "groups.parquet"', 'path = "a"\nattach = { x = { type = "postgres" } }', 3,
+                 "source.attach", "attach needs table or sql or sql_file beside it", "",
+                 id="something attached to files"),
     pytest.param('path = "groups.parquet"', 'path = "a"\nmemory = "1 gigabyte"', 3,
                  "source.memory", 'expected a size such as "1GB" or "512MiB"', "", id="no size"),
     pytest.param('path = "groups.parquet"', 'path = "a"\nmemory = "1MB"', 3,
@@ -486,6 +489,66 @@ def test_a_typing_mistake_is_not_taken_for_a_secret() -> None:
     assert any("did you mean usd_per_million_tokens?" == problem.remedy for problem in found)
 
 
+# --- databases that are attached ------------------------------------------------------------------
+
+ATTACHED = [
+    ('x = { type = "sqlite" }', "x", "path is missing", "expected its file"),
+    ('x = { type = "duckdb", dsn_env = "A", path = "b" }', "x.dsn_env", "is not for type", "path"),
+    ('x = { type = "postgres", path = "CANARY" }', "x.path", "is not for type", "dsn_env"),
+    ('x = { type = "sqlite", path = "postgres://CANARY" }', "x.path", "is no file of this", ""),
+    ('x = { path = "CANARY" }', "x.type", "is missing", "expected duckdb, sqlite or postgres"),
+    ('x = { type = "CANARY", path = "a" }', "x.type", 'expected "duckdb", "sqlite" or "postg', ""),
+    ('x = { type = "postgres", dsn_env = "a://CANARY" }', "x.dsn_env", "the name of an env", ""),
+    ('x = { type = "postgres", dsn = "CANARY" }', "x.dsn", "unknown key", "did you mean dsn_env?"),
+    ('x = { type = "postgres", host = "CANARY" }', "x.host", "unknown key", "dsn_env, path, type"),
+    ('x = { type = "postgres", password = "CANARY" }', "x.password", "a key never", "in dsn_env"),
+    ('x = "CANARY"', "x", "expected a table", ""),
+    ('"a-b" = { type = "postgres" }', "a-b", "expected letters, digits and _", ""),
+    ('Main = { type = "postgres" }', "Main", "is what another database is called", "another name"),
+    ('Night = { type = "postgres" }', "Night", "is what another database is called", "another"),
+    ('a = { type = "postgres" }, A = { type = "postgres" }', "A", "is what another database", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("tables", "key", "words", "remedy"), ATTACHED, ids=[tables for tables, *_ in ATTACHED]
+)
+def test_what_is_wrong_with_an_attached_database_is_told(
+    tables: str, key: str, words: str, remedy: str
+) -> None:
+    """
+    With its line, and never with what may be a connection string.
+    """
+    source = f'database = "in/night.duckdb"\ntable = "t"\nattach = {{ {tables} }}'
+    text = SMALL.replace('path = "groups.parquet"', source)
+
+    found = problems(text)
+
+    assert [(4, f"source.attach.{key}")] == [(problem.line, problem.key) for problem in found]
+    assert words in found[0].message
+    assert remedy in found[0].remedy
+    assert "CANARY" not in str(refusal(text))
+
+
+def test_databases_are_attached_under_names_of_their_own() -> None:
+    """
+    In tables of one line or of several, with variables in paths; a table needs no first database.
+    """
+    more = """table = "crm.main.candidates"
+        attach.crm = { type = "sqlite", path = "crm/{date}.sqlite" }
+        [source.attach.shop]
+        type = "postgres"
+        dsn_env = "SHOP_DSN"
+        [provider]"""
+
+    held = read(SMALL.replace('path = "groups.parquet"\n[provider]', more)).source
+
+    assert ["crm", "shop"] == list(held.attach)
+    assert f"crm/{NOW.date()}.sqlite" == held.attach["crm"].path
+    assert "SHOP_DSN" == held.attach["shop"].dsn_env
+    assert "crm.main.candidates in crm + shop" == held.shown
+
+
 # --- defaults -------------------------------------------------------------------------------------
 
 DEFAULTS: dict[str, object] = {
@@ -498,6 +561,7 @@ DEFAULTS: dict[str, object] = {
     "source.queries": None,
     "source.corpus": None,
     "source.database": None,
+    "source.attach": {},
     "source.table": None,
     "source.sql": None,
     "source.sql_file": None,
@@ -1055,6 +1119,9 @@ DECIDES: dict[str, tuple[str, object]] = {
     "source.corpus": ("free", "other.parquet"),
     "source.database": ("free", "other.duckdb"),
     "source.reads": ("free", ["other.parquet"]),
+    "source.attach.x.type": ("score", "duckdb"),
+    "source.attach.x.path": ("score", "other.sqlite"),  # two of them may change places
+    "source.attach.x.dsn_env": ("free", "OTHER"),
     "source.table": ("score", "other"),
     "source.sql": ("score", "SELECT 1"),
     "source.sql_file": ("score", "other.sql"),
@@ -1135,7 +1202,8 @@ def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
         options = [field.annotation, *getattr(field.annotation, "__args__", ())]
         tables = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         if tables:
-            yield from leaves(tables[0], f"{above}{name}.")
+            alias = "x." if get_origin(field.annotation) is dict else ""
+            yield from leaves(tables[0], f"{above}{name}.{alias}")
         else:
             yield f"{above}{name}"
 
@@ -1148,6 +1216,7 @@ def test_every_setting_is_known_to_decide_something_or_nothing() -> None:
 
 
 BESIDE: dict[str, dict[str, object]] = {
+    "source.attach.x": {"source.attach.x.type": "sqlite", "source.attach.x.path": "a.sqlite"},
     "provider.price": {
         "provider.price.as_of": date(2026, 1, 1),
         "provider.price.usd_per_search_unit": 1.0,

@@ -18,7 +18,8 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from batchrank.errors import BatchrankError, StorageError
+from batchrank.errors import BatchrankError, NotReady, StorageError
+from batchrank.source.stage.postgres import is_away
 from batchrank.source.stage.statement import MAKERS, READERS, Statement, refusal
 from batchrank.source.stage.waiting import waited, waited_in
 
@@ -33,7 +34,8 @@ _WRITING = re.compile(r"ATTACH|COPY|CREATE|DELETE|EXECUTE|EXPLAIN|EXPORT|INSERT|
 _FULL = re.compile(r"No space left|max_temp_directory_size|could not write", re.IGNORECASE)
 _HINTS = {
     "Binder": "look at the names of columns, and at their types",
-    "Catalog": "look at how it is spelt, and whether source.database is the right file",
+    "Catalog": "look at how it is spelt, and whether source.database is the right file; what is in"
+    " an attached one is ALIAS.table",
     "Conversion": "mend the value, or take TRY_CAST, which makes NULL of what does not fit",
     "IO": "look whether the file is there and can be read",
     "Out of Memory": "set source.memory higher, or select fewer columns",
@@ -238,14 +240,16 @@ def _translated(
             "make room where the state folder is, or set source.memory higher",
             out_of_space=True,
         )
+    if kind == "IO" and is_away(words):
+        return NotReady(f"PostgreSQL went away: {words}", "try again when it is up (exit 75)")
     place = _place(said, statement, connection)
     hint = next((hint for sign, hint in _OF_FILES.items() if sign in words), _HINTS.get(kind, ""))
     return refusal(statement.key, statement.text, place, _told_of_files(words), hint)
 
 
 _ADVICE = re.compile(
-    r"\s*(?:Possible (?:fixes|[Ss]olution)|Potential Fixes|Try (?:setting|auto-detecting)"
-    r"|If you are trying)"
+    r";?\s*(?:Possible (?:fixes|[Ss]olution)|Potential Fixes|Try (?:setting|auto-detecting)"
+    r"|If you are trying|\* SET )"
 )
 """What DuckDB proposes from here on are options of its own, which a job has not."""
 
@@ -261,6 +265,7 @@ _OF_FILES = {
     "invalid state": "end all lines alike, and double the quotes that belong to a text",
     "Columns: 6": "mend that line, or leave it out; in a TREC run a single blank or a single tab"
     " stands between two of its six fields",
+    "Invalid type in column": "mend the value; SQLite keeps what it is given, whatever is declared",
     "CSV Error": "mend that line, or leave it out",
     "GZIP": "it was cut off or is damaged: write it anew",
     "mismatch": "all files of a source need the same columns, of the same types",

@@ -7,7 +7,8 @@ the folder is ours, DuckDB is asked, what it sorted is written. Never reads what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,11 @@ import duckdb
 
 from batchrank.config.schema import SourceTable, StoresTable
 from batchrank.domain import SourceFile
-from batchrank.errors import Problem, SourceError
+from batchrank.errors import NotReady, Problem, SourceError
 from batchrank.places.uri import is_uri
 from batchrank.source.stage import staging
 from batchrank.source.stage.asking import types_of
+from batchrank.source.stage.content import Content
 from batchrank.source.stage.forms import (
     DOC_IDS,
     NEGATIVE,
@@ -35,7 +37,8 @@ from batchrank.source.stage.forms import (
     text_fields,
 )
 from batchrank.source.stage.inputs import Input, fetched, input_of, look_through
-from batchrank.source.stage.locked import connect, identity
+from batchrank.source.stage.locked import Attached, connect, identity
+from batchrank.source.stage.postgres import way_to
 from batchrank.source.stage.scans import Roles, relation_of
 from batchrank.source.stage.statement import Statement, ours, select
 
@@ -62,9 +65,12 @@ def brought_in(
     progress: staging.Progress,
     prepare: Callable[[], object],
     stores: StoresTable,
+    begun_with: Collection[str] = (),
 ) -> Brought:
     """
-    Stage below *root* what *table* tells of, unless it is there already.
+    Stage below *root* what *table* tells of, unless it is there already. Nobody can see from
+    outside whether a PostgreSQL would give the same again: what is there serves if it is what the
+    output was *begun_with* (digests of contents), else it is asked again.
 
     Raises:
         NotReady, AlreadyRunning, SourceError, StorageError: as `staged.open_groups` says.
@@ -77,11 +83,21 @@ def brought_in(
     with staging.alone(root):
         staging.forget_spilled(root)
         kept = staging.kept(folder, key)
-        if kept is None:
+        if kept is None or (made_of.asked and _digest(kept) not in begun_with):
             staging.forget_others(root, key)
             kept = _stage(made_of, table, folder, key, progress)
+            _refuse_written_to(made_of, base, folder)
         held = staging.hold(folder)
-    return Brought(kept.table(folder), held, made_of.files, staging.flaws_in(folder), made_of.notes)
+    files = made_of.files
+    if made_of.asked:
+        size_bytes = kept.content[0] if kept.content else 0
+        name = f"postgres:{','.join(made_of.asked)}"
+        files = (*files, SourceFile(name, size_bytes, _digest(kept), ()))
+    return Brought(kept.table(folder), held, files, staging.flaws_in(folder), made_of.notes)
+
+
+def _digest(kept: staging.Kept) -> str:
+    return kept.content[1] if kept.content else ""
 
 
 def _stage(
@@ -97,14 +113,34 @@ def _stage(
             temp=temp,
             memory_bytes=staging.memory_bytes(table),
             keep_order=True,
+            attached=made_of.attached,
         ) as connection,
     ):
         for given in made_of.inputs:
             look_through(given, roles_of(table).all)
         staged, statement = made_of.staged(connection, table)
         return staging.stage(
-            connection, staged, statement, folder=folder, key=key, progress=progress
+            connection,
+            staged,
+            statement,
+            folder=folder,
+            key=key,
+            progress=progress,
+            content=Content() if made_of.asked else None,
         )
+
+
+def _refuse_written_to(made_of: _Material, base: Path, folder: Path) -> None:
+    """
+    SQLite lets others write while it is read: then nobody knows which state was staged.
+    """
+    for other in made_of.attached:
+        if other.kind == "sqlite" and not set(_known_by(other, base)) <= set(made_of.files):
+            staging.forget(folder)
+            raise NotReady(
+                f"{other.target} was written to while it was staged",
+                "try again when nobody writes (exit 75), or attach a copy (VACUUM INTO)",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +154,14 @@ class _Material:
     reads: tuple[Input, ...] = ()
     database: Path | None = None
     select: Statement | None = None
+    attached: tuple[Attached, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """
+        The names of those that have no files here.
+        """
+        return tuple(other.alias for other in self.attached if other.kind == "postgres")
 
     @property
     def readable(self) -> tuple[Path, ...]:
@@ -234,8 +278,26 @@ def _material(table: SourceTable, base: Path, stores: StoresTable) -> _Material:
     database = _absolute(base, table.database) if table.database else None
     read = tuple(input_of("reads", each, base) for each in table.reads)
     files = tuple(file for given in read for file in given.files)
-    held = identity(database, base) if database else ()
-    return _Material((*held, *files), (), read, database, _selected(table, base))
+    attached = tuple(_attached(table, base))
+    held = [*(identity(database, base) if database else ())]
+    held += [file for other in attached for file in _known_by(other, base)]
+    unique = tuple(dict.fromkeys((*held, *files)))
+    return _Material(unique, (), read, database, _selected(table, base), attached)
+
+
+def _attached(table: SourceTable, base: Path) -> Iterator[Attached]:
+    for alias, other in table.attach.items():
+        if other.type == "postgres":
+            target, password = way_to(alias, other.dsn_env, os.environ)
+            yield Attached(other.type, target, alias, password)
+        else:
+            yield Attached(other.type, str(_absolute(base, other.path or "")), alias)
+
+
+def _known_by(other: Attached, base: Path) -> tuple[SourceFile, ...]:
+    if other.kind == "postgres":
+        return ()
+    return identity(Path(other.target), base, other.kind, f"{other.key}.path")
 
 
 def _refuse_stores(table: SourceTable) -> None:
@@ -244,6 +306,7 @@ def _refuse_stores(table: SourceTable) -> None:
     """
     named = {"database": table.database, "sql_file": table.sql_file}
     named |= {"reads": next(filter(is_uri, table.reads), None)}
+    named |= {f"attach.{alias}.path": other.path for alias, other in table.attach.items()}
     problems = [
         Problem(
             0,

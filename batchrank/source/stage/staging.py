@@ -28,6 +28,7 @@ from batchrank.domain import SourceFile
 from batchrank.errors import AlreadyRunning, Problem, SourceError, StorageError
 from batchrank.source.fitting import fit, named
 from batchrank.source.stage.asking import rows_of, schema_of, stream
+from batchrank.source.stage.content import Content
 from batchrank.source.stage.folding import OF_GROUP, NoGroup, folded
 from batchrank.source.stage.forms import FLAW, Staged
 from batchrank.source.stage.statement import Statement, ours
@@ -49,13 +50,15 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True, slots=True)
 class Kept:
     """
-    What `staged.json` says; *read_as* is the `[source]` by which the groups are read.
+    What `staged.json` says; *read_as* is the `[source]` by which the groups are read, *content*
+    the size of all rows and their digest, if that is what the source is known by.
     """
 
     key: str
     groups: int
     rows: int
     read_as: Mapping[str, Any]
+    content: tuple[int, str] | None
 
     def table(self, folder: Path) -> SourceTable:
         """
@@ -85,8 +88,10 @@ def kept(folder: Path, key: str) -> Kept | None:
     What was staged before, if all of it is there.
     """
     try:
-        held = Kept(**json.loads((folder / DONE).read_text()))
-    except (OSError, ValueError, TypeError):
+        said = json.loads((folder / DONE).read_text())
+        content = tuple(said.pop("content")) if said["content"] else said.pop("content")
+        held = Kept(**said, content=content)
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     return held if held.key == key and (folder / GROUPS).is_file() else None
 
@@ -99,9 +104,11 @@ def stage(
     folder: Path,
     key: str,
     progress: Progress,
+    content: Content | None = None,
 ) -> Kept:
     """
-    Sort, fold and write; what an interrupted one left behind is overwritten.
+    Sort, fold and write; what an interrupted one left behind is overwritten. *content* takes the
+    digest of what is written.
 
     Raises:
         SourceError: the rows are no groups, or DuckDB cannot read them.
@@ -111,7 +118,7 @@ def stage(
     _check_types(connection, staged, statement)
     try:
         with stream(connection, statement, ROWS_AT_ONCE) as batches:
-            done = _written(batches, staged, folder, key, progress)
+            done = _written(batches, staged, folder, key, progress, content)
         _check_whole(connection, staged, folder / GROUPS)
         _settle((folder / GROUPS, folder / FLAWS), folder / DONE, asdict(done))
     except NoGroup as error:
@@ -202,7 +209,12 @@ def _where(connection: duckdb.DuckDBPyConnection, staged: Staged, query_id: str 
 
 
 def _written(
-    batches: Iterable[pa.RecordBatch], staged: Staged, folder: Path, key: str, progress: Progress
+    batches: Iterable[pa.RecordBatch],
+    staged: Staged,
+    folder: Path,
+    key: str,
+    progress: Progress,
+    content: Content | None,
 ) -> Kept:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -213,6 +225,8 @@ def _written(
     flaws: dict[int, str] = {}
     try:
         for rows in _row_groups(groups):
+            if content is not None:
+                content.add(rows)
             if FLAW in rows.column_names:
                 found = enumerate(rows[FLAW].to_pylist(), total)
                 flaws |= {position: flaw for position, flaw in found if flaw}
@@ -222,6 +236,8 @@ def _written(
             )
             writer.write_table(rows, row_group_size=max(1, rows.num_rows))
             total += rows.num_rows
+        if writer is not None and content is not None:  # so that its footer tells others apart
+            writer.add_key_value_metadata({"batchrank.content": content.hex()})
     finally:
         if writer is not None:
             writer.close()
@@ -229,7 +245,8 @@ def _written(
         pq.write_table(_NOTHING, path, write_page_checksum=True)
     (folder / FLAWS).write_text(json.dumps(flaws))
     read_as = staged.table.model_dump(mode="json", exclude_defaults=True)
-    return Kept(key, total, counted.rows, read_as)
+    known_by = (content.size_bytes, content.hex()) if content is not None else None
+    return Kept(key, total, counted.rows, read_as, known_by)
 
 
 _NOTHING = pa.table({"query_id": pa.array([], pa.string())})
@@ -327,6 +344,13 @@ def forget_spilled(root: Path) -> None:
     """
     for name in (SPILL, COPIES):
         shutil.rmtree(root / name, ignore_errors=True)
+
+
+def forget(folder: Path) -> None:
+    """
+    Remove what was staged there.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_others(root: Path, key: str) -> None:
