@@ -469,8 +469,8 @@ def test_hostile_values_are_folders_that_readers_give_back(tmp_path: Path) -> No
     done = job.source(groups(2), "done.parquet").base / "done.parquet"
     for value in VALUES:
         chosen = dated(job.file, [FIRST], overrides={"market": value})[0].job
+        assert isinstance(chosen.output, Path)
         output = chosen.output
-        assert isinstance(output, Path)
         for folder in ((base / str(chosen.config.source.path)).resolve(), output):
             assert base == folder.parents[2]
             folder.mkdir(parents=True)
