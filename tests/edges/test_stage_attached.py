@@ -9,6 +9,7 @@ PostgreSQL's place all that a run does with an answer.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from batchrank.domain import Positions
 from batchrank.errors import BatchrankError, ChangedError, NotReady, SourceError
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.stage import material
-from batchrank.source.stage.asking import stream
+from batchrank.source.stage.asking import _translated, stream
 from batchrank.source.stage.content import Content
 from batchrank.source.stage.inputs import identity as file_identity
 from batchrank.source.stage.locked import Attached, Kind, _refuse_reaching, connect, identity
@@ -483,6 +484,24 @@ def test_other_rows_are_never_joined_to_scores(tmp_path: Path, in_its_place: lis
     assert b"canary" not in held
 
 
+@pytest.mark.parametrize(
+    ("kind", "error"), [("IO", NotReady), ("Conversion", SourceError)], ids=["said", "quoted"]
+)
+def test_a_server_that_goes_away_while_it_is_read_comes_back(
+    tmp_path: Path, kind: str, error: type[BatchrankError]
+) -> None:
+    """
+    Exit 75. In the words of DuckDB 1.5.5; a text that holds the same words is a value like others.
+    """
+    words = "Unable to read binary COPY data from Postgres: server closed the connection"
+    said = json.dumps({"exception_type": kind, "exception_message": words})
+    with attached(tmp_path) as connection:
+        found = _translated(duckdb.Error(said), select("SELECT 1", {}), connection)
+
+    assert isinstance(found, error)
+    assert words in str(found)
+
+
 # --- SQLite ---------------------------------------------------------------------------------------
 
 CRM = {"crm": {"type": "sqlite", "path": "crm.sqlite"}}
@@ -529,6 +548,20 @@ def test_sqlite_is_not_written_and_leads_nowhere_else(tmp_path: Path) -> None:
     error = refused(tmp_path, Attached("sqlite", str(tmp_path / "hostile.sqlite"), "crm"))
 
     assert "crm.v uses sqlite_scan(), which could open other databases" in str(error)
+
+
+def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+    """
+    Before anything of it is read.
+    """
+    installed("sqlite")
+    path = lite(tmp_path / "crm.sqlite")
+    path.write_bytes(path.read_bytes()[:100] + bytes(4000))
+
+    error = refused(tmp_path, Attached("sqlite", str(path), "crm"))
+
+    assert "source.attach: what is attached cannot be looked into: " in str(error)
+    assert "take a sound copy" in error.hint
 
 
 def test_a_value_of_another_type_is_told(tmp_path: Path) -> None:

@@ -186,8 +186,9 @@ def _refuse_reaching(connection: duckdb.DuckDBPyConnection) -> None:
         ).fetchall()
     except duckdb.Error as error:
         raise _wrong(
-            f"views of a database that is attached cannot be read: {_first_line(str(error))}",
-            "drop them there, or export the tables to Parquet",
+            f"what is attached cannot be looked into: {_first_line(str(error))}",
+            "take a sound copy without views that DuckDB cannot read, or export the tables to"
+            " Parquet; SQLite's WAL mode needs a folder that may be written",
             "source.attach",
         ) from error
     for database, name, sql in rows:
