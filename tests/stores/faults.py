@@ -6,6 +6,9 @@ faults by method and by a pattern of path and query; each falls on the n-th such
 was armed. What is not armed passes as it came, the Host header too, which S3's signature covers;
 only `Expect` and `Connection` are the proxy's own, as HTTP has it.
 
+It runs in a thread of the test's process: pyarrow's S3 and Azure clients let go of the interpreter
+while they wait for it, but Google's does not, so that such a client has to be in another process.
+
 Owns the connections, the faults that are armed and the log. Never retries, never reads a body for
 its meaning, never speaks TLS.
 """
@@ -25,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-STORE_SECONDS = 30
+STORE_SECONDS = 10
 """So long the proxy waits for the store's next bytes."""
 
 OWN_HEADERS = {"connection", "expect", "keep-alive"}
@@ -324,16 +327,27 @@ class _Connection(BaseHTTPRequestHandler):
         Read the request's body, or about a *part* of it; chunks stay framed as they came.
         """
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
-            return self.rfile.read(int(int(self.headers.get("Content-Length", 0)) * part))
+            return self._bytes(int(int(self.headers.get("Content-Length", 0)) * part))
         read = []
-        while size := int((line := self.rfile.readline()).split(b";")[0], 16):
-            read += [line, self.rfile.read(int((size + 2) * part))]
+        while size := int((line := self._line()).split(b";")[0], 16):
+            read += [line, self._bytes(int((size + 2) * part))]
             if part < 1:
                 return b"".join(read)
         read.append(line)
-        while (line := self.rfile.readline()).strip():  # trailers
+        while (line := self._line()).strip():  # trailers
             read.append(line)
         return b"".join([*read, line])
+
+    def _bytes(self, size: int) -> bytes:
+        read = self.rfile.read(size)
+        if len(read) < size:
+            raise ConnectionResetError("the client left in the middle of its body")
+        return read
+
+    def _line(self) -> bytes:
+        if not (line := self.rfile.readline()):
+            raise ConnectionResetError("the client left between two chunks")
+        return line
 
 
 def _head(status: int, reason: str, headers: list[tuple[str, str]]) -> bytes:
