@@ -200,6 +200,11 @@ class SourceTable(Table):
         description="send equal documents of a group once: each candidate gets the score of its"
         " text",
     )
+    dedupe: bool | None = Field(
+        None,
+        description="ask once about groups whose query and documents are the same, and give the"
+        " outcome to all of them; true where the source is staged, else false",
+    )
     carry: Annotated[Names, AfterValidator(_are_free)] = Field(
         (),
         description="columns to carry into the output; a field of the structs after their column's"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from batchrank.domain import Call, Outcome, Rejected, Scored
+from batchrank.domain import Call, Outcome, Ranked, Rejected, Scored
 from batchrank.engine.waiting import Bell, Brake, Lane, Slots, Stop
 from batchrank.errors import Exit, StorageError
 from batchrank.events import CommitStarted, Committed, GroupRejected, Reporter
@@ -83,6 +83,13 @@ class Committer:
         """
         self._records.outcomes.append(outcome)
         self._bell.ring()
+
+    def put_copy(self, outcome: Outcome) -> None:
+        """
+        Take an outcome that was an equal group's first.
+        """
+        self._records.equal += isinstance(outcome, Ranked)
+        self.put_outcome(outcome)
 
     def put_carried(self, position: int, rows: int, body: bytes) -> None:
         """

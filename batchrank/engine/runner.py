@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
 
-from batchrank.domain import Positions, Price
+from batchrank.domain import Outcome, Positions, Price
 from batchrank.engine.backlog import Backlog
 from batchrank.engine.caller import Caller, Clocks
 from batchrank.engine.committer import Committer
 from batchrank.engine.dispatcher import Dispatcher, Patience
 from batchrank.engine.feed import Feed, Past, Source
+from batchrank.engine.following import Equals, Following
 from batchrank.engine.publisher import Publish, Publisher, Ranges
 from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Slots, Stop, Turnstiles
@@ -61,6 +62,7 @@ class Plan:
     *target*: groups at or beyond this position are left for another run. *model*: the one that has
     served this job so far. *deadline_s*: seconds from now until the process must have left.
     *interrupted* is asked once a second where no signal can be heard: from another thread.
+    *equals* take the outcomes of others, which this run is to come to.
     """
 
     target: int
@@ -74,6 +76,7 @@ class Plan:
     deadline_s: float | None = None
     signals: bool = True
     interrupted: Callable[[], bool] = lambda: False
+    equals: Equals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,10 @@ class _Run:
             brake=self._brake,
             reporter=ports.reporter,
         )
+        equals = plan.equals or Equals(Positions(done.total), Positions(done.total))
+        self._following = Following(
+            ports.ledger, equals, lane=ports.lanes.ledger, brake=self._brake
+        )
         self._committer = Committer(
             ports.ledger,
             lane=ports.lanes.ledger,
@@ -155,17 +162,21 @@ class _Run:
             reporter=ports.reporter,
             clock=ports.clocks.wall,
             reserve=ports.reserve,
-            durable=self._publisher.durable,
+            durable=self._durable,
         )
         self._feed = Feed(
             ports.source,
-            done,
+            done.united(equals.followers) if equals.followers else done,
             plan.target,
             past=plan.past,
             documents_max=plan.documents_max,
             lane=ports.lanes.source,
         )
         self._dispatcher = self._sender()
+
+    def _durable(self, outcomes: Sequence[Outcome]) -> None:
+        self._publisher.durable(outcomes)
+        self._following.durable(outcomes)
 
     def _sender(self) -> Dispatcher:
         plan, ports = self._plan, self._ports
@@ -233,14 +244,18 @@ class _Run:
         """
         async with anyio.create_task_group() as publishing:
             publishing.start_soon(self._publisher.run, self._committer)
+            publishing.start_soon(self._following.run, self._committer)
             try:
                 await self._sending()
                 await self._committer.settled()
                 self._feed.close()
                 if self._brake.stop and self._brake.stop.hurry:
-                    self._publisher.drop()
+                    self._drop()
+                await self._following.finish()
+                await self._committer.settled()
                 await self._publish_the_rest()
             finally:
+                self._following.close()
                 self._publisher.close()
 
     async def _publish_the_rest(self) -> None:
@@ -283,6 +298,13 @@ class _Run:
         From now on calls under way have the drain time; then the process ends without them.
         """
         self._drain.deadline = anyio.current_time() + self._plan.drain_s_max
+        self._drop()
+
+    def _drop(self) -> None:
+        """
+        Leave to the next run what costs no call.
+        """
+        self._following.drop()
         self._publisher.drop()
 
     async def _watch_signals(self) -> None:

@@ -8,6 +8,7 @@ Owns the estimates and the warnings. Footers are read in full, texts are sampled
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date
 from math import hypot, sqrt
@@ -82,8 +83,9 @@ class JobPlan:
 
     *in_process*: there is no vendor, so nobody is called and nothing is paid. *seconds* is None
     where nothing that is known holds the job back. *reused* groups have their scores in earlier
-    outputs: they are in none of the estimates, but for *saved_usd*, what they would cost.
-    *documents_cut* of the *sampled* groups' documents are longer than `source.max_chars`.
+    outputs, *equal* ones take those of a group that asks the same: they are in none of the
+    estimates, but for *saved_usd* and *equal_saved_usd*, what they would cost. *documents_cut* of
+    the *sampled* groups' documents are longer than `source.max_chars`.
     """
 
     job: str
@@ -112,6 +114,8 @@ class JobPlan:
     documents_cut: int = 0
     reused: int = 0
     saved_usd: tuple[float, float] | None = None
+    equal: int = 0
+    equal_saved_usd: tuple[float, float] | None = None
 
     def as_data(self) -> dict[str, Any]:
         """
@@ -130,7 +134,8 @@ class JobPlan:
         yield "job", f"{self.job}: {self.model}"
         yield "source", f"{self.source}: {files}, {groups}"
         yield "done", self._done()
-        yield "reused", self._reused()
+        yield "reused", self._saved(self.reused, "from earlier outputs", self.saved_usd)
+        yield "equal", self._saved(self.equal, "equal to another", self.equal_saved_usd)
         yield from self._texts() if self.sampled else ()
         yield from self._work()
         disk = f"about {size(self.ledger_bytes)} state, {size(self.output_bytes)} output"
@@ -146,18 +151,18 @@ class JobPlan:
         left = "what follows is about the rest" if self.done < self.groups else "nothing is left"
         return f"{self.done:,} of {counted(self.groups, 'group')}: {left}"
 
-    def _reused(self) -> str:
-        if not self.reused:
+    def _saved(self, count: int, why: str, usd: tuple[float, float] | None) -> str:
+        if not count:
             return ""
-        whose = f"{self.reused:,} of {counted(self.groups, 'group')}, from earlier outputs"
-        if self.in_process or self.saved_usd is None:
+        whose = f"{count:,} of {counted(self.groups, 'group')}, {why}"
+        if self.in_process or usd is None:
             return whose
-        low, high = (f"${usd:,.4f}" for usd in self.saved_usd)
+        low, high = (f"${amount:,.4f}" for amount in usd)
         saved = low if low == high else f"{low} to {high}"
-        return f"{whose}: {counted(self.reused, 'call')} and {saved} are saved"
+        return f"{whose}: {counted(count, 'call')} and {saved} are saved"
 
     def _texts(self) -> Iterator[tuple[str, str]]:
-        left = self.groups - self.done - self.reused
+        left = self.groups - self.done - self.reused - self.equal
         share = "all" if self.sampled == left else f"{self.sampled:,} sampled"
         yield "candidates", f"per group {self.candidates} ({share})"
         yield "texts", f"queries, bytes: {self.query_bytes}"
@@ -199,12 +204,13 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
     """
     source = job.open_source(begun_with=begun_with(job))
     past = _past(job, source)
-    reuse = _reuse(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
-    profile = source.profile(sample_s_max, full=full, done=reuse.done)
+    saved = _saved(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
+    profile = source.profile(sample_s_max, full=full, done=saved.done)
     work = _work(job, profile)
     seconds, held_by = _time(job, work)
     mean = _mean(profile.candidates)
-    candidates = past.candidates + reuse.candidates + mean * profile.groups
+    ready = saved.reused.candidates + saved.equal.candidates
+    candidates = past.candidates + ready + mean * profile.groups
     return JobPlan(
         job=job.config.name,
         model=job.model,
@@ -230,10 +236,12 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
         output_bytes=round(candidates * OUTPUT_BYTES_A_CANDIDATE),
         output=str(job.output),
         state=str(job.state.path),
-        warnings=(*reuse.notes, *_warnings(job, source, profile, past, work)),
+        warnings=(*saved.notes, *_warnings(job, source, profile, past, work)),
         documents_cut=profile.cut_documents,
-        reused=reuse.groups,
-        saved_usd=reuse.saved_usd,
+        reused=saved.reused.groups,
+        saved_usd=saved.reused.usd,
+        equal=saved.equal.groups,
+        equal_saved_usd=saved.equal.usd,
     )
 
 
@@ -268,43 +276,74 @@ def _past(job: Job, source: ParquetSource) -> _Past:
         return _Past(ledger.done(source.total), account.count("candidates"), spent)
 
 
-# --- what is reused -------------------------------------------------------------------------------
+# --- what is saved --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Reuse:
+class _Share:
     """
-    What earlier outputs have: *groups*, with so many *candidates*; *done* are these and what was
-    done before.
+    So many *groups* for which nobody is called, with so many *candidates*; *usd* would be paid.
+    """
+
+    groups: int = 0
+    candidates: float = 0.0
+    usd: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """
+    What earlier outputs have, and what equal groups have from each other; *done* are all these and
+    what was done before.
     """
 
     done: Positions
-    groups: int = 0
-    candidates: float = 0.0
-    saved_usd: tuple[float, float] | None = None
+    reused: _Share = _Share()
+    equal: _Share = _Share()
     notes: tuple[str, ...] = ()
 
 
-def _reuse(
+def _saved(
     job: Job, source: ParquetSource, past: _Past, profiled: Callable[[Positions], Profile]
-) -> _Reuse:
-    if not job.config.output.reuse or len(past.done) == source.total:
-        return _Reuse(past.done)
+) -> _Saved:
+    if len(past.done) == source.total:
+        return _Saved(past.done)
+    earlier = _earlier(job, past)
+    if not (earlier.outputs or job.dedupes(source)):
+        return _Saved(past.done, notes=earlier.notes)
+    with TemporaryDirectory(prefix="batchrank-") as folder, _begun(job, past) as ledger:
+        came_to, found, equal = would_reuse(
+            job, source, earlier, past.done, Path(folder) / "reuse", ledger
+        )
+    return _Saved(
+        past.done.united(found).united(equal),
+        _share(job, found, profiled),
+        _share(job, equal, profiled),
+        (*earlier.notes, *came_to.warnings()),
+    )
+
+
+def _earlier(job: Job, past: _Past) -> Earlier:
+    if not job.config.output.reuse:
+        return Earlier()
     # What cannot be carried on is there to be set aside, and then it is reused.
     ready = as_they_are([job.output]) if past.refused else Earlier()
-    earlier = ready.before(set_aside(job)).before(earlier_of(job))
-    with TemporaryDirectory(prefix="batchrank-") as folder:
-        came_to, found = would_reuse(job, source, earlier, past.done, Path(folder) / "reuse")
-    notes = (*earlier.notes, *came_to.warnings())
-    if not found:
-        return _Reuse(past.done, notes=notes)
-    profile = profiled(found.others())
-    return _Reuse(
-        done=past.done.united(found),
-        groups=len(found),
-        candidates=_mean(profile.candidates) * len(found),
-        saved_usd=_work(job, profile).cost_usd,
-        notes=notes,
+    return ready.before(set_aside(job)).before(earlier_of(job))
+
+
+def _begun(job: Job, past: _Past) -> AbstractContextManager[LedgerReader | None]:
+    """
+    The ledger of what is done, if anything is.
+    """
+    return LedgerReader.open(job.state.ledger) if past.done else nullcontext()
+
+
+def _share(job: Job, groups: Positions, profiled: Callable[[Positions], Profile]) -> _Share:
+    if not groups:
+        return _Share()
+    profile = profiled(groups.others())
+    return _Share(
+        len(groups), _mean(profile.candidates) * len(groups), _work(job, profile).cost_usd
     )
 
 

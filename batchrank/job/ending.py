@@ -233,6 +233,7 @@ def _summary(
         empty=now.count("empty"),
         candidates=now.count("candidates"),
         reused=now.count("reused"),
+        equal=now.count("equal"),
         documents_cut=now.count("documents_cut"),
         rejects_by_kind={kind: count for kind, count, _, _ in ledger.reject_counts()},
         models=(model,) if model else (),

@@ -176,6 +176,14 @@ class Job:
             placed = [_placed(problem, self.lines) for problem in error.problems]
             raise SourceError(error.head, error.hint, placed, str(self.file)) from error
 
+    def dedupes(self, source: ParquetSource) -> bool:
+        """
+        Whether equal groups of *source* are asked about once: as the job says, else where the
+        source is staged and somebody has to be paid.
+        """
+        wish = self.config.source.dedupe
+        return source.staged and self.vendor is not None if wish is None else wish
+
     # --- folders ----------------------------------------------------------------------------------
 
     @property

@@ -83,6 +83,13 @@ class World:
         return done
 
     @property
+    def dedupes(self) -> bool:
+        """
+        Whether equal groups are asked about once.
+        """
+        return self.job.dedupes(self.source)
+
+    @property
     def target(self) -> int:
         """
         Groups at or beyond this position are left alone.
@@ -349,6 +356,7 @@ def _refuse_other_scores(world: World) -> None:
         earlier = world.ledger.meta().get("accepted", [])
         world.ledger.set_meta({"accepted": sorted({*earlier, *mended})})
         _forget_slices(world, mended)
+        world.ledger.forget_equals()
     for path in world.ledger.meta().get("accepted", []):
         world.notes.append(f"{path} was mended in mid-run: outcomes from before stay as they are")
 

@@ -1,15 +1,15 @@
 """
-Scores that earlier outputs have: looked up before the first call, and copied instead of paid for.
+What need not be paid for: scores that earlier outputs have, groups that ask the same as another.
 
-Owns the pass over the source that this takes, what becomes durable in which order (what parts need
-besides scores, then scores, each commit whole), and when the look-up need not be repeated. A kill
-in between loses nothing and copies nothing twice: what is copied is done.
+Owns the pass over the source that this takes before the first call, what becomes durable in which
+order (what parts need besides scores, then scores, each commit whole), and when the look-up need
+not be repeated. A kill in between loses nothing and copies nothing twice: what is copied is done.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,35 +29,46 @@ from batchrank.providers.base import same_model
 from batchrank.source.parquet import ParquetSource
 from batchrank.store import blocks
 from batchrank.store.ledger import Ledger, Records
+from batchrank.store.reading import LedgerReader
 from batchrank.store.reuse import WANTED_TOGETHER, Comparison, Finished, Wanted, comparing
 
 OUTCOMES_TOGETHER = 5_000
 CARRIED_BYTES_TOGETHER = 8 * 2**20
 """What one commit holds at most, more or less."""
 
+BLOCKS_TOGETHER = 64
+"""So many blocks of packed columns are read at once."""
+
 
 @dataclass(slots=True)
 class Found:
     """
     What a comparison came to: groups that were *found*, those of which some scores are missing
-    (*partly*), and by output how many groups it has scores of by the right *model*.
+    (*partly*), and by output how many groups it has scores of by the right *model*; *equal* groups
+    ask the same as another one, whose outcome they take.
     """
 
     found: int = 0
     partly: int = 0
     had: dict[Place, int] = field(default_factory=dict)
     model: str | None = None
+    equal: int = 0
 
     @property
-    def summary(self) -> str:
+    def summary(self) -> Iterator[str]:
         """
         What was found, and where.
         """
         where = ", ".join(str(folder) for folder in self.had)
-        if not self.found:
-            return f"no group has its scores in {where}"
-        has, it = ("has its", "it") if self.found == 1 else ("have their", "them")
-        return f"{counted(self.found, 'group')} {has} scores from {where}: no call for {it}"
+        if self.had and not self.found:
+            yield f"no group has its scores in {where}"
+        elif self.had:
+            has, it = ("has its", "it") if self.found == 1 else ("have their", "them")
+            yield f"{counted(self.found, 'group')} {has} scores from {where}: no call for {it}"
+        if self.equal:
+            asks = "asks" if self.equal == 1 else "ask"
+            it = "it" if self.equal == 1 else "them"
+            yield f"{counted(self.equal, 'group')} {asks} the same as another: no call for {it}"
 
     def warnings(self) -> Iterator[str]:
         """
@@ -89,6 +100,9 @@ class _OneModel:
 
 Keep = Callable[[int, int, bytes], None]
 
+Ended = Iterable[tuple[int, bytes, bool]]
+"""Groups that have an outcome: position, digest, whether that is scores."""
+
 
 @contextmanager
 def compared(
@@ -100,11 +114,12 @@ def compared(
     folder: Path,
     served: str | None = None,
     keep: Keep = lambda *_: None,
+    ended: Ended | None = None,
 ) -> Iterator[tuple[Found, Comparison]]:
     """
     Look up in *outputs* all groups below *stop* that are not in *done* and need a call. *keep* is
     given position, rows and carried block of every batch; *served* is the model that has served so
-    far.
+    far. With *ended*, which are groups in *done*, they are compared with these and with each other.
 
     Raises:
         SourceError, ChangedError: the source cannot be read.
@@ -115,8 +130,11 @@ def compared(
     with comparing(folder, size_bytes(job.config.source.memory)) as comparison:
         _want(comparison, source, done, stop, job.layout.asking, keep)
         had = {output.folder: comparison.have(output, accepts) for output in outputs}
-        found, partly = comparison.match()
-        yield Found(found, partly, had, accepts.served or job.model), comparison
+        found = Found(*comparison.match(), had, accepts.served or job.model)
+        if ended is not None:
+            comparison.ended(ended)
+            found.equal = comparison.match_equal()
+        yield found, comparison
 
 
 def _want(
@@ -144,6 +162,19 @@ def _want(
     comparison.want(held)
 
 
+def ended_in(ledger: LedgerReader, done: Positions, asking: bytes) -> Ended:
+    """
+    The groups of *done* as they were when they were asked about, whatever the source holds now.
+    """
+    rejected, last = set(ledger.rejected_positions()), -1
+    while done and (kept := ledger.carried_after(last, BLOCKS_TOGETHER)):
+        for first, rows, block in kept:
+            last, missing = first, set(done.missing(first, first + rows))
+            for position, content in enumerate(blocks.contents(block), first):
+                if content is not None and position not in missing:
+                    yield position, digest_of(asking, content), position not in rejected
+
+
 # --- copying --------------------------------------------------------------------------------------
 
 
@@ -152,7 +183,7 @@ def reuse(
 ) -> None:
     """
     Copy what earlier outputs have into the ledger, so many groups *together*; the positions are in
-    *done* afterwards.
+    *done* afterwards. Note there which of the others take whose outcome (see `following`).
 
     Raises:
         SourceError, ChangedError, OutputError, StorageError: as `compared`; nobody was called.
@@ -164,24 +195,35 @@ def reuse(
     outputs = earlier.outputs
     for note in earlier.notes:
         _tell(world, reporter, note)
-    meta = world.ledger.meta()
     look_up = _look_up(world, outputs)
-    if not outputs or meta.get("looked_up") == look_up:
+    if not (outputs or world.dedupes) or _is_known(world, look_up):
         return
-    where = counted(len(outputs), "earlier output")
-    reporter.report(Noticed(f"{counted(missing, 'group')} are looked up in {where}"))
-    keeping = _Keeping(world.ledger)
+    where = f"looked up in {counted(len(outputs), 'earlier output')}"
+    how = where if outputs else "compared with each other"
+    reporter.report(Noticed(f"{counted(missing, 'group')} are {how}"))
+    keeping, served = _Keeping(world.ledger), world.ledger.meta().get("served_model")
     folder = world.state.path / "reuse"
-    served = meta.get("served_model")
+    ended = ended_in(world.ledger, done, world.job.layout.asking) if world.dedupes else None
     with compared(
-        world.job, world.source, outputs, done, world.target, folder, served, keeping.keep
+        world.job, world.source, outputs, done, world.target, folder, served, keeping.keep, ended
     ) as (found, comparison):
         keeping.flush()
         for outcomes in comparison.ranked(together):
             _copy(world.ledger, outcomes, found.model, done)
-    for note in (found.summary, *found.warnings()):
+        equals = comparison.equals() if found.equal else ()
+        world.ledger.put_equals(equals, {"looked_up": look_up})
+    for note in (*found.summary, *found.warnings()):
         _tell(world, reporter, note)
-    world.ledger.set_meta({"looked_up": look_up})
+
+
+def _is_known(world: World, look_up: list[Any]) -> bool:
+    """
+    Tell whether another look would find nothing new. What a mended file holds is looked up by every
+    run: what the ledger carries of it is read anew, too (see `opening`).
+    """
+    meta = world.ledger.meta()
+    mended = world.dedupes and meta.get("accepted")
+    return not mended and meta.get("looked_up") == look_up
 
 
 def _copy(ledger: Ledger, outcomes: Sequence[Ranked], model: str | None, done: Positions) -> None:
@@ -197,7 +239,7 @@ def _look_up(world: World, outputs: Sequence[Finished]) -> list[Any]:
     """
     accepted = world.ledger.meta().get("accepted", [])
     try:
-        return [world.target, accepted, [output.identity for output in outputs]]
+        return [world.target, accepted, [o.identity for o in outputs], world.dedupes]
     except OSError as error:
         why = f"output.reuse: a part vanished: {error}"
         raise OutputError(why, "run again when nobody writes there") from error
@@ -237,21 +279,30 @@ class _Keeping:
 
 
 def would_reuse(
-    job: Job, source: ParquetSource, earlier: Earlier, done: Positions, folder: Path
-) -> tuple[Found, Positions]:
+    job: Job,
+    source: ParquetSource,
+    earlier: Earlier,
+    done: Positions,
+    folder: Path,
+    ledger: LedgerReader | None,
+) -> tuple[Found, Positions, Positions]:
     """
-    What would be copied, and the positions; nothing is written but *folder*, which is removed.
+    What would be copied: from earlier outputs, and from equal groups. Nothing is written but
+    *folder*, which is removed; *ledger* is that of what is done, if anything is.
 
     Raises:
         SourceError, ChangedError, OutputError, StorageError: as `compared`.
     """
-    found = Positions(source.total)
-    if not earlier.outputs:
-        return Found(), found
-    with compared(job, source, earlier.outputs, done, source.total, folder) as (
+    found, equal = Positions(source.total), Positions(source.total)
+    ended: Ended | None = None
+    if job.dedupes(source):
+        ended = ended_in(ledger, done, job.layout.asking) if ledger else ()
+    with compared(job, source, earlier.outputs, done, source.total, folder, ended=ended) as (
         came_to,
         comparison,
     ):
         for position in comparison.positions():
             found.add(position)
-    return came_to, found
+        for position, _, _ in comparison.equals() if came_to.equal else ():
+            equal.add(position)
+    return came_to, found, equal

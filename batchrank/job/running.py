@@ -28,6 +28,7 @@ from batchrank.engine import runner
 from batchrank.engine.caller import Clocks
 from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
+from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports
 from batchrank.engine.scorer import HttpScorer, Scorer
@@ -35,6 +36,7 @@ from batchrank.engine.waiting import ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
 from batchrank.job.ending import Account, finish, nothing_to_do
+from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
@@ -138,8 +140,9 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
         return nothing_to_do(world, before, time.monotonic() - began), None
     world.output.withdraw_success()
     reuse(world, reporter, done)
+    equals = equals_of(world.ledger, done, world.target) if world.dedupes else None
     with _reserve(world), _noted(world, done) as ended:
-        last = _until_whole(world, reporter, done, ranges)
+        last = _until_whole(world, reporter, done, ranges, equals)
         return finish(world, last, before, time.monotonic() - began, ended), last
 
 
@@ -225,27 +228,33 @@ def _count_as_lost(world: World) -> int:
 # --- the engine -----------------------------------------------------------------------------------
 
 
-def _until_whole(world: World, reporter: Reporter, done: Positions, ranges: Ranges) -> Ending:
+def _until_whole(
+    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
+) -> Ending:
     """
     Run the engine; once more if parts of earlier runs turn out to be damaged.
     """
     reporter.report(_started(world, done))
-    last = _engine_once(world, reporter, done, ranges)
+    last = _engine_once(world, reporter, done, ranges, equals)
     if last.stop is None and len(done) == done.total and _mend(world, reporter):
-        last = _engine_once(world, reporter, done, ranges)
+        last = _engine_once(world, reporter, done, ranges, equals)
         if damaged := world.output.damaged(last.parts):
             raise StorageError(f"parts change as soon as they are written: {damaged}")
     return last
 
 
-def _engine_once(world: World, reporter: Reporter, done: Positions, ranges: Ranges) -> Ending:
+def _engine_once(
+    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
+) -> Ending:
     with rare_collections():
         return anyio.run(
-            _engine, world, reporter, done, ranges, backend_options={"use_uvloop": True}
+            _engine, world, reporter, done, ranges, equals, backend_options={"use_uvloop": True}
         )
 
 
-async def _engine(world: World, reporter: Reporter, done: Positions, ranges: Ranges) -> Ending:
+async def _engine(
+    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
+) -> Ending:
     scorer, close = _scorer(world.job)
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
@@ -253,7 +262,7 @@ async def _engine(world: World, reporter: Reporter, done: Positions, ranges: Ran
     try:
         with LedgerReader.open(world.state.ledger) as reader:
             ports = _ports(world, reporter, scorer, reader, steering)
-            return await runner.run(_plan(world), ports, done, ranges, published)
+            return await runner.run(_plan(world, equals), ports, done, ranges, published)
     finally:
         await close()
         if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
@@ -313,7 +322,7 @@ def _ports(
     )
 
 
-def _plan(world: World) -> Plan:
+def _plan(world: World, equals: Equals | None) -> Plan:
     job, times = world.job, world.job.config.run
     scored: dict[int, list[Scored]] = {}
     for part in world.ledger.slices():
@@ -332,6 +341,7 @@ def _plan(world: World) -> Plan:
         deadline_s=(deadline - datetime.now(UTC)).total_seconds() if deadline else None,
         signals=threading.current_thread() is threading.main_thread(),
         interrupted=world.wishes.interrupted.is_set,
+        equals=equals,
     )
 
 

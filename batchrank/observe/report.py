@@ -39,6 +39,7 @@ class Summary:
     empty: int = 0
     candidates: int = 0
     reused: int = 0
+    equal: int = 0
     documents_cut: int = 0
     rejects_by_kind: Mapping[str, int] = field(default_factory=dict)
     models: tuple[str, ...] = ()
@@ -110,7 +111,8 @@ class Summary:
 
     def _groups(self) -> str:
         reused = f", {self.reused:,} reused" if self.reused else ""
-        ranked = f"{self.ranked:,} ranked ({self.candidates:,} candidates{reused})"
+        equal = f", {self.equal:,} equal to another" if self.equal else ""
+        ranked = f"{self.ranked:,} ranked ({self.candidates:,} candidates{reused}{equal})"
         ends = f"{ranked}, {self.rejected:,} rejected, {self.empty:,} empty"
         return f"{self.done:,} of {self.groups:,} done: {ends}"
 

@@ -62,10 +62,11 @@ class ParquetSource:
 
     *files* are their identities, *total* counts the groups, *row_group_bytes_max* is the largest
     row group, uncompressed. *mendable*: a file of it may be mended without moving any position.
-    *notes* are words for a person.
+    *staged*: it was brought into this form. *notes* are words for a person.
     """
 
     mendable = True
+    staged = False
     notes: tuple[str, ...] = ()
 
     def __init__(

@@ -36,6 +36,7 @@ class StagedSource(ParquetSource):
     """
 
     mendable = False
+    staged = True
 
     def __init__(self, inner: ParquetSource, brought: Brought) -> None:
         finalize(self, os.close, brought.held)

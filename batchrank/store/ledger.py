@@ -49,6 +49,7 @@ _COLUMNS = {
     "empties": 1,
     "slices": 5,
     "carried": 3,
+    "equals": 3,
     "parts": 7,
 }
 """How many columns the tables have that get few rows a commit; `tables` says which."""
@@ -91,7 +92,7 @@ class Records:
     *carried* are packed columns: position, rows, body. *authorised* is the total in 10^-9 USD that
     may be spent before the next commit that says so, *model* the one that serves this job, *note* a
     word for `status` ("" takes it back). *reused*: so many of the outcomes are another output's
-    scores. *at* is seconds since the epoch.
+    scores; *equal*: so many are those of an equal group. *at* is seconds since the epoch.
     """
 
     at: float = 0.0
@@ -104,6 +105,7 @@ class Records:
     model: str | None = None
     note: str | None = None
     reused: int = 0
+    equal: int = 0
 
     def __bool__(self) -> bool:
         return bool(
@@ -290,6 +292,25 @@ class Ledger(LedgerReader):
         with self._transaction() as run:
             run("DELETE FROM slices WHERE position >= ? AND position < ?", (start, stop))
 
+    def put_equals(
+        self, rows: Iterable[tuple[int, int, int]], meta: Mapping[str, Any] | None = None
+    ) -> None:
+        """
+        Note which groups take whose outcome: position, leader, and documents that were cut. *meta*
+        is set along with them.
+        """
+        with self._transaction():
+            self._insert("equals", rows, "OR REPLACE")
+            self._set_meta(meta or {})
+
+    def forget_equals(self) -> None:
+        """
+        Let no group take another's outcome any more: what they ask may be something else now.
+        """
+        with self._transaction() as run:
+            run("DELETE FROM equals")
+            run("DELETE FROM meta WHERE key = 'looked_up'")
+
     def mark_stale(self, numbers: Iterable[int]) -> None:
         """
         Note that the parts *numbers* have to be rendered again.
@@ -309,6 +330,7 @@ class Ledger(LedgerReader):
         with self._transaction() as run:
             gone = int(run("DELETE FROM ranked").rowcount)
             run("DELETE FROM carried")
+            run("DELETE FROM equals")
             self._set_meta({"pruned": True})
         with self._translated("compact"):
             self.connection.execute("VACUUM")
@@ -330,6 +352,7 @@ class Ledger(LedgerReader):
             self._put_slices(records.slices)
             self._put_outcomes(records.outcomes, records.at, tally)
             tally["reused"] += records.reused
+            tally["equal"] += records.equal
             self._put_carried(records.carried)
             self._insert("parts", [astuple(part) for part in records.parts], "OR REPLACE")
             if records.authorised is not None:

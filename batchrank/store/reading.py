@@ -15,7 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from batchrank.domain import Positions, Scored, Served, Slice, SourceFile
+from batchrank.domain import (
+    Positions,
+    Rejected,
+    RejectKind,
+    Scored,
+    Served,
+    Slice,
+    SourceFile,
+)
 from batchrank.errors import StorageError
 from batchrank.store.tables import SCHEMA_VERSION, unpack_scores
 
@@ -231,6 +239,39 @@ class LedgerReader:
             )
         )
 
+    def equals(self, stop: int) -> Iterator[tuple[int, int]]:
+        """
+        Groups below *stop* that take another's outcome, and whose, in order.
+        """
+        return self._rows(
+            "SELECT position, leader FROM equals WHERE position < ? ORDER BY position", (stop,)
+        )
+
+    def followers(self, leader: int, after: int, most: int) -> list[tuple[int, int]]:
+        """
+        The first so many groups beyond *after* that take the outcome of *leader*, each with how
+        many of its documents were cut.
+        """
+        return self._all(
+            "SELECT position, cut FROM equals WHERE leader = ? AND position > ?"
+            " ORDER BY position LIMIT ?",
+            (leader, after, most),
+        )
+
+    def rejected(self, position: int) -> Rejected | None:
+        """
+        The reject at *position*, if there is one.
+        """
+        rows = self._all(
+            "SELECT query_id, kind, message, status, code, attempts FROM rejects"
+            " WHERE position = ?",
+            (position,),
+        )
+        for query_id, kind, message, status, code, attempts in rows:
+            why = RejectKind(kind)
+            return Rejected(position, query_id, why, message, status, code, attempts)
+        return None
+
     def size_bytes(self) -> int:
         """
         The room that the ledger takes, without its log and without what is free in it.
@@ -348,6 +389,15 @@ class LedgerReader:
             (stop, start, start),
         )
         return iter(list(rows))  # brief: nothing is held open while blocks are unpacked
+
+    def carried_after(self, position: int, most: int) -> list[tuple[int, int, bytes]]:
+        """
+        The first so many blocks of packed columns that begin beyond *position*.
+        """
+        return self._all(
+            "SELECT position, rows, body FROM carried WHERE position > ? ORDER BY position LIMIT ?",
+            (position, most),
+        )
 
 
 def ledger_error(what: str, error: sqlite3.Error) -> StorageError:

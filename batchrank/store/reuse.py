@@ -1,5 +1,6 @@
 """
-What other outputs have the scores of: found by digest, all at once, before anybody is called.
+What other outputs have the scores of, and which groups ask the same: found by digest, all at once,
+before anybody is called.
 
 Owns how a finished output is read back (with its checksums, some groups at a time, in either
 layout), when a group of it is complete, and the comparison in DuckDB, which has a limit of memory
@@ -10,9 +11,10 @@ which models count.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,7 @@ CREATE TABLE old (
     number BIGINT, digest BLOB, scored INTEGER, last INTEGER,
     indices INTEGER[], scores DOUBLE[], served SMALLINT[]
 );
+CREATE TABLE ended (position BIGINT, digest BLOB, ranked BOOLEAN);
 """
 
 # Of groups that are alike the first counts: in the order of the outputs, their parts and rows.
@@ -64,6 +67,19 @@ WHERE digest IN (SELECT digest FROM old) AND position NOT IN (SELECT position FR
 _FOUND = """
 SELECT position, documents, cut, indices, scores, served
 FROM found JOIN old USING (number) ORDER BY position
+"""
+
+# Of equal groups the first leads, unless one has scores already.
+_EQUAL = """
+CREATE TABLE equal AS
+WITH waiting AS (
+    SELECT position, digest, cut FROM wanted ANTI JOIN found USING (position)
+), leaders AS (
+    SELECT digest, coalesce(min(position) FILTER (ranked), min(position)) AS leader
+    FROM (SELECT position, digest, false AS ranked FROM waiting UNION ALL FROM ended)
+    GROUP BY digest HAVING count(*) > 1
+)
+SELECT position, leader, cut FROM waiting JOIN leaders USING (digest) WHERE position <> leader
 """
 
 
@@ -360,6 +376,33 @@ class Comparison:
         self._run(_MATCH)
         return self._count("SELECT count(*) FROM found"), self._count(_PARTLY)
 
+    def ended(self, groups: Iterable[tuple[int, bytes, bool]]) -> None:
+        """
+        Take in groups that have an outcome: position, digest, whether that is scores.
+        """
+        kinds = (pa.int64(), pa.binary(DIGEST_BYTES), pa.bool_())
+        rest = iter(groups)
+        while some := list(islice(rest, WANTED_TOGETHER)):
+            columns = map(pa.array, zip(*some, strict=True), kinds)
+            named = zip(("position", "digest", "ranked"), columns, strict=True)
+            self._insert("ended", pa.table(dict(named)))
+
+    def match_equal(self) -> int:
+        """
+        Find the groups that ask the same as another, of those that `match` did not find; returns
+        how many need not be asked about.
+        """
+        self._run(_EQUAL)
+        return self._count("SELECT count(*) FROM equal")
+
+    def equals(self) -> Iterator[tuple[int, int, int]]:
+        """
+        Groups that ask the same as another, which one that is, and how many documents of theirs
+        were cut.
+        """
+        for batch in self._read("SELECT position, leader, cut FROM equal", WANTED_TOGETHER):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
     def positions(self) -> Iterator[int]:
         """
         The positions that were found, in no order.
@@ -470,7 +513,7 @@ def _translated() -> Iterator[None]:
     except duckdb.Error as error:
         why = str(error).strip().partition("\n")[0]
         raise StorageError(
-            f"output.reuse: groups cannot be compared with other outputs: {why}",
+            f"groups cannot be compared with other outputs and with each other: {why}",
             "make room on the disk of the state folder, raise source.memory,"
-            " or leave out output.reuse",
+            " or do without (no output.reuse, source.dedupe = false)",
         ) from error

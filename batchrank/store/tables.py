@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCORE_BYTES = 8
 """The length of a packed score."""
@@ -54,6 +54,13 @@ CREATE TABLE slices (
     position INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
     served INTEGER NOT NULL, scores BLOB NOT NULL, PRIMARY KEY (position, start)
 ) WITHOUT ROWID;
+
+-- Groups that ask the same as another, and take its outcome when it has one.
+-- cut: how many of their own documents were longer in the source than they may be.
+CREATE TABLE equals (
+    position INTEGER PRIMARY KEY, leader INTEGER NOT NULL, cut INTEGER NOT NULL
+);
+CREATE INDEX followers ON equals (leader);
 
 -- Ids and carried columns of some consecutive groups: an Arrow stream, as the source packed it.
 CREATE TABLE carried (position INTEGER PRIMARY KEY, rows INTEGER NOT NULL, body BLOB NOT NULL);

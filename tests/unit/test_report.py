@@ -164,6 +164,7 @@ STABLE = [
     "elapsed_s",
     "empty",
     "ended",
+    "equal",
     "exit_code",
     "groups",
     "groups_per_s",

@@ -71,7 +71,8 @@ def key_of(table: SourceTable, files: Sequence[SourceFile], select: str) -> str:
     """
     What a staged source is known by: everything that decides which rows it has, and their order.
     """
-    settings = table.model_dump(mode="json", exclude={"memory", "require_success", "keep_staged"})
+    free = {"memory", "require_success", "keep_staged", "dedupe"}
+    settings = table.model_dump(mode="json", exclude=free)
     held = {
         "version": VERSION,
         "duckdb": duckdb.__version__,
