@@ -12,14 +12,13 @@ import mmap
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import pyarrow as pa
 
 from batchrank.config.schema import StoresTable
 from batchrank.places.stores import AT_HOME, file_system
 from batchrank.places.uri import Uri, is_uri, parsed
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 T = TypeVar("T")
 
@@ -222,6 +221,13 @@ class Remote:
         """
         return self._asked(lambda held: held.open_input_file(self.uri.path))
 
+    def version(self) -> object:
+        """
+        What is another for another object of the same name.
+        """
+        with self.open() as held:
+            return self._asked(lambda _: held.metadata())
+
     def size_bytes(self) -> int:
         """
         The object's size.
@@ -287,9 +293,18 @@ class Remote:
         with file.open("rb") as held, mmap.mmap(held.fileno(), 0, access=mmap.ACCESS_READ) as whole:
             self.write_bytes(whole)
 
+    def copy_from(self, other: Remote) -> None:
+        """
+        Have the store copy *other*, which lies in it, too.
+
+        Raises:
+            StoreError: as `write_bytes`.
+        """
+        self._asked(lambda held: held.copy_file(other.uri.path, self.uri.path))
+
     def unlink(self, *, missing_ok: bool = False) -> None:
         """
-        Delete the object.
+        Delete the object. pyarrow may leave an empty one in its place that marks the folder.
         """
         try:
             self._asked(lambda held: held.delete_file(self.uri.path))
@@ -302,7 +317,7 @@ class Remote:
             return question(file_system(self.uri.scheme, self.uri.account, self._stores))
         except FileNotFoundError as error:
             raise FileNotFoundError(2, "there is no such object", str(self)) from error
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:  # Azure's say so when they find no key
             raise _in_words(error) from error
 
 
@@ -354,7 +369,10 @@ def _kind(info: Any) -> str:
 
 _REFUSALS = {
     "ACCESS_DENIED": "access denied: look at the credentials, and at what they allow",
-    "InvalidAccessKeyId": "the store does not know this access key",
+    "INVALID_ACCESS_KEY_ID": "the store does not know this access key",
+    "REQUEST_TIME_TOO_SKEWED": "this machine's clock is wrong",
+    "ExpiredToken": "the credentials have expired",
+    "HTTP status 301": "the bucket lies in another region: set stores.s3.region",
     "SIGNATURE_DOES_NOT_MATCH": "the secret key is not that of the access key",
     "NO_SUCH_BUCKET": "there is no such bucket",
     "SLOW_DOWN": "the store asks to slow down (503), again and again",
@@ -373,7 +391,7 @@ _MARKS = ("AWS Error", "curlCode", "HTTP status", "google::cloud", "CURL", "Azur
 """In what pyarrow says of a store's answers; it raises the same class for bytes without sense."""
 
 
-def _in_words(error: OSError) -> StoreError:
+def _in_words(error: Exception) -> StoreError:
     said = str(error).strip().partition("\n")[0]
     told = next((words for mark, words in _REFUSALS.items() if mark in said), None)
     return StoreError(f"{told} ({said})" if told else said)

@@ -55,6 +55,7 @@ def _s3(endpoint: str | None, region: str | None, anonymous: bool) -> fs.FileSys
         request_timeout=SILENCE_S_MAX,
         connect_timeout=CONNECT_S_MAX,
         allow_delayed_open=True,  # a small object is one request, and leaves nothing behind
+        tls_ca_file_path=_said("AWS_CA_BUNDLE", "SSL_CERT_FILE"),
         **_over(endpoint),
     )
 

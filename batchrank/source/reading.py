@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrank.domain import SourceFile
-from batchrank.errors import SourceError
+from batchrank.errors import ChangedError, SourceError
 from batchrank.places.remote import Place, Remote, StoreError, is_of_store
 from batchrank.source.batch import Batch
 from batchrank.source.carried import plainly
@@ -31,6 +31,10 @@ BATCH_BYTES_MAX = 4 * 2**20
 _BUFFER_BYTES = 2**20
 _BUFFER_BYTES_AFAR = 4 * 2**20
 """A request to a store takes longer than its bytes."""
+
+_TAIL_BYTES = 2**16
+"""Read at once, where the footer is looked for: a store is slow, and its client stumbles over an
+error that is longer than the few bytes that were asked for."""
 
 _PROBE_ROWS = 16
 _UNREADABLE = (OSError, pa.ArrowException)
@@ -65,14 +69,14 @@ def opened(path: Place, name: str) -> Iterator[OpenFile]:
     Raises:
         SourceError: it cannot be opened, or is no Parquet file.
     """
+    remote = path if isinstance(path, Remote) else None
     with ExitStack() as stack:
         try:
-            afar = isinstance(path, Remote)
-            handle = stack.enter_context(path.open() if afar else pa.OSFile(str(path)))
+            handle = stack.enter_context(remote.open() if remote else pa.OSFile(str(path)))
             digest = _footer_sha256(handle, name)
             parquet = pq.ParquetFile(
                 handle,
-                buffer_size=_BUFFER_BYTES_AFAR if afar else _BUFFER_BYTES,
+                buffer_size=_BUFFER_BYTES_AFAR if remote else _BUFFER_BYTES,
                 pre_buffer=False,
                 page_checksum_verification=True,
             )
@@ -81,7 +85,8 @@ def opened(path: Place, name: str) -> Iterator[OpenFile]:
             size_bytes = handle.size()
         except (*_UNREADABLE, ValueError) as error:  # ValueError: names that are not UTF-8
             raise _unopened(name, error) from error
-        yield OpenFile(SourceFile(name, size_bytes, digest, rows), parquet, schema, afar=afar)
+        identity = SourceFile(name, size_bytes, digest, rows)
+        yield OpenFile(identity, parquet, schema, remote.version if remote else None)
 
 
 _STORE = "look whether the store answers, and run again: what was paid for is kept"
@@ -116,16 +121,18 @@ def _footer_sha256(handle: pa.NativeFile, name: str) -> str:
     The hex SHA-256 of the footer: what lies before its length and the magic bytes at the end.
     """
     size = handle.size()
-    handle.seek(max(0, size - 8))
-    tail = handle.read(8)
-    footer_bytes = int.from_bytes(tail[:4], "little")
-    if tail[4:] not in _MAGIC or footer_bytes > size - 12:
+    handle.seek(max(0, size - _TAIL_BYTES))
+    tail = handle.read(_TAIL_BYTES)
+    footer_bytes = int.from_bytes(tail[-8:-4], "little")
+    if tail[-4:] not in _MAGIC or footer_bytes > size - 12:
         raise SourceError(
             f"{name} is not a Parquet file: its {size} bytes do not end in a footer",
             "it was cut off, is still being written, or is something else",
         )
-    handle.seek(size - 8 - footer_bytes)
-    return hashlib.sha256(handle.read(footer_bytes)).hexdigest()
+    if footer_bytes > len(tail) - 8:
+        handle.seek(size - 8 - footer_bytes)
+        tail = handle.read(footer_bytes + 8)
+    return hashlib.sha256(tail[-8 - footer_bytes : -8]).hexdigest()
 
 
 class OpenFile:
@@ -134,12 +141,17 @@ class OpenFile:
     """
 
     def __init__(
-        self, identity: SourceFile, parquet: pq.ParquetFile, schema: pa.Schema, *, afar: bool
+        self,
+        identity: SourceFile,
+        parquet: pq.ParquetFile,
+        schema: pa.Schema,
+        version: Callable[[], object] | None,
     ) -> None:
         self.identity = identity
         self.schema = schema
         self._parquet = parquet
-        self._afar = afar
+        self._version = version
+        self._began_as = version and version()
 
     @property
     def row_group_bytes_max(self) -> int:
@@ -154,13 +166,26 @@ class OpenFile:
 
         Raises:
             SourceError: when it comes to what cannot be decoded.
+            ChangedError: the object in the store is another by now.
         """
         paths = self._leaves(columns, (*columns.score_paths, *columns.carried_paths))
         for position, piece in self._cut(group, columns, paths):
             with self._decoding(group):
                 batch = Batch(position, columns, piece)
+                self._check_unchanged()
             del piece  # the batch holds what it needs, and the next one is read beside it
             yield batch
+
+    def _check_unchanged(self) -> None:
+        """
+        An open file stays what it is; of an object that is replaced meanwhile a store gives the new
+        bytes, and ids would come to stand beside other texts.
+        """
+        if self._version and self._version() != self._began_as:
+            raise ChangedError(
+                f"{self.identity.path} was changed while this job was reading it",
+                "run again: it will be compared with what the output began with",
+            )
 
     # --- leaves -----------------------------------------------------------------------------------
 
@@ -223,8 +248,9 @@ class OpenFile:
         except (*_UNREADABLE, _ShortError) as error:
             name = self.identity.path
             where = f"{name}: row group {group.number} (counted from 0) cannot be"
-            if self._afar and is_of_store(error):
+            if self._version and is_of_store(error):
                 raise SourceError(f"{where} read: {_cause(error)}", _STORE) from error
+            self._check_unchanged()
             raise SourceError(
                 f"{where} decoded: {_cause(error)}",
                 f"mend the file and run again with --accept {name}",

@@ -31,6 +31,11 @@ WAITS_S = (0.5, 2.0, 5.0, 10.0)
 """Before a put is tried again, each after the store's own client has given up."""
 
 OWNER = "owner"
+_ENVELOPE = (
+    "look whether the address is that of the store; one that keeps the checksums that AWS's client"
+    " sends as part of the object needs AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
+)
+
 BESIDE = "_batchrank"
 """Beside outputs in a store: a prefix that readers of dated folders leave out, as it begins so."""
 
@@ -267,6 +272,7 @@ class RemoteShelf:
             )
         try:
             found = self._place.is_file()
+            _names_in(self._place)  # a bucket that is not there says so when it is listed
         except StoreError as error:
             raise OutputError(
                 f"{self._place} cannot be looked into: {error}",
@@ -286,19 +292,32 @@ class RemoteShelf:
         As `Shelf` says.
         """
         with self._told("listed"):
-            try:
-                return iter([entry.name for entry in self._place.iterdir()])
-            except FileNotFoundError:
-                return iter(())
+            return iter(_names_in(self._place))
 
     def put(self, file: Path, tell: Tell) -> None:
         """
         Put it, and read it back.
         """
-        self._put(self._place / file.name, lambda to: to.put(file), sha256_of(file))
+        self._put(self._place / file.name, self._way(file), sha256_of(file))
         tell("put")
         file.unlink()
         tell("aside_removed")
+
+    def _way(self, file: Path) -> Callable[[Remote], None]:
+        """
+        How *file* comes to its place without being seen before it is whole: Azure's client puts an
+        empty object there first, so that there it is put beside, and copied by the store.
+        """
+        if self._place.uri.scheme != "abfss":
+            return lambda to: to.put(file)
+        beside = self._beside / f"{file.name}.new"
+
+        def put(to: Remote) -> None:
+            beside.put(file)
+            to.copy_from(beside)
+            beside.unlink(missing_ok=True)
+
+        return put
 
     def _put(self, to: Remote, put: Callable[[Remote], None], sha256: str) -> None:
         """
@@ -316,9 +335,10 @@ class RemoteShelf:
                     return
             except OSError as error:
                 failed = failed or error
-        why = failed or "what was put reads back as something else"
+        if failed is None:
+            raise StorageError(f"cannot put {to}: it reads back as something else", _ENVELOPE)
         raise StorageError(
-            f"cannot put {to}: {why}",
+            f"cannot put {to}: {failed}",
             "run again when the store answers: what was paid for is kept, and nobody is called for"
             " it again",
         )
@@ -423,6 +443,13 @@ class RemoteShelf:
                 f"{self._place} cannot be {what}: {error}",
                 "run again when the store answers: what was paid for is kept",
             ) from error
+
+
+def _names_in(place: Remote) -> list[str]:
+    try:
+        return [entry.name for entry in place.iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def _sha256(place: Remote) -> str:

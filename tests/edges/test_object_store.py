@@ -16,7 +16,7 @@ import pytest
 
 from batchrank.config.schema import S3Table, SourceTable, StoresTable
 from batchrank.domain import Positions
-from batchrank.errors import NotReady, OutputError, SourceError, StorageError
+from batchrank.errors import ChangedError, NotReady, OutputError, SourceError, StorageError
 from batchrank.places.remote import Remote
 from batchrank.places.stores import ATTEMPTS
 from batchrank.places.uri import parsed
@@ -265,6 +265,21 @@ def test_a_store_that_stays_away_is_no_damage(
     assert "run again" in raised.value.hint
 
 
+def test_an_object_that_is_replaced_while_it_is_read_stops_the_job(
+    nested: SourceTable, stores: StoresTable, bucket: Bucket
+) -> None:
+    """
+    A store gives the new bytes at the old places: ids would come to stand beside other texts.
+    """
+    source = open_source(nested, Path("/nowhere"), stores)
+    batches = source.batches(Positions(source.total), source.total)
+    next(batches)
+    bucket.write("in/0.parquet", bucket.read("in/1.parquet"))
+
+    with pytest.raises(ChangedError, match=r"in/0\.parquet was changed while"):
+        list(batches)
+
+
 def test_what_is_sorted_is_copied_first_and_known_by_its_address(
     bucket: Bucket, stores: StoresTable, faults: FaultProxy, tmp_path: Path
 ) -> None:
@@ -504,6 +519,14 @@ def test_an_output_folder_in_a_store(
     RemoteShelf(at(OUT)).take_down(tmp_path / "aside")
     assert names[:1] == [path.name for path in (tmp_path / "aside").iterdir()]
     assert [] == folder.visible()
+
+
+def test_an_output_without_its_bucket_is_refused(stores: StoresTable) -> None:
+    """
+    Before anything is paid.
+    """
+    with pytest.raises(OutputError, match="no such bucket"):
+        RemoteShelf(Remote(parsed("s3://nobodys/out"), stores)).prepare()
 
 
 def test_what_this_job_has_not_written_is_left_alone(
