@@ -315,9 +315,10 @@ class Remote:
     def _asked(self, question: Callable[[Any], T]) -> T:
         try:
             return question(file_system(self.uri.scheme, self.uri.account, self._stores))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(2, "there is no such object", str(self)) from error
-        except (OSError, pa.ArrowException) as error:  # Azure's say so when they find no key
+        except (OSError, pa.ArrowException) as error:  # the latter if Azure's client finds no key
+            # Google's client says so of a folder in an error of no class of its own.
+            if isinstance(error, FileNotFoundError) or "No such file or directory" in str(error):
+                raise FileNotFoundError(2, "there is no such object", str(self)) from error
             raise _in_words(error) from error
 
 
