@@ -17,6 +17,7 @@ from batchrank.domain import Answer, FailureKind, Group, Positions, RerankReques
 from batchrank.engine.dispatcher import AHEAD
 from batchrank.engine.following import Equals
 from batchrank.engine.runner import Plan
+from batchrank.errors import Exit
 from batchrank.job.equals import equals_of
 from batchrank.store.ledger import Records
 from batchrank.testing import ScriptedScorer, failure, reply
@@ -223,3 +224,25 @@ def test_whoever_is_in_a_hurry_leaves_them_to_the_next_run() -> None:
     assert [0] == kept
     assert list(range(30)) == stage.ranked()
     assert 1 == len(stage.scorer.sent)
+
+
+def test_a_ledger_that_cannot_be_read_ends_the_run_in_good_order() -> None:
+    """
+    What is under way comes home and is kept; whoever follows is not asked instead.
+    """
+
+    def script(request: RerankRequest, attempt: int, now: float) -> Answer:
+        if request.query == "question 3":
+            stage.ledger.connection.execute("ALTER TABLE equals RENAME TO lost")
+        return own(request, attempt, now)
+
+    stage = EqualStage(asking(*range(4), 0, 1), ScriptedScorer(script), concurrency=4)
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert Exit.STORAGE is ending.stop.exit_code
+    assert [0, 1, 2, 3] == stage.ranked()
+    stage.ledger.connection.execute("ALTER TABLE lost RENAME TO equals")
+    assert stage.run().stop is None
+    assert (list(range(6)), 4) == (stage.ranked(), len(stage.scorer.sent))
