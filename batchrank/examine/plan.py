@@ -2,7 +2,8 @@
 What a job would do and cost, before anything is paid.
 
 Owns the estimates and the warnings. Footers are read in full, texts are sampled for some seconds
-(or scanned); nobody is called and nothing is written, so the key is not needed.
+(or scanned; where earlier outputs or equal groups count, all are digested); nobody is called and
+nothing is written, so the key is not needed.
 """
 
 from __future__ import annotations

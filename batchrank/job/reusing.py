@@ -165,13 +165,16 @@ def _want(
 def ended_in(ledger: LedgerReader, done: Positions, asking: bytes) -> Ended:
     """
     The groups of *done* as they were when they were asked about, whatever the source holds now.
+
+    One that was rejected for a flaw of its own was not asked about: an equal of it may be sound.
     """
     rejected, last = set(ledger.rejected_positions()), -1
+    flawed = set(ledger.flawed_positions())
     while done and (kept := ledger.carried_after(last, BLOCKS_TOGETHER)):
         for first, rows, block in kept:
             last, missing = first, set(done.missing(first, first + rows))
             for position, content in enumerate(blocks.contents(block), first):
-                if content is not None and position not in missing:
+                if content is not None and position not in missing and position not in flawed:
                     yield position, digest_of(asking, content), position not in rejected
 
 

@@ -229,6 +229,13 @@ class LedgerReader:
         rows = self._rows("SELECT position FROM rejects ORDER BY position")
         return [position for (position,) in rows]
 
+    def flawed_positions(self) -> list[int]:
+        """
+        Those of them that nobody was asked about: the source is at fault.
+        """
+        rows = self._rows("SELECT position FROM rejects WHERE kind = ?", (RejectKind.FLAWED.value,))
+        return [position for (position,) in rows]
+
     def rejects_before(self, at: float, stop: int) -> int:
         """
         How many groups below position *stop* were rejected before *at*.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from batchrank.domain import UNSCORED, Outcome, Positions, Ranked, Rejected, RejectKind, Served
 from batchrank.job.equals import equals_of
+from batchrank.job.reusing import ended_in
 from batchrank.policy.digest import digest_of
 from batchrank.store import equals as equals_
 from batchrank.store.equals import copies
@@ -84,6 +85,21 @@ def test_what_was_cut_is_told_of_the_group_itself() -> None:
     with compared([(3, 0), (5, 0)], []) as comparison:
         comparison.match_equal()
         assert [(5, 3, 5)] == list(comparison.equals())
+
+
+def test_what_was_asked_about_before_leads_and_what_was_flawed_does_not() -> None:
+    """
+    By the texts that were asked about; a flaw is a group's own, a refusal is of what it asks.
+    """
+    ledger = begun(None)
+    refused = Rejected(1, "q1", RejectKind.BAD_GROUP, "no")
+    flawed = Rejected(2, "q2", RejectKind.FLAWED, "no match")
+    filled(ledger, Held([1] * 8), [ranked(0, (0.5,)), refused, flawed, ranked(6, (0.5,))])
+    asked = {p: digest_of(b"who", b"%016d" % p) for p in (0, 1, 6)}
+
+    found = list(ended_in(ledger, ledger.done(8), b"who"))
+
+    assert [(0, asked[0], True), (1, asked[1], False), (6, asked[6], True)] == found
 
 
 # --- handed on ------------------------------------------------------------------------------------
