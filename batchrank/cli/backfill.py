@@ -57,8 +57,9 @@ def backfill(
 
     All days share the limits of the job file as if they were one run; budget.cost_usd_max is for
     each day's output, as ever. A day whose source is missing or damaged is told, and the others go
-    on; a refused key, spent credit, a full disk, a signal and the deadline stop all. Run it again
-    to carry on: finished days are left alone.
+    on; a refused key, spent credit, a full disk, a signal, the deadline, and another process that
+    is at a day stop all. Run it again to carry on: finished days are left alone, and told if files
+    have come to their source since.
 
     The exit code is that of what stopped all days, else the severest: 3, 2, 1, then 75.
     """
