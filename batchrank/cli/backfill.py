@@ -79,4 +79,6 @@ def backfill(
         return 0
     done = days.backfill(those, listening=watched, calls_max=calls_max, keep_going=keep_going)
     say(done.as_json() if as_json else done.as_text())
+    if done.bug:
+        raise done.bug
     return done.exit_code

@@ -22,12 +22,15 @@ from batchrank.store.reading import LedgerReader
 def come_late(job: Job) -> list[str]:
     """
     What has changed in the source since *job*'s output was made, a few words each; nothing where
-    the ledger is gone that would know.
+    the ledger that would know is gone, or is not for us to read.
 
     Raises:
         StorageError: the ledger cannot be read.
     """
-    if not is_begun(job.state.ledger):
+    try:
+        if not is_begun(job.state.ledger):
+            return []
+    except OSError:  # somebody else's state: its output is done all the same
         return []
     with LedgerReader.open(job.state.ledger) as ledger:
         known = {file.path: file for file in ledger.source_files()}

@@ -318,12 +318,14 @@ def exit_code_of(ends: Sequence[End]) -> Exit:
 @dataclass(frozen=True, slots=True)
 class Backfill:
     """
-    How the days ended, in the order in which they were run.
+    How the days ended, in the order in which they were run. *bug* is what ended one that no error
+    of ours tells, for whoever has told the rest to raise.
     """
 
     job: str
     ends: tuple[End, ...]
     elapsed_s: float
+    bug: Exception | None = None
 
     @property
     def exit_code(self) -> Exit:
@@ -412,7 +414,7 @@ def backfill(
     Run every day that is not done, in this order, under one limiter and one limit of calls.
 
     *calls_max* is for all days together; *keep_going*: also after a day that needs a person. A
-    signal ends all of them, and is told as the end of the day that it met.
+    signal, or a bug, ends all of them, and is told as the end of the day that it met.
     """
     began = time.monotonic()
     one = those[0].job
@@ -420,32 +422,36 @@ def backfill(
     ends: list[End] = []
     for number, each in enumerate(those, 1):
         ends.append(turn.end_of(each, number, over=any(end.stops_all for end in ends)))
-    return Backfill(one.config.name, tuple(ends), time.monotonic() - began)
+    return Backfill(one.config.name, tuple(ends), time.monotonic() - began, turn.bug)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Turn:
     """
-    What a day gets when its turn comes.
+    What a day gets when its turn comes; *bug* is what ended one, if that was a bug.
     """
 
     steering: Steering
     listening: Listening
     days: int
     keep_going: bool
+    bug: Exception | None = None
 
     def end_of(self, each: Dated, number: int, *, over: bool) -> End:
         """
         Run the day with this *number* if it is to be run; *over*: no day is any more.
         """
-        end: End | None = None
+        exit_code, why = Exit.LATER, ""
         try:
-            end = self._end_of(each, number, over=over)
-        except* Signalled as signals:
-            output, why = str(each.job.output), f"stopped by {_first(signals)}"
-            end = End(each.day, output, ENDED[Exit.LATER], Exit.LATER, why, stops_all=True)
-        assert end is not None
-        return end
+            return self._end_of(each, number, over=over)
+        except BaseException as raised:
+            if isinstance(raised, Exception):
+                exit_code, why, self.bug = Exit.BUG, repr(raised), raised
+            elif signalled := _signalled(raised):
+                why = f"stopped by {signalled}"
+            else:
+                raise
+        return End(each.day, str(each.job.output), ENDED[exit_code], exit_code, why, stops_all=True)
 
     def _end_of(self, each: Dated, number: int, *, over: bool) -> End:
         output = str(each.job.output)
@@ -474,6 +480,10 @@ class _Turn:
         return End(each.day, output, summary.ended, exit_code, why, all_of_them, summary)
 
 
-def _first(raised: BaseExceptionGroup[Signalled]) -> BaseException:
-    one = raised.exceptions[0]
-    return _first(one) if isinstance(one, BaseExceptionGroup) else one
+def _signalled(raised: BaseException) -> Signalled | None:
+    """
+    The signal that was *raised*, or in a group of what was.
+    """
+    if isinstance(raised, BaseExceptionGroup):
+        return next(filter(None, map(_signalled, raised.exceptions)), None)
+    return raised if isinstance(raised, Signalled) else None

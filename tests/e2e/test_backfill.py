@@ -193,26 +193,52 @@ def test_a_signal_stops_all_days_and_another_start_goes_on(
     assert 4 * GROUPS == watched.settled().billed
 
 
-def test_a_signal_between_days_is_told_with_all_that_was_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("raised", "exit_code", "ended", "why"),
+    [
+        pytest.param(
+            BaseExceptionGroup("", [Signalled("SIGTERM")]),
+            75,
+            "stopped early, run it again",
+            "stopped by SIGTERM",
+            id="a signal",
+        ),
+        pytest.param(KeyError("x"), 70, "stopped by a bug", "KeyError('x')", id="a bug"),
+    ],
+)
+def test_what_no_engine_hears_is_told_with_all_that_was_done(
+    tmp_path: Path, raised: BaseException, exit_code: int, ended: str, why: str
+) -> None:
     """
-    No engine hears it there; who looks at the night in the morning gets the same summary.
+    A signal between days, and a bug: who looks at the night in the morning gets a summary.
     """
     job = dated_job(tmp_path, 1, 3).change(provider={"name": "lexical", **NO_VENDOR})
 
     class Ending(Silence):
         def report(self, event: Event) -> None:
             if isinstance(event, DayStarted) and event.number == 2:
-                raise Signalled("SIGTERM")
+                raise raised
 
     done = backfill(of(job, 3), listening=lambda: nullcontext(Ending()))
 
     told = [(end.exit_code, end.ended, end.why) for end in done.ends]
-    assert [
-        (0, "done", ""),
-        (75, "stopped early, run it again", "stopped by SIGTERM"),
-        (None, "not begun", ""),
-    ] == told
-    assert (75, 1) == (done.exit_code, done.done)
+    assert [(0, "done", ""), (exit_code, ended, why), (None, "not begun", "")] == told
+    assert (exit_code, 1) == (done.exit_code, done.done)
+    assert done.bug is (raised if exit_code == 70 else None)
+
+
+def test_what_is_meant_for_nobody_here_is_passed_on(tmp_path: Path) -> None:
+    """
+    An interpreter that is told to leave, leaves.
+    """
+
+    class Leaving(Silence):
+        def report(self, event: Event) -> None:
+            raise SystemExit(9)
+
+    job = dated_job(tmp_path, 1, 1)
+    with pytest.raises(SystemExit):
+        backfill(of(job, 1), listening=lambda: nullcontext(Leaving()))
 
 
 def test_of_two_at_once_one_goes_on(tmp_path: Path, watched: Watched) -> None:
