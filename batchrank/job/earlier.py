@@ -22,17 +22,27 @@ from batchrank.store.reuse import Finished, as_it_is, finished, is_finished
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """
-    Outputs in the order in which they are asked, and words about what is not among them.
+    Outputs in the order in which they are asked, and words about what is not among them. *none*
+    says why there is no earlier day's: that matters where there is nothing else either.
     """
 
     outputs: tuple[Finished, ...] = ()
-    notes: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
+    none: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """
+        What a person should know.
+        """
+        return (*self.unfit, self.none) if self.none and not self.outputs else self.unfit
 
     def before(self, other: Earlier) -> Earlier:
         """
         These outputs, and then *other*'s.
         """
-        return Earlier(self.outputs + other.outputs, self.notes + other.notes)
+        both = self.outputs + other.outputs, self.unfit + other.unfit
+        return Earlier(*both, self.none or other.none)
 
 
 def earlier_of(job: Job) -> Earlier:
@@ -48,7 +58,7 @@ def earlier_of(job: Job) -> Earlier:
     newest = next(filter(is_finished, job.reused), None)
     if newest is not None:
         return Earlier((_checked(newest),))
-    return Earlier(notes=(f'output.reuse = "previous": {_none(job)}',))
+    return Earlier(none=f'output.reuse = "previous": {_none(job)}')
 
 
 def _checked(folder: Place) -> Finished:

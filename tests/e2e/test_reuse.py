@@ -434,6 +434,7 @@ def test_late_rows_are_taken_with_what_was_set_aside(nights: Nights) -> None:
     summary = run_job(load(job, {"date": "2026-11-20"}))
 
     assert (0, GROUPS, 1) == (summary.exit_code, summary.reused, summary.calls)
+    assert not any("days before" in note for note in summary.notes)  # it has taken enough
     assert 1 == nights.server.settled().arrived
     assert (GROUPS, (1, 1)) == (foretold.reused, foretold.requests)
 

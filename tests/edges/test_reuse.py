@@ -141,7 +141,7 @@ def nights(draw: st.DrawFn) -> tuple[Held, list[Ranked]]:
     return Held(counts), outcomes
 
 
-@law(25)
+@law(15)
 @given(nights(), st.sampled_from(["candidates", "groups"]), st.none() | st.integers(1, 6))
 def test_all_that_is_complete_is_found_and_nothing_else(
     night: tuple[Held, list[Ranked]],
