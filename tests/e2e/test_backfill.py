@@ -401,6 +401,24 @@ def test_what_has_come_late_to_a_finished_day_is_told_and_taken_as_it_says(
     assert "" == job.cli("backfill", "--json", *over(1)).json["dates"][0]["why"]
 
 
+def test_a_finished_day_needs_no_ledger(tmp_path: Path) -> None:
+    """
+    Without one nobody knows what came late; a damaged one is told.
+    """
+    job = dated_job(tmp_path, 1, 2).change(provider={"name": "lexical", **NO_VENDOR})
+    job.cli("backfill", *over(2))
+    first, second = (each.job.state.ledger for each in of(job, 2))
+    first.unlink()
+    second.write_bytes(b"no ledger" * 1000)
+    job.source(groups(20)[19:], "in/dt=2026-11-01/late.parquet")
+
+    ran = job.cli("backfill", "--json", *over(2))
+
+    assert [(0, "done before"), (0, "done before")] == ended(ran)
+    first_why, second_why = (day["why"] for day in ran.json["dates"])
+    assert ("", True) == (first_why, second_why.startswith("cannot read the ledger"))
+
+
 # --- looking only ---------------------------------------------------------------------------------
 
 

@@ -191,14 +191,17 @@ def test_what_cannot_be_written_is_refused(
     assert not why or before == files_in(job)
 
 
-def test_standard_output_is_no_file(job: SmallJob) -> None:
+@pytest.mark.parametrize(
+    ("to", "why"), [("-", "→ name a file"), ("~nobody-of-that-name/a", "names no file")]
+)
+def test_what_is_no_file_is_refused(job: SmallJob, to: str, why: str) -> None:
     """
-    Nor is a file made that is called "-".
+    Standard output, for which no file is made that is called "-"; and what leads nowhere.
     """
-    ran = job.cli("export", "--to", "-", "--format", "csv")
+    ran = job.cli("export", "--to", to, "--format", "csv")
 
-    assert (2, True) == (ran.code, "name a file" in ran.err)
-    assert not Path("-").exists()
+    assert (2, True) == (ran.code, why in ran.err), ran.err
+    assert not Path(to).exists()
 
 
 def test_the_state_is_not_for_exports(job: SmallJob) -> None:
