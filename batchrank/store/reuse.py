@@ -27,7 +27,7 @@ from batchrank.errors import NotReady, OutputError, StorageError
 from batchrank.places.remote import Place, readable, size_bytes
 from batchrank.policy.digest import DIGEST_BYTES
 from batchrank.store.interruptible import interruptible
-from batchrank.store.output import PART_NAME, SUCCESS
+from batchrank.store.output import PART_NAME, SUCCESS, part_file
 
 if TYPE_CHECKING:
     import duckdb
@@ -116,7 +116,8 @@ def finished(folder: Place) -> Finished:
 
     Raises:
         NotReady: there is an output, and it is not finished.
-        OutputError: there is none, or its scores cannot be told apart by their digests.
+        OutputError: there is none, or it lacks a part before its last, or its scores cannot be told
+            apart by their digests.
     """
     if not folder.is_dir():
         raise OutputError(
@@ -128,7 +129,15 @@ def finished(folder: Place) -> Finished:
             f"output.reuse: {folder} is not finished (it holds no {SUCCESS})",
             "run its job to the end first, or take it out of output.reuse",
         )
-    return as_it_is(folder)
+    found = as_it_is(folder)
+    names = {part.name for part in found.parts}
+    missing = next((name for name in map(part_file, range(len(names))) if name not in names), None)
+    if missing:
+        raise OutputError(
+            f"output.reuse: {folder} lacks {missing}, so that its groups would be called",
+            "run its job: it renders the part without a call; or take it out of output.reuse",
+        )
+    return found
 
 
 def as_it_is(folder: Place) -> Finished:

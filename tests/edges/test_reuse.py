@@ -255,6 +255,10 @@ def _without_digests(old: Path) -> None:
     pq.write_table(pq.read_table(part).drop_columns(["digest"]), part)
 
 
+def _gap(old: Path) -> None:
+    (old / "part-00000.parquet").rename(old / "part-00001.parquet")
+
+
 def _no_parquet(old: Path) -> None:
     (old / "part-00000.parquet").write_bytes(b"PAR1")
 
@@ -265,6 +269,7 @@ def _no_parquet(old: Path) -> None:
         pytest.param(_missing, OutputError, "there is no folder", id="missing"),
         pytest.param(_unfinished, NotReady, "is not finished", id="unfinished"),
         pytest.param(_without_digests, OutputError, "has no column digest", id="without digests"),
+        pytest.param(_gap, OutputError, "lacks part-00000.parquet", id="a part is missing"),
         pytest.param(_no_parquet, OutputError, "cannot be read", id="no Parquet"),
     ],
 )
