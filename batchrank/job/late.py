@@ -19,10 +19,19 @@ from batchrank.source.files import find, relative
 from batchrank.store.reading import LedgerReader
 
 
-def come_late(job: Job) -> list[str]:
+def paths_of(job: Job) -> frozenset[str]:
+    """
+    Every path that the source of *job* is made from.
+    """
+    source = job.config.source
+    return frozenset((*source.paths, *filter(None, (source.database,))))
+
+
+def come_late(job: Job, shared: frozenset[str] = frozenset()) -> list[str]:
     """
     What has changed in the source since *job*'s output was made, a few words each; nothing where
-    the ledger that would know is gone, or is not for us to read.
+    the ledger that would know is gone, or is not for us to read. What lies at the paths *shared*
+    changes with every day, and says nothing about this one.
 
     Raises:
         StorageError: the ledger cannot be read.
@@ -34,12 +43,14 @@ def come_late(job: Job) -> list[str]:
         return []
     with LedgerReader.open(job.state.ledger) as ledger:
         known = {file.path: file for file in ledger.source_files()}
-    new = (name for name in _names(job) if name not in known)
-    return [*(f"{name} is new" for name in new), *_resized(known.values(), job.base)]
+    others = frozenset(_names(job, shared))
+    own = [name for name in _names(job, paths_of(job)) if name not in others]
+    held = [file for name, file in known.items() if name not in others]
+    return [*(f"{name} is new" for name in own if name not in known), *_resized(held, job.base)]
 
 
-def _names(job: Job) -> Iterator[str]:
-    for path in job.config.source.paths:
+def _names(job: Job, paths: Iterable[str]) -> Iterator[str]:
+    for path in sorted(paths):
         try:
             found = find(path, job.base, require_success=False)
         except (NotReady, SourceError):  # cleared away since

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -35,7 +35,7 @@ from batchrank.events import DayRefused, DayStarted, Reporter
 from batchrank.job import Job, Steering, load
 from batchrank.job import run as run_job
 from batchrank.job.ending import ENDED
-from batchrank.job.late import come_late
+from batchrank.job.late import come_late, paths_of
 from batchrank.job.opening import about_reuse, is_begun
 from batchrank.observe.report import RETRY, Summary, as_shown, counted
 from batchrank.source.files import find
@@ -69,11 +69,12 @@ def days(first: date, last: date, *, newest_first: bool = False) -> tuple[date, 
 @dataclass(frozen=True, slots=True)
 class Dated:
     """
-    The job as it is for one day.
+    The job as it is for one day. Other days have the same source at the paths *shared*.
     """
 
     day: date
     job: Job
+    shared: frozenset[str] = frozenset()
 
 
 def dated(
@@ -102,7 +103,10 @@ def dated(
     found = tuple(map(on, those))
     if problems := _sameness(found, variable):
         raise JobError(str(file), problems)
-    return found
+    if len(found) < 2:
+        return found
+    shared = paths_of(found[0].job) & paths_of(found[1].job)
+    return tuple(replace(each, shared=shared) for each in found)
 
 
 def _sameness(found: Sequence[Dated], variable: str) -> list[Problem]:
@@ -162,7 +166,7 @@ def look(each: Dated) -> Seen:
         return Seen(each.day, state, str(job.output), why)
 
     if is_done(job):
-        return seen(State.DONE, late(job))
+        return seen(State.DONE, late(each))
     source = job.config.source
     try:
         for path in (*source.paths, *filter(None, (source.database, source.sql_file))):
@@ -188,12 +192,13 @@ def is_done(job: Job) -> bool:
     return OutputFolder(job.output, job.state, lambda _: None).has_success()
 
 
-def late(job: Job) -> str:
+def late(each: Dated) -> str:
     """
     What has come to the source of a finished day, and how it is taken in; "" if nothing has.
     """
+    job = each.job
     try:
-        found = come_late(job)
+        found = come_late(job, each.shared)
     except StorageError as error:
         return error.message
     if not found:
@@ -457,7 +462,7 @@ class _Turn:
         output = str(each.job.output)
         # Looked at when its turn comes: somebody else may have done it meanwhile.
         if is_done(each.job):
-            return End(each.day, output, "done before", Exit.DONE, late(each.job))
+            return End(each.day, output, "done before", Exit.DONE, late(each))
         if over:
             return End(each.day, output, "not begun", None)
         if self.steering.allowance.calls_left < 1:

@@ -401,6 +401,31 @@ def test_what_has_come_late_to_a_finished_day_is_told_and_taken_as_it_says(
     assert "" == job.cli("backfill", "--json", *over(1)).json["dates"][0]["why"]
 
 
+def test_what_all_days_have_in_common_says_nothing_about_a_finished_one(tmp_path: Path) -> None:
+    """
+    A corpus or a database grows every day, and every day's line would say so.
+    """
+    csv = {"run": "run-{date}.csv", "queries": "queries.csv", "corpus": "corpus.csv"}
+    columns = {"path": None, "documents": None, "doc_id": "doc_id", "text": "text"}
+    job = SmallJob(tmp_path, source={**csv, **columns}, output={"path": "out/dt={date}"})
+    (tmp_path / "queries.csv").write_text("query_id,query\nq1,what\n")
+    (tmp_path / "corpus.csv").write_text("doc_id,text\nd1,what it is\n")
+    for n in (1, 2):
+        (tmp_path / f"run-2026-11-0{n}.csv").write_text("query_id,doc_id,score\nq1,d1,0.5\n")
+    done = job.cli("backfill", "--json", *over(2))
+    with (tmp_path / "corpus.csv").open("a") as corpus:
+        corpus.write("d2,what else\n")
+    with (tmp_path / "run-2026-11-02.csv").open("a") as run:
+        run.write("q1,d2,0.25\n")
+
+    ran = job.cli("backfill", "--json", *over(2))
+
+    assert [(0, "done"), (0, "done")] == ended(done)
+    first, second = (day["why"] for day in ran.json["dates"])
+    assert ("", True) == (first, second.startswith("since then run-2026-11-02.csv had "))
+    assert "corpus" not in second
+
+
 def test_a_finished_day_needs_no_ledger(tmp_path: Path) -> None:
     """
     Without one nobody knows what came late; a damaged one is told.
