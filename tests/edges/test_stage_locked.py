@@ -14,8 +14,9 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchrank.errors import NotReady, SourceError, StorageError
-from batchrank.source.stage.asking import Interrupted, look, schema_of, stream, types_of
+from batchrank.source.stage.asking import Interrupted, look, rows_of, schema_of, stream, types_of
 from batchrank.source.stage.locked import connect, identity
 from batchrank.source.stage.statement import select
 
@@ -758,7 +759,8 @@ def test_interrupting_ends_it(place: Place) -> None:
     assert [(1,)] == place.rows("SELECT 1")
 
 
-def test_what_a_signal_raises_ends_it(place: Place) -> None:
+@pytest.mark.parametrize("ask", [partial(stream, rows_per_batch=10), rows_of])
+def test_what_a_signal_raises_ends_it(place: Place, ask: Callable[..., object]) -> None:
     """
     The handler runs at once although DuckDB is at work, and its exception comes through.
     """
@@ -773,7 +775,7 @@ def test_what_a_signal_raises_ends_it(place: Place) -> None:
     try:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         with pytest.raises(Stop):
-            stream(place.connection, select(SLOW, {}), 10)
+            ask(place.connection, select(SLOW, {}))
     finally:
         signal.signal(signal.SIGUSR1, before)
 

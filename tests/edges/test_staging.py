@@ -429,6 +429,26 @@ def test_a_select_may_read_the_files_that_the_job_names(tmp_path: Path) -> None:
     assert ["pairs.parquet"] == [file.path for file in source.files]
 
 
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT * FROM 'd/*.csv'", "SELECT * FROM read_csv('d/*.csv', all_varchar = true)"],
+    ids=["named", "read by a function"],
+)
+def test_a_select_may_read_a_glob_that_the_job_names(tmp_path: Path, sql: str) -> None:
+    """
+    Of CSV, too; each file of it is known by its bytes.
+    """
+    (tmp_path / "d").mkdir()
+    for number, row in enumerate(PAIRS):
+        text = ",".join(map(str, row.values()))
+        (tmp_path / f"d/{number}.csv").write_text(",".join(row) + f"\n{text}\n")
+
+    source = source_of(tmp_path, sql=sql, reads=["d/*.csv"], score="score")
+
+    assert BY_SCORE == shown(source)
+    assert [f"d/{number}.csv" for number in range(4)] == [file.path for file in source.files]
+
+
 # --- what cannot be staged ------------------------------------------------------------------------
 
 BAD: Mapping[str, tuple[Sequence[Row], str]] = {

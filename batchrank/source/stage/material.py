@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from glob import has_magic
 from pathlib import Path
 
 import duckdb
@@ -146,12 +147,14 @@ def _refuse_written_to(made_of: _Material, base: Path, folder: Path) -> None:
 @dataclass(frozen=True, slots=True)
 class _Material:
     """
-    The inputs of a staging; *reads* are what the SELECT may read beside the database.
+    The inputs of a staging; *reads* are what the SELECT may read beside the database, *globs* what
+    it may call several of them.
     """
 
     files: tuple[SourceFile, ...]
     inputs: tuple[Input, ...] = ()
     reads: tuple[Input, ...] = ()
+    globs: tuple[Path, ...] = ()
     database: Path | None = None
     select: Statement | None = None
     attached: tuple[Attached, ...] = ()
@@ -166,9 +169,10 @@ class _Material:
     @property
     def readable(self) -> tuple[Path, ...]:
         """
-        The files that DuckDB may open.
+        What DuckDB may open.
         """
-        return tuple(path for given in (*self.inputs, *self.reads) for path in given.paths)
+        files = (path for given in (*self.inputs, *self.reads) for path in given.paths)
+        return (*files, *self.globs)
 
     @contextmanager
     def fetched(self, folder: Path) -> Iterator[_Material]:
@@ -278,11 +282,13 @@ def _material(table: SourceTable, base: Path, stores: StoresTable) -> _Material:
     database = _absolute(base, table.database) if table.database else None
     read = tuple(input_of("reads", each, base) for each in table.reads)
     files = tuple(file for given in read for file in given.files)
+    globs = tuple(_absolute(base, each) for each in table.reads if has_magic(each))
     attached = tuple(_attached(table, base))
     held = [*(identity(database, base) if database else ())]
     held += [file for other in attached for file in _known_by(other, base)]
     unique = tuple(dict.fromkeys((*held, *files)))
-    return _Material(unique, (), read, database, _selected(table, base), attached)
+    selected = _selected(table, base)
+    return _Material(unique, (), read, globs, database, selected, attached)
 
 
 def _attached(table: SourceTable, base: Path) -> Iterator[Attached]:
