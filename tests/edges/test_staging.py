@@ -14,8 +14,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from batchrank.config.schema import SourceTable
 from batchrank.domain import Group, Positions
@@ -23,7 +21,6 @@ from batchrank.errors import AlreadyRunning, SourceError
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.stage import staging
 from batchrank.source.staged import StagedSource, open_groups
-from tests.laws import law
 
 Row = Mapping[str, Any]
 
@@ -126,46 +123,6 @@ def test_group_order_goes_before_the_id(tmp_path: Path) -> None:
 
     assert [10, 2, 9] == plain
     assert [2, 9, 10] == [group.query_id for group in groups_of(by_day)]
-
-
-texts = st.text(st.sampled_from("ab é\ufeff\u200d'\"\n"), max_size=4)
-
-
-@law(12)
-@given(
-    pairs=st.lists(
-        st.tuples(st.sampled_from("abc"), st.sampled_from("12345"), texts, st.integers(0, 3)),
-        min_size=1,
-        max_size=40,
-    ),
-    shuffled=st.randoms(use_true_random=False),
-)
-def test_any_order_of_rows_gives_the_groups_of_a_naive_grouping(
-    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str, str, int]], shuffled: Any
-) -> None:
-    """
-    Duplicates are kept, ties are broken by all that a row has.
-    """
-    folder = tmp_path_factory.mktemp("staging")
-    rows = [
-        {"query_id": q, "query": f"text of {q}", "doc_id": d, "text": t, "score": float(s)}
-        for q, d, t, s in pairs
-    ]
-    naive: dict[str, list[tuple[float, str, bytes]]] = {}
-    for q, d, t, s in pairs:
-        naive.setdefault(q, []).append((-float(s), d, t.encode()))
-    shuffled.shuffle(rows)
-
-    found = shown(source_of(folder, path=written(folder, rows), score="score"))
-
-    assert found == [
-        (
-            q,
-            f"text of {q}",
-            tuple(text.decode() if text.strip() else None for *_, text in sorted(naive[q])),
-        )
-        for q in sorted(naive)
-    ]
 
 
 def test_groups_may_be_longer_than_what_is_read_at_once(tmp_path: Path) -> None:

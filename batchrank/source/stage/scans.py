@@ -23,9 +23,9 @@ import pyarrow as pa
 from batchrank.errors import SourceError
 from batchrank.source.fitting import named
 from batchrank.source.reading import opened
-from batchrank.source.stage.asking import types_of
+from batchrank.source.stage.asking import rows_of, types_of
 from batchrank.source.stage.endings import packing_of
-from batchrank.source.stage.forms import NEGATIVE, POSITIVE, Relation, Types
+from batchrank.source.stage.forms import NEGATIVE, POSITIVE, Relation, Types, quoted
 from batchrank.source.stage.inputs import Input, wrong
 from batchrank.source.stage.statement import ours
 
@@ -287,10 +287,28 @@ def _json(connection: duckdb.DuckDBPyConnection, given: Input, roles: Roles) -> 
             "write each row as an object in a line of its own, as jq -c '.[]' does of an array",
         )
     kept = {name: _settled(name, kind, roles, given) for name, kind in types.items()}
-    columns = ", ".join(f"{_literal(name)}: {_literal(kind)}" for name, kind in kept.items())
-    return _Scan(
-        lambda more: f"read_json({files}, {lines}, columns={{{columns}}}{more})", types.keys()
-    )
+
+    def reading(columns: Mapping[str, str]) -> str:
+        told = ", ".join(f"{_literal(name)}: {_literal(kind)}" for name, kind in columns.items())
+        return f"read_json({files}, {lines}, columns={{{told}}}"
+
+    short = _of_64_bits(connection, f"{reading(kept)})", kept, given)
+    settled = reading(kept | dict.fromkeys(short, "BIGINT"))
+    return _Scan(lambda more: f"{settled}{more})", types.keys())
+
+
+def _of_64_bits(
+    connection: duckdb.DuckDBPyConnection, sql: str, types: Types, given: Input
+) -> list[str]:
+    """
+    The columns of long integers that have none: a negative number is long to DuckDB, too.
+    """
+    long = [name for name, kind in types.items() if kind == "HUGEINT"]
+    if not long:
+        return []
+    fit = ", ".join(f"bool_and(TRY_CAST({quoted(n)} AS BIGINT) = {quoted(n)})" for n in long)
+    (row,) = rows_of(connection, ours(f"SELECT {fit} FROM {sql}", f"source.{given.key}"))
+    return [name for name, do_fit in zip(long, row, strict=True) if do_fit is not False]
 
 
 def _settled(name: str, kind: str, roles: Roles, given: Input) -> str:
@@ -298,6 +316,8 @@ def _settled(name: str, kind: str, roles: Roles, given: Input) -> str:
     The type that a column of JSON is read as.
     """
     kind = _LIKE_TEXT.sub("VARCHAR", kind)
+    if kind != "HUGEINT":
+        kind = re.sub(rf"(?<![\w\"])HUGEINT{_TYPE_ENDS}", "BIGINT", kind)
     if name in roles.numbers:
         return "DOUBLE"
     if name in roles.ids or name in (POSITIVE, NEGATIVE):
