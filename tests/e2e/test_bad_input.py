@@ -75,6 +75,18 @@ def write(name: str, body: bytes) -> Callable[[SmallJob], object]:
     return mistake
 
 
+def pairs(name: str, body: bytes) -> Callable[[SmallJob], object]:
+    """
+    A mistake in a file with a row per candidate.
+    """
+
+    def mistake(job: SmallJob) -> None:
+        job.change(source={"path": name, "query_id": "query_id", "doc_id": None, "text": None})
+        (job.base / name).write_bytes(body)
+
+    return mistake
+
+
 MISTAKES = [
     pytest.param(
         change(limits={"concurency_max": 4}),
@@ -132,6 +144,16 @@ MISTAKES = [
         write("groups.parquet", b"query,documents\n" * 9),
         ["groups.parquet is not a Parquet file", "is something else"],
         id="a CSV file",
+    ),
+    pytest.param(
+        pairs("pairs.csv", b"query_id,query,doc_id,text\na,one,1,x\na,one,2\n"),
+        ["job.toml: line 2: source.path:", "pairs.csv: line 3: Expected", "mend that line"],
+        id="a line of CSV that is too short",
+    ),
+    pytest.param(
+        pairs("pairs.jsonl", b'{"query_id": "a", "query": "one", "text": "x"}\n{"query_id"\n'),
+        ["job.toml: line 2: source.path:", 'pairs.jsonl", at byte', "in line 2:", "complete"],
+        id="a line of JSON that was cut off",
     ),
     pytest.param(
         change(provider={"key_file": None, "key_env": UNSET}),

@@ -208,6 +208,81 @@ def test_ids_and_texts_stay_as_they_are_written(
     assert [("007", "2026-11-21", ("1e5",)), ("010", "12:30:00", ("true",))] == shown(source)
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_scores_are_numbers_however_they_are_written(tmp_path: Path, ending: str) -> None:
+    """
+    9 comes after 10, and a fraction after many integers is one.
+    """
+    scores = [9, 10, 1.5, 0.5, -2]
+    rows = [
+        {"query_id": "a", "query": "q", "doc_id": str(score), "text": str(score), "score": score}
+        for score in scores
+    ]
+    if ending == "parquet":
+        written(tmp_path, [{**row, "score": str(row["score"])} for row in rows], "p.parquet")
+    elif ending == "jsonl":
+        _json_lines(tmp_path, rows)
+    else:
+        mark = {"csv": ",", "tsv": "\t"}[ending]
+        lines = [mark.join(rows[0]), *(mark.join(map(str, row.values())) for row in rows)]
+        (tmp_path / f"p.{ending}").write_text("\n".join(lines))
+
+    source = source_of(tmp_path, path=f"p.{ending}", score="score")
+
+    assert [("a", "q", ("10", "9", "1.5", "0.5", "-2"))] == shown(source)
+
+
+def test_an_id_is_the_same_as_a_number_and_as_text(tmp_path: Path) -> None:
+    """
+    JSON lines of several writers: one group, and no quotes in any id.
+    """
+    rows = [
+        {"query_id": query_id, "query": "q", "doc_id": doc_id, "text": str(doc_id)}
+        for query_id, doc_id in ((1, "a"), ("1", 2), (1, -3))
+    ]
+
+    source = source_of(tmp_path, path=_json_lines(tmp_path, rows))
+
+    assert [("1", "q", ("-3", "2", "a"))] == shown(source)
+
+
+def test_folders_are_columns_unless_the_files_have_them(tmp_path: Path) -> None:
+    """
+    A value of theirs is text; what a file says of itself is not overruled by where it lies.
+    """
+    for day, row in (("01", PAIRS[0]), ("2", PAIRS[1])):
+        (tmp_path / f"in/day={day}").mkdir(parents=True)
+        written(tmp_path, [row], f"in/day={day}/p.parquet")
+        (tmp_path / f"own/text={day}").mkdir(parents=True)
+        written(tmp_path, [row], f"own/text={day}/p.parquet")
+
+    def carried(source: ParquetSource) -> object:
+        path = next((tmp_path / "staging").glob("*/groups.parquet"))
+        assert 2 == source.total
+        return [row["documents"][0] for row in pq.read_table(path).to_pylist()]
+
+    assert [
+        {"doc_id": "1", "text": "x", "day": "2"},
+        {"doc_id": "3", "text": "z", "day": "01"},
+    ] == carried(source_of(tmp_path, path="in", carry=["day"], group_order=["query_id"]))
+    assert [{"doc_id": "1", "text": "x"}, {"doc_id": "3", "text": "z"}] == carried(
+        source_of(tmp_path, path="own")
+    )
+
+
+def test_an_empty_file_may_have_any_columns(tmp_path: Path) -> None:
+    """
+    Also where it is the first one.
+    """
+    pq.write_table(pa.table({"other": [1]}).slice(0, 0), tmp_path / "a.parquet")
+    written(tmp_path, PAIRS, "b.parquet")
+
+    source = source_of(tmp_path, path="*.parquet", score="score")
+
+    assert BY_SCORE == shown(source)
+    assert ["a.parquet", "b.parquet"] == [file.path for file in source.files]
+
+
 def test_json_lines_may_hold_whole_groups(tmp_path: Path) -> None:
     """
     In the file's order where nothing names a query.
@@ -288,6 +363,44 @@ def test_the_files_of_trec_and_beir_need_no_mapping(tmp_path: Path) -> None:
         assert BY_SCORE == shown(source_of(tmp_path, **table, rank="rank"))
 
 
+def test_qrels_of_beir_may_be_the_run(tmp_path: Path) -> None:
+    """
+    With their own names for ids, beside those of queries and corpus.
+    """
+    queries = [{"_id": q["query_id"], "text": q["query"]} for q in QUERIES]
+    corpus = [{"_id": c["doc_id"], "text": c["text"]} for c in CORPUS]
+    for name, rows in (("queries.jsonl", queries), ("corpus.jsonl", corpus)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = ["query-id\tcorpus-id\tscore", "a\t2\t10", "a\t1\t9", "b\t1\t2", "b\t3\t1"]
+    (tmp_path / "qrels.tsv").write_text("\n".join(lines))
+    table = {"run": "qrels.tsv", "queries": "queries.jsonl", "corpus": "corpus.jsonl"}
+
+    assert BY_SCORE == shown(source_of(tmp_path, **table, score="score"))
+    named = {"query_id": "query-id", "doc_id": "corpus-id"}
+    assert BY_SCORE == shown(source_of(tmp_path, **table, **named, score="score"))
+
+
+def test_ranks_of_a_run_without_a_head_are_numbers(tmp_path: Path) -> None:
+    """
+    MS MARCO's: query, document and rank; the second is not after the tenth.
+    """
+    written(tmp_path, QUERIES, "queries.parquet")
+    written(tmp_path, CORPUS, "corpus.parquet")
+    (tmp_path / "run.tsv").write_text("a\t1\t10\na\t2\t2\nb\t3\t11\nb\t1\t1\n")
+    table = {"run": "run.tsv", "queries": "queries.parquet", "corpus": "corpus.parquet"}
+
+    assert BY_SCORE == shown(source_of(tmp_path, **table, rank="rank"))
+
+
+def test_texts_are_those_of_the_corpus(tmp_path: Path) -> None:
+    """
+    Whatever else has a column of that name; what is carried is the run's first.
+    """
+    run = [{**row, "text": "of the run"} for row in RUN]
+
+    assert BY_SCORE == shown(three(tmp_path, run))
+
+
 def test_ids_without_a_match_are_refused_with_their_number_and_examples(tmp_path: Path) -> None:
     """
     Of queries and of documents, at once.
@@ -315,6 +428,10 @@ def test_or_their_groups_are_rejected_and_say_why(tmp_path: Path) -> None:
     first, second, third = groups_of(three(tmp_path, run, unmatched="reject"))
 
     assert (first.flaw, first.documents) == ("the corpus has no document 7", (None,) * 3)
+    assert all(
+        group.flaw is None
+        for group in groups_of(three(tmp_path, run[:-2] + run[-1:], unmatched="reject", depth=2))
+    )  # of a group only what is taken
     assert (second.query, second.documents, second.flaw) == ("two", ("x", "z"), None)
     assert (third.query_id, third.flaw) == ("z", "no query has this id")
 
