@@ -179,7 +179,9 @@ def look_through(given: Input, columns: Collection[str]) -> None:
 
 
 def _look_at_pages(path: Path, name: str, columns: Collection[str]) -> None:
-    with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+    with pq.ParquetFile(
+        path, buffer_size=_BYTES_AT_ONCE, pre_buffer=False, page_checksum_verification=True
+    ) as file:
         names = [field.name for field in file.schema_arrow if field.name in columns]
         for number in range(file.num_row_groups):
             pieces = file.iter_batches(

@@ -1,9 +1,9 @@
 """
 The staging itself: what DuckDB sorts is written as nested Parquet, once for each fingerprint.
 
-Owns the folder `staging` in an output's state: one folder for each source as it was, with
-`groups.parquet` and, written last, `staged.json`. What lies there without it was interrupted and is
-made anew. Never touches the inputs, and asks nobody.
+Owns a folder in an output's state, and in it one for each source as it was, with `groups.parquet`
+and, written last, `staged.json`. What lies there without it was interrupted and is made anew; what
+somebody reads is not removed. Never touches the inputs, and asks nobody.
 """
 
 from __future__ import annotations
