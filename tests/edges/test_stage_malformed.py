@@ -120,6 +120,15 @@ BAD: Mapping[str, tuple[tuple[Files, dict[str, Any]], str, str, str]] = {
         ({"p.csv": "query_id,query,doc_id,text,Text\na,one,1,x,y\n"}, {"path": "p.csv"}),
         "p.csv", "the first line of p.csv names text twice", "a name of its own",
     ),
+    "UTF-16, as spreadsheets write it": (
+        ({"p.tsv": CSV.replace(",", "\t").encode("utf-16")}, {"path": "p.tsv"}),
+        "p.tsv", "is UTF-16", "save the file as UTF-8",
+    ),
+    "a packed file of a SELECT that was cut off": (
+        ({"p.csv.gz": gzip.compress(CSV.encode() * 99)[:-20]},
+         {"sql": "SELECT * FROM 'p.csv.gz'", "reads": ["p.csv.gz"]}),
+        "p.csv.gz", "cannot be unpacked", "it was cut off",
+    ),
     "an empty file": (
         ({"p.csv": ""}, {"path": "p.csv"}),
         "p.csv", "without even a first line", "give it a first line",

@@ -295,6 +295,26 @@ def test_json_lines_may_hold_whole_groups(tmp_path: Path) -> None:
     assert [("b", ("x", "y")), ("a", ("z",))] == [(g.query, g.documents) for g in found]
 
 
+def test_groups_in_lists_have_a_total_order_and_a_depth(tmp_path: Path) -> None:
+    """
+    Whatever the files' order; ids beside the documents are cut as they are.
+    """
+    rows = [
+        {"day": 1, "query": "q", "documents": ["x", "y"], "ids": ids, "note": note}
+        for ids in (["1", "2"], ["0", "2"])
+        for note in range(300)
+    ]
+    table = {"doc_id": "ids", "group_order": ["day"], "carry": ["note"], "depth": 1}
+    found = []
+    for order in (rows, rows[::-1]):
+        pq.write_table(pa.Table.from_pylist(order), tmp_path / "g.parquet", row_group_size=100)
+        source = source_of(tmp_path, path="g.parquet", **table)
+        found.append([body for _, _, body in source.carried_batches(source.total)])
+        assert {("x",)} == {group.documents for group in groups_of(source)}
+
+    assert found[0] == found[1]
+
+
 def test_positives_and_negatives_are_candidates(tmp_path: Path) -> None:
     """
     MTEB's reranking data.

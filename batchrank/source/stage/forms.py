@@ -114,11 +114,11 @@ def of_one(table: SourceTable, relation: Relation) -> Staged:
         documents = f"list_concat({quoted(POSITIVE)}, {quoted(NEGATIVE)})"
     else:
         return _candidates(table, relation)
-    cut = f"[:{table.depth}]" if table.depth else ""
-    return _nested(table, relation, f"({documents}){cut}")
+    return _nested(table, relation, documents)
 
 
 def _nested(table: SourceTable, relation: Relation, documents: str) -> Staged:
+    cut = f"[:{table.depth}]" if table.depth else ""
     carried = tuple(name for name in table.carry if not name.startswith(f"{table.documents}."))
     beside = (table.doc_id,) if table.doc_id in relation.types else ()
     looking = _Looking(relation)
@@ -128,14 +128,16 @@ def _nested(table: SourceTable, relation: Relation, documents: str) -> Staged:
     for name in (*carried, *table.group_order):
         looking.need("carry" if name in carried else "group_order", name)
     looking.end()
-    names = dict.fromkeys((table.query_id, table.query, *(n for n in beside if n), *carried))
-    columns = [quoted(name) for name in names if name]
-    columns.append(f"{documents} AS {quoted(table.documents)}")
+    names = dict.fromkeys(filter(None, (table.query_id, table.query, *carried)))
+    row = {name: quoted(name) for name in names}
+    row |= {name: f"{quoted(name)}{cut}" for name in beside if name}
+    row[table.documents] = f"({documents}){cut}"
     order = [*map(quoted, table.group_order)]
     if table.query_id:
-        order += [f"CAST({quoted(table.query_id)} AS VARCHAR)", quoted(table.query), documents]
-    by = f"\nORDER BY {', '.join(order)}" if order else ""
-    sql = f"SELECT {', '.join(columns)}\nFROM {relation.sql}{by}"
+        order.append(f"CAST({quoted(table.query_id)} AS VARCHAR)")
+    by = f"\nORDER BY {', '.join(dict.fromkeys((*order, *row.values())))}" if order else ""
+    columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in row.items())
+    sql = f"SELECT {columns}\nFROM {relation.sql}{by}"
     return Staged(sql, True, table, relation.name)
 
 

@@ -117,7 +117,7 @@ def _stage(
             attached=made_of.attached,
         ) as connection,
     ):
-        for given in made_of.inputs:
+        for given in (*made_of.inputs, *made_of.reads):
             look_through(given, roles_of(table).all)
         staged, statement = made_of.staged(connection, table)
         return staging.stage(

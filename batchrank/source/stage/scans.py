@@ -9,6 +9,7 @@ the same types. Values of Hive's folders (`dt=2026-11-21`) are text, and give wa
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -236,6 +237,8 @@ def first_line(path: Path) -> str:
         raise SourceError(
             f"{path.name} cannot be read: {error}", "look whether it is what its ending says"
         ) from error
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise SourceError(f"{path.name} is UTF-16, not UTF-8", "save the file as UTF-8")
     return start.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace").rstrip("\r")
 
 
