@@ -11,13 +11,12 @@ rows whose order is open are equal.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from batchrank.config.braces import template_fields
 from batchrank.config.schema import SourceTable
-from batchrank.errors import Problem, SourceError
+from batchrank.source.stage.looking import Looking, Relation, id_of, quoted
 
 QUERY_IDS = ("query_id", "_id")
 DOC_IDS = ("doc_id", "_id")
@@ -31,23 +30,6 @@ FLAW = "flaw"
 
 POSITIVE, NEGATIVE = "positive", "negative"
 """MTEB's reranking data: a query with two lists of texts."""
-
-Types = Mapping[str, str]
-"""DuckDB's types of an input's columns, by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """
-    Something that stands behind FROM: its *sql*, the *types* of its columns, and its *name* in
-    messages; *located* is the same with columns that say where each row stands, the *places*.
-    """
-
-    name: str
-    sql: str
-    types: Types
-    located: str = ""
-    places: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +61,6 @@ class Staged:
     name: str
     checks: tuple[Check, ...] = ()
     finding: Callable[[str | None], str] | None = None
-
-
-def quoted(name: str) -> str:
-    """
-    *name* as an identifier of SQL.
-    """
-    return '"' + name.replace('"', '""') + '"'
 
 
 def text_fields(table: SourceTable) -> tuple[str, ...]:
@@ -121,7 +96,7 @@ def _nested(table: SourceTable, relation: Relation, documents: str) -> Staged:
     cut = f"[:{table.depth}]" if table.depth else ""
     carried = tuple(name for name in table.carry if not name.startswith(f"{table.documents}."))
     beside = (table.doc_id,) if table.doc_id in relation.types else ()
-    looking = _Looking(relation)
+    looking = Looking(relation)
     looking.not_for_groups(table)
     for key, name in (("query", table.query), *(("query_id", n) for n in (table.query_id,) if n)):
         looking.need(key, name)
@@ -142,16 +117,16 @@ def _nested(table: SourceTable, relation: Relation, documents: str) -> Staged:
 
 
 def _candidates(table: SourceTable, relation: Relation) -> Staged:
-    looking = _Looking(relation)
+    looking = Looking(relation)
     query_id = looking.need("query_id", table.query_id, QUERY_IDS[:1])
     query = looking.need("query", table.query)
     doc_id = looking.may("doc_id", table.doc_id, DOC_IDS[:1])
     row = {
-        "query_id": _id(quoted(query_id), relation.types.get(query_id, "")),
+        "query_id": id_of(quoted(query_id), relation.types.get(query_id, "")),
         "query": quoted(query),
     }
     if doc_id:
-        row["doc_id"] = _id(quoted(doc_id), relation.types[doc_id])
+        row["doc_id"] = id_of(quoted(doc_id), relation.types[doc_id])
     staged = _rows(table, looking, row, relation.sql)
     if not relation.located:
         return staged
@@ -176,7 +151,7 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
     Raises:
         SourceError: a column that is needed is not there.
     """
-    names = in_run, in_queries, in_corpus = _Looking(run), _Looking(queries), _Looking(corpus)
+    names = in_run, in_queries, in_corpus = Looking(run), Looking(queries), Looking(corpus)
     ids = (
         in_run.either("query_id", table.query_id, RUN_IDS[0]),
         in_queries.either("query_id", table.query_id, QUERY_IDS),
@@ -196,9 +171,9 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
         f"\n  LEFT JOIN {corpus.sql} AS c ON {at_c}"
     )
     row = {
-        "query_id": _id(f"r.{quoted(ids[0])}", run.types.get(ids[0], "")),
+        "query_id": id_of(f"r.{quoted(ids[0])}", run.types.get(ids[0], "")),
         "query": f"q.{quoted(query)}",
-        "doc_id": _id(f"r.{quoted(docs[0])}", run.types.get(docs[0], "")),
+        "doc_id": id_of(f"r.{quoted(docs[0])}", run.types.get(docs[0], "")),
     }
     if table.unmatched == "reject":
         row[FLAW] = (
@@ -207,8 +182,8 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
             f" THEN 'the corpus has no document ' || coalesce({_text('r', docs[0])}, '(no id)')"
             " END"
         )
-    looking = _Looking(run, ("r", run), ("c", corpus), ("q", queries))
-    staged = _rows(table, looking, row, joined, texts=_Looking(run, ("c", corpus), ("r", run)))
+    looking = Looking(run, ("r", run), ("c", corpus), ("q", queries))
+    staged = _rows(table, looking, row, joined, texts=Looking(run, ("c", corpus), ("r", run)))
     checks = [
         _unique("q", queries, ids[1], "queries"),
         _unique("c", corpus, docs[1], "corpus"),
@@ -255,10 +230,10 @@ def _text(alias: str, name: str) -> str:
 
 def _rows(
     table: SourceTable,
-    looking: _Looking,
+    looking: Looking,
     row: dict[str, str],
     source: str,
-    texts: _Looking | None = None,
+    texts: Looking | None = None,
 ) -> Staged:
     """
     The statement for rows of candidates: *row* has what is known of ids and query by now, and
@@ -300,160 +275,3 @@ def _reading(
             "carry": tuple(f"documents.{name}" for name in carried),
         }
     )
-
-
-_PLAIN_IDS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-_LONG_IDS = {"UBIGINT", "HUGEINT", "UHUGEINT"}
-_TEXTS = {"VARCHAR", "UUID"}
-_FRACTIONS = {"FLOAT", "DOUBLE"}
-
-
-def _is_text(kind: str) -> bool:
-    return kind in _TEXTS or kind.startswith("ENUM(")
-
-
-def _is_number(kind: str) -> bool:
-    return kind in _PLAIN_IDS | _LONG_IDS | _FRACTIONS or kind.startswith("DECIMAL(")
-
-
-def _id(expression: str, kind: str) -> str:
-    """
-    An id as a 64-bit integer if it is one, else as text.
-    """
-    return f"CAST({expression} AS {'BIGINT' if kind in _PLAIN_IDS else 'VARCHAR'})"
-
-
-def _measure(expression: str, kind: str) -> str:
-    """
-    A score or rank to sort by: numbers written as text are numbers, and NaN is none.
-
-    NaN is asked for by name: by what Parquet's statistics tell DuckDB, nothing is equal to it.
-    """
-    if _is_text(kind):
-        expression = f"CAST({expression} AS DOUBLE)"
-    elif kind not in _FRACTIONS:
-        return expression
-    return f"CASE WHEN NOT isnan({expression}) THEN {expression} END"
-
-
-class _Looking:
-    """
-    One look for columns in some inputs: gathers what is not there.
-    """
-
-    def __init__(self, relation: Relation, *aliases: tuple[str, Relation]) -> None:
-        self._relation = relation
-        self._aliases = aliases or (("", relation),)
-        self._problems: list[Problem] = []
-
-    def need(self, key: str, name: str | None, usual: Sequence[str] = ()) -> str:
-        """
-        The column that *key* names, else the first of the *usual* names that is there.
-        """
-        found = self.may(key, name, usual)
-        if found is None:
-            self._missing(key, name or usual[0])
-        return found or name or usual[0]
-
-    def either(self, key: str, name: str | None, usual: Sequence[str]) -> str:
-        """
-        The column that *key* names, or one of the *usual* names where it is not there: inputs that
-        are joined need not call an id alike.
-        """
-        usual_too = name is None or (
-            name not in self._relation.types and any(each in self._relation.types for each in usual)
-        )
-        return self.need(key, None if usual_too else name, usual)
-
-    def may(self, key: str, name: str | None, usual: Sequence[str] = ()) -> str | None:
-        """
-        The same for a column that need not be there, unless the job names it.
-        """
-        if name is not None and name not in self._relation.types:
-            self._missing(key, name)
-        names = (name,) if name is not None else usual
-        found = next((each for each in names if each in self._relation.types), None)
-        if found is not None and key.endswith("_id"):
-            self._check_id(key, found, self._relation.types[found])
-        return found
-
-    def _check_id(self, key: str, name: str, kind: str) -> None:
-        if kind not in _PLAIN_IDS | _LONG_IDS and not _is_text(kind):
-            message = f"{name} is {kind.lower()}, not a string or an integer"
-            remedy = "write ids as text, or cast them in a SELECT (source.sql)"
-            self._problems.append(Problem(0, f"source.{key}", message, remedy))
-
-    def best(self, table: SourceTable) -> list[str]:
-        """
-        What brings the best candidate to the front: the highest score, or the lowest rank.
-        """
-        for key, name, way in (("score", table.score, "DESC"), ("rank", table.rank, "ASC")):
-            if name is None:
-                continue
-            expression, kind = self._column(key, name)
-            if kind and not _is_text(kind) and not _is_number(kind):
-                message = f"{name} is {kind.lower()}, not a number"
-                self._problems.append(Problem(0, f"source.{key}", message))
-            return [f"{_measure(expression, kind)} {way} NULLS LAST"]
-        if table.depth:
-            message = "takes the first candidates, and nothing says which come first"
-            remedy = "name the column that does as source.score or source.rank"
-            self._problems.append(Problem(0, "source.depth", message, remedy))
-        return []
-
-    def not_for_groups(self, table: SourceTable) -> None:
-        """
-        Refuse what orders candidates: where they lie in a list, that is their order.
-        """
-        for key in ("score", "rank"):
-            if getattr(table, key) is not None:
-                message = "orders rows of candidates, and here they lie in a list"
-                self._problems.append(Problem(0, f"source.{key}", message, "take it out"))
-
-    def column(self, key: str, name: str) -> str:
-        """
-        A column of any of the inputs, for use in a statement.
-        """
-        return self._column(key, name)[0]
-
-    def _column(self, key: str, name: str) -> tuple[str, str]:
-        """
-        The same with its type.
-        """
-        for alias, relation in self._aliases:
-            if name in relation.types:
-                return f"{alias}.{quoted(name)}" if alias else quoted(name), relation.types[name]
-        self._missing(key, name)
-        return "NULL", ""
-
-    @property
-    def name(self) -> str:
-        """
-        What it looks into.
-        """
-        return " and ".join(relation.name for _, relation in self._aliases)
-
-    def _missing(self, key: str, name: str) -> None:
-        held = [each for _, relation in self._aliases for each in relation.types]
-        near = difflib.get_close_matches(name, held, 1)
-        remedy = f"did you mean {near[0]}?" if near else ""
-        problem = Problem(0, f"source.{key}", f"there is no column {name}", remedy)
-        if problem not in self._problems:
-            self._problems.append(problem)
-
-    def end(self) -> None:
-        """
-        Tell all that is missing.
-
-        Raises:
-            SourceError: something is.
-        """
-        if self._problems:
-            relations = [relation for _, relation in self._aliases]
-            held = "; ".join(f"{relation.name} holds {_held(relation)}" for relation in relations)
-            do = "do" if len(relations) > 1 else "does"
-            raise SourceError(f"{self.name} {do} not fit the job:", held, self._problems)
-
-
-def _held(relation: Relation) -> str:
-    return ", ".join(f"{name}: {kind.lower()}" for name, kind in relation.types.items())

@@ -30,15 +30,14 @@ from batchrank.source.stage.forms import (
     QUERIES,
     QUERY_IDS,
     RUN_IDS,
-    Relation,
     Staged,
     of_one,
     of_three,
-    quoted,
     text_fields,
 )
 from batchrank.source.stage.inputs import Input, fetched, input_of, look_through
 from batchrank.source.stage.locked import Attached, connect, identity
+from batchrank.source.stage.looking import Relation, quoted
 from batchrank.source.stage.postgres import way_to
 from batchrank.source.stage.scans import Roles, relation_of
 from batchrank.source.stage.statement import Statement, ours, select

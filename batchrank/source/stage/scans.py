@@ -26,8 +26,9 @@ from batchrank.source.fitting import named
 from batchrank.source.reading import opened
 from batchrank.source.stage.asking import rows_of, types_of
 from batchrank.source.stage.endings import packing_of
-from batchrank.source.stage.forms import NEGATIVE, POSITIVE, Relation, Types, quoted
+from batchrank.source.stage.forms import NEGATIVE, POSITIVE
 from batchrank.source.stage.inputs import Input, wrong
+from batchrank.source.stage.looking import Relation, Types, quoted
 from batchrank.source.stage.statement import ours
 
 TREC = {
