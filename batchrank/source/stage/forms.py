@@ -151,19 +151,7 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
     Raises:
         SourceError: a column that is needed is not there.
     """
-    names = in_run, in_queries, in_corpus = Looking(run), Looking(queries), Looking(corpus)
-    ids = (
-        in_run.either("query_id", table.query_id, RUN_IDS[0]),
-        in_queries.either("query_id", table.query_id, QUERY_IDS),
-    )
-    docs = (
-        in_run.either("doc_id", table.doc_id, RUN_IDS[1]),
-        in_corpus.either("doc_id", table.doc_id, DOC_IDS),
-    )
-    asked = table.query if "query" in table.model_fields_set else None
-    query = in_queries.need("query", asked, QUERIES)
-    for looking in names:
-        looking.end()
+    ids, docs, query = _joining(table, run, queries, corpus)
     at_q = f"{_text('r', ids[0])} = {_text('q', ids[1])}"
     at_c = f"{_text('r', docs[0])} = {_text('c', docs[1])}"
     joined = (
@@ -176,12 +164,7 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
         "doc_id": id_of(f"r.{quoted(docs[0])}", run.types.get(docs[0], "")),
     }
     if table.unmatched == "reject":
-        row[FLAW] = (
-            f"CASE WHEN q.{quoted(ids[1])} IS NULL THEN 'no query has this id'"
-            f" WHEN c.{quoted(docs[1])} IS NULL"
-            f" THEN 'the corpus has no document ' || coalesce({_text('r', docs[0])}, '(no id)')"
-            " END"
-        )
+        row[FLAW] = _flaw(ids[1], docs)
     looking = Looking(run, ("r", run), ("c", corpus), ("q", queries))
     staged = _rows(table, looking, row, joined, texts=Looking(run, ("c", corpus), ("r", run)))
     checks = [
@@ -194,6 +177,37 @@ def of_three(table: SourceTable, run: Relation, queries: Relation, corpus: Relat
             _unmatched(run, corpus, "c", docs[0], at_c),
         ]
     return replace(staged, checks=tuple(checks))
+
+
+def _joining(
+    table: SourceTable, run: Relation, queries: Relation, corpus: Relation
+) -> tuple[tuple[str, str], tuple[str, str], str]:
+    """
+    The columns that ids of queries are joined by, in run and queries; those of documents, in run
+    and corpus; and the column with the query.
+    """
+    in_run, in_queries, in_corpus = Looking(run), Looking(queries), Looking(corpus)
+    ids = (
+        in_run.either("query_id", table.query_id, RUN_IDS[0]),
+        in_queries.either("query_id", table.query_id, QUERY_IDS),
+    )
+    docs = (
+        in_run.either("doc_id", table.doc_id, RUN_IDS[1]),
+        in_corpus.either("doc_id", table.doc_id, DOC_IDS),
+    )
+    asked = table.query if "query" in table.model_fields_set else None
+    query = in_queries.need("query", asked, QUERIES)
+    for looking in (in_run, in_queries, in_corpus):
+        looking.end()
+    return ids, docs, query
+
+
+def _flaw(query_id: str, docs: tuple[str, str]) -> str:
+    return (
+        f"CASE WHEN q.{quoted(query_id)} IS NULL THEN 'no query has this id'"
+        f" WHEN c.{quoted(docs[1])} IS NULL"
+        f" THEN 'the corpus has no document ' || coalesce({_text('r', docs[0])}, '(no id)') END"
+    )
 
 
 def _unique(alias: str, relation: Relation, name: str, key: str) -> Check:
