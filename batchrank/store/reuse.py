@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 
 from batchrank.domain import UNSCORED, Ranked, Served, Share
 from batchrank.errors import NotReady, OutputError, StorageError
+from batchrank.interruptible import interruptible
 from batchrank.places.remote import Place, readable, size_bytes
 from batchrank.policy.digest import DIGEST_BYTES
-from batchrank.store.interruptible import interruptible
 from batchrank.store.output import PART_NAME, SUCCESS, part_file
 
 if TYPE_CHECKING:

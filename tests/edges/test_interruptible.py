@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from batchrank.errors import Signalled
-from batchrank.store.interruptible import interruptible
+from batchrank.interruptible import interruptible
 
 FOREVER = "SELECT sum(a.range + b.range) FROM range(10000000) a, range(10000000) b"
 

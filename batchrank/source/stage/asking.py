@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -19,9 +18,9 @@ import duckdb
 import pyarrow as pa
 
 from batchrank.errors import BatchrankError, NotReady, StorageError
+from batchrank.interruptible import interruptible
 from batchrank.source.stage.postgres import is_away
 from batchrank.source.stage.statement import MAKERS, READERS, Statement, refusal
-from batchrank.source.stage.waiting import waited, waited_in
 
 _PLANNED = {name.upper() for name in READERS | MAKERS} | {
     "POSTGRES_SCAN",
@@ -61,7 +60,7 @@ def schema_of(connection: duckdb.DuckDBPyConnection, statement: Statement) -> pa
     look(connection, statement)
     none = statement.within("SELECT * FROM (", ") AS none LIMIT 0")
     with _told(none, connection):
-        schema: pa.Schema = waited(
+        schema: pa.Schema = interruptible(
             connection,
             lambda: connection.sql(none.sql, params=_values(none)).to_arrow_table().schema,
         )
@@ -93,7 +92,7 @@ def rows_of(connection: duckdb.DuckDBPyConnection, statement: Statement) -> list
 
 def _fetched(connection: duckdb.DuckDBPyConnection, statement: Statement) -> list[tuple[Any, ...]]:
     with _told(statement, connection):
-        return waited(
+        return interruptible(
             connection,
             lambda: connection.execute(statement.sql, _values(statement)).fetchall(),
         )
@@ -112,13 +111,10 @@ class Rows(Iterator[pa.RecordBatch]):
     ) -> None:
         self._connection = connection
         self._statement = statement
-        self._worker = ThreadPoolExecutor(1, "duckdb")
         self._reader: pa.RecordBatchReader | None = None
         try:
             with _told(statement, connection):
-                self._reader = waited_in(
-                    self._worker, connection, lambda: self._run(rows_per_batch)
-                )
+                self._reader = interruptible(connection, lambda: self._run(rows_per_batch))
                 self.schema: pa.Schema = self._reader.schema
         except BaseException:
             self.close()
@@ -134,8 +130,8 @@ class Rows(Iterator[pa.RecordBatch]):
             raise StopIteration
         try:
             with _told(self._statement, self._connection):
-                batch: pa.RecordBatch | None = waited_in(
-                    self._worker, self._connection, lambda: next(reader, None)
+                batch: pa.RecordBatch | None = interruptible(
+                    self._connection, lambda: next(reader, None)
                 )
         except BaseException:
             self.close()
@@ -155,7 +151,6 @@ class Rows(Iterator[pa.RecordBatch]):
         """
         Let go of the connection, whether all rows were read or not.
         """
-        self._worker.shutdown()
         if self._reader is not None:
             self._reader.close()
             self._reader = None

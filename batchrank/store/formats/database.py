@@ -16,11 +16,11 @@ import duckdb
 import pyarrow as pa
 
 from batchrank.errors import OutputError, StorageError
+from batchrank.interruptible import interruptible
 from batchrank.store.disk import replacing, sync_file, sync_folder
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.stream import streamed
 from batchrank.store.formats.terms import How, Tally
-from batchrank.store.interruptible import interruptible
 
 MEMORY = "512MB"
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchrank.errors import OutputError, StorageError
+from batchrank.interruptible import interruptible
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.stream import streamed
-from batchrank.store.interruptible import interruptible
 
 MEMORY = "256MB"
 

@@ -11,10 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    import duckdb
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -22,7 +19,18 @@ LOOK_S = 0.05
 """Seconds between two interruptions: one would be lost if the work has not begun yet."""
 
 
-def interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+class Connection(Protocol):
+    """
+    What of a connection is needed here.
+    """
+
+    def interrupt(self) -> None:
+        """
+        End what it is doing; nothing if it does nothing.
+        """
+
+
+def interruptible(connection: Connection, work: Callable[[], T]) -> T:
     """
     What *work* on the connection returns. Whatever ends the waiting ends the work, and is raised;
     then the connection is idle.
