@@ -15,7 +15,7 @@ from pathlib import Path
 
 from batchrank.errors import OutputError
 from batchrank.job.loading import Job
-from batchrank.places.remote import Place
+from batchrank.places.remote import Place, that_may_exist
 from batchrank.store.reuse import Finished, as_it_is, finished, is_finished
 
 
@@ -55,7 +55,7 @@ def earlier_of(job: Job) -> Earlier:
     """
     if job.config.output.reuse != "previous":
         return Earlier(tuple(map(_checked, job.reused)))
-    newest = next(filter(is_finished, job.reused), None)
+    newest = next(filter(is_finished, that_may_exist(job.reused)), None)
     if newest is not None:
         return Earlier((_checked(newest),))
     return Earlier(none=f'output.reuse = "previous": {_none(job)}')

@@ -9,12 +9,12 @@ is decided by it, for `run` looks closely and refuses.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from batchrank.domain import SourceFile
 from batchrank.errors import NotReady, SourceError
 from batchrank.job.loading import Job
 from batchrank.job.opening import is_begun
+from batchrank.places.remote import placed, size_bytes
 from batchrank.source.files import find, relative
 from batchrank.store.reading import LedgerReader
 
@@ -46,23 +46,23 @@ def come_late(job: Job, shared: frozenset[str] = frozenset()) -> list[str]:
     others = frozenset(_names(job, shared))
     own = [name for name in _names(job, paths_of(job)) if name not in others]
     held = [file for name, file in known.items() if name not in others]
-    return [*(f"{name} is new" for name in own if name not in known), *_resized(held, job.base)]
+    return [*(f"{name} is new" for name in own if name not in known), *_resized(held, job)]
 
 
 def _names(job: Job, paths: Iterable[str]) -> Iterator[str]:
     for path in sorted(paths):
         try:
-            found = find(path, job.base, require_success=False)
+            found = find(path, job.base, require_success=False, stores=job.config.stores)
         except (NotReady, SourceError):  # cleared away since
             continue
         yield from (relative(file, job.base) for file in found)
 
 
-def _resized(known: Iterable[SourceFile], base: Path) -> Iterator[str]:
+def _resized(known: Iterable[SourceFile], job: Job) -> Iterator[str]:
     for file in known:
         try:
-            size_bytes = (base / file.path).stat().st_size
+            size = size_bytes(placed(job.base, file.path, job.config.stores))
         except OSError:  # cleared away since
             continue
-        if size_bytes != file.size_bytes:
-            yield f"{file.path} had {file.size_bytes} bytes and has {size_bytes}"
+        if size != file.size_bytes:
+            yield f"{file.path} had {file.size_bytes} bytes and has {size}"

@@ -9,7 +9,7 @@ is handed over in one piece. Never tries again what a store's own client gave up
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 
 from batchrank.config.schema import StoresTable
+from batchrank.errors import StorageError
 from batchrank.places.stores import AT_HOME, file_system
 from batchrank.places.uri import Uri, is_uri, parsed
 
@@ -26,9 +27,10 @@ BLOCK_BYTES = 8 * 2**20
 """So much is asked for at once."""
 
 
-class StoreError(OSError):
+class StoreError(StorageError, OSError):
     """
-    A store refused, or was not reached; its text is for a person.
+    A store refused, or was not reached; its text is for a person. Whoever expects the system's
+    errors gets it as one, and where nobody does it ends a run as a disk's failure would.
     """
 
 
@@ -343,6 +345,23 @@ def is_within(place: Place, folder: Place) -> bool:
     if isinstance(place, Remote) or isinstance(folder, Remote):
         return isinstance(place, Remote) and place.is_relative_to(folder)
     return place.is_relative_to(folder)
+
+
+def that_may_exist(places: Iterable[Place]) -> Iterator[Place]:
+    """
+    Yield those that may be there: of a store each folder above them is listed once, which spares
+    two requests for each that is not.
+    """
+    listed: dict[Remote, set[str]] = {}
+    for place in places:
+        if isinstance(place, Remote):
+            if (above := place.parent) not in listed:
+                listed[above] = (
+                    {entry.name for entry in above.iterdir()} if above.is_dir() else set()
+                )
+            if place.name not in listed[above]:
+                continue
+        yield place
 
 
 def readable(place: Place) -> Path | pa.NativeFile:

@@ -26,6 +26,7 @@ from tests.e2e.jobs import (
     write_source,
 )
 from tests.e2e.jobs import write_job as write_local_job
+from tests.e2e.small_jobs import cli
 from tests.stores.faults import Fault, FaultProxy
 from tests.stores.s3 import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
@@ -272,6 +273,12 @@ def test_dates_reuse_and_restart_work_as_on_a_disk(
     first, second = output_of(bucket, "2026-11-17"), output_of(bucket)
     assert first == second
     assert NAMES == set(second)
+
+    put_source(bucket, tmp_path, "in/dt=2026-11-17/late.parquet", groups=1)
+    seen = cli("backfill", job, *dates, "--dry-run")
+
+    assert 0 == seen.code
+    assert f"s3://{bucket.name}/in/dt=2026-11-17/late.parquet is new" in seen.out
 
     code, err = here("run", str(job), "--restart")
 
