@@ -49,6 +49,9 @@ class Group(msgspec.Struct, frozen=True, gc=False):
     *firsts* is empty unless equal documents are to be sent once and there are some: then it has for
     each candidate the index of the first one with the same document. *cut* counts the documents
     that were longer in the source than they may be.
+
+    *known* are scores that earlier outputs have of some of its pairs: these documents are None,
+    because they are not sent again, and the group's outcome takes their scores from there.
     """
 
     position: int
@@ -58,6 +61,7 @@ class Group(msgspec.Struct, frozen=True, gc=False):
     flaw: str | None = None
     firsts: tuple[int, ...] = ()
     cut: int = 0
+    known: Ranked | None = None
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):

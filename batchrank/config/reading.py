@@ -113,7 +113,7 @@ def _company_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Pro
             yield Problem(lines.of(path), dotted(path), f"expected {' or '.join(keys)}")
     for path, key, others in TOGETHER:
         table = _table_at(settings, path)
-        if key in table and not any(other in table for other in others):
+        if table.get(key, False) is not False and not any(other in table for other in others):
             message = f"{key} needs {' or '.join(others)} beside it"
             yield Problem(lines.of((*path, key)), dotted((*path, key)), message)
 

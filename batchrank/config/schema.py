@@ -33,7 +33,7 @@ from batchrank.domain import Price, RateLimit
 RESERVED_COLUMNS = frozenset(
     (
         *("query_id", "doc_id", "index", "rank", "relevance_score", "model", "provider", "digest"),
-        "results",
+        *("pair_digest", "results"),
     )
 )
 """What an output column may not be called when it is carried over."""
@@ -436,6 +436,11 @@ class OutputTable(Table):
         description="finished outputs whose scores are taken for groups that have not changed:"
         ' folders, or "previous" for the newest before this {date}',
     )
+    reuse_pairs: bool = Field(
+        False,
+        description="take scores of single documents, too, of groups that have changed; for models"
+        " that are billed by tokens and score each document alone",
+    )
 
 
 def _reads_as_deadline(text: str) -> str:
@@ -579,8 +584,9 @@ TOGETHER: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("source",), "attach", ("table", "sql", "sql_file")),
     (("source",), "parameters", ("sql", "sql_file")),
     (("source",), "reads", ("sql", "sql_file")),
+    (("output",), "reuse_pairs", ("reuse",)),
 )
-"""Tables, a key in them, and those of which one has to be there with it."""
+"""Tables, a key in them, and those of which one has to be there with it, unless it is false."""
 
 
 # --- what a setting decides (three kinds) ---------------------------------------------------------
@@ -629,12 +635,15 @@ def output_settings(job: JobConfig) -> dict[str, object]:
     """
     Every setting that shapes the parts and no score: changing one renders them again, for nothing.
     """
-    return {
+    settings: dict[str, object] = {
         "output.layout": job.output.layout,
         "output.top_n": job.output.top_n,
         "output.part_groups": job.output.part_groups,
         "source.carry": list(job.source.carry),
     }
+    if job.output.reuse_pairs:
+        settings["output.reuse_pairs"] = True
+    return settings
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:

@@ -83,10 +83,11 @@ class JobPlan:
     do not matter; costs are US dollars. Estimates are of what is left to do.
 
     *in_process*: there is no vendor, so nobody is called and nothing is paid. *seconds* is None
-    where nothing that is known holds the job back. *reused* groups have their scores in earlier
+    where nothing that is known holds the job back. *reused* groups have all their scores in earlier
     outputs, *equal* ones take those of a group that asks the same: they are in none of the
-    estimates, but for *saved_usd* and *equal_saved_usd*, what they would cost. *documents_cut* of
-    the *sampled* groups' documents are longer than `source.max_chars`.
+    estimates, but for *saved_usd* and *equal_saved_usd*, what they would cost. Of the other groups
+    *documents_reused* are not sent; tokens are estimated as if these were as long as the rest.
+    *documents_cut* of the *sampled* groups' documents are longer than `source.max_chars`.
     """
 
     job: str
@@ -117,6 +118,7 @@ class JobPlan:
     saved_usd: tuple[float, float] | None = None
     equal: int = 0
     equal_saved_usd: tuple[float, float] | None = None
+    documents_reused: int = 0
 
     def as_data(self) -> dict[str, Any]:
         """
@@ -137,6 +139,7 @@ class JobPlan:
         yield "done", self._done()
         yield "reused", self._saved(self.reused, "from earlier outputs", self.saved_usd)
         yield "equal", self._saved(self.equal, "equal to another", self.equal_saved_usd)
+        yield "known", self._known()
         yield from self._texts() if self.sampled else ()
         yield from self._work()
         disk = f"about {size(self.ledger_bytes)} state, {size(self.output_bytes)} output"
@@ -151,6 +154,12 @@ class JobPlan:
             return ""
         left = "what follows is about the rest" if self.done < self.groups else "nothing is left"
         return f"{self.done:,} of {counted(self.groups, 'group')}: {left}"
+
+    def _known(self) -> str:
+        if not self.documents_reused:
+            return ""
+        known = counted(self.documents_reused, "document")
+        return f"{known} of groups that have changed, from earlier outputs: not sent"
 
     def _saved(self, count: int, why: str, usd: tuple[float, float] | None) -> str:
         if not count:
@@ -207,7 +216,7 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
     past = _past(job, source)
     saved = _saved(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
     profile = source.profile(sample_s_max, full=full, done=saved.done)
-    work = _work(job, profile)
+    work = _work(job, profile, saved.documents)
     seconds, held_by = _time(job, work)
     mean = _mean(profile.candidates)
     ready = saved.reused.candidates + saved.equal.candidates
@@ -243,6 +252,7 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
         saved_usd=saved.reused.usd,
         equal=saved.equal.groups,
         equal_saved_usd=saved.equal.usd,
+        documents_reused=saved.documents,
     )
 
 
@@ -295,12 +305,13 @@ class _Share:
 class _Saved:
     """
     What earlier outputs have, and what equal groups have from each other; *done* are all these and
-    what was done before.
+    what was done before. *documents* of the other groups are not sent.
     """
 
     done: Positions
     reused: _Share = _Share()
     equal: _Share = _Share()
+    documents: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -320,6 +331,7 @@ def _saved(
         past.done.united(found).united(equal),
         _share(job, found, profiled),
         _share(job, equal, profiled),
+        came_to.pairs,
         (*earlier.notes, *came_to.warnings()),
     )
 
@@ -364,13 +376,18 @@ class _Work:
     cost_usd: tuple[float, float] | None
 
 
-def _work(job: Job, profile: Profile) -> _Work:
+def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
+    """
+    What *profile* foretells; so many *known* documents of it are not sent.
+    """
     requests = _requests(profile)
     documents = sum(sent * groups for sent, groups in profile.sent.items())
-    most = _widened(profile, (documents, documents), _doubt(profile, float))[1]
+    left = 1 - min(1.0, known / (_mean(profile.sent) * profile.groups or 1.0))
+    most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left
     if job.vendor is None:
         return _Work(requests, most, (0, 0), (0, 0), (0.0, 0.0))
-    units, tokens = _units(profile), _tokens(profile)
+    units, (few, many) = _units(profile), _tokens(profile)
+    tokens = round(few * left), round(many * left)
     units = units[0], max(units[1], requests[1])  # each costs at least one
     return _Work(requests, most, units, tokens, _cost(job.price, units, tokens))
 

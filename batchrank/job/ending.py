@@ -234,6 +234,7 @@ def _summary(
         candidates=now.count("candidates"),
         reused=now.count("reused"),
         equal=now.count("equal"),
+        documents_reused=now.count("documents_reused"),
         documents_cut=now.count("documents_cut"),
         rejects_by_kind={kind: count for kind, count, _, _ in ledger.reject_counts()},
         models=(model,) if model else (),

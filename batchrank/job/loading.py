@@ -161,7 +161,7 @@ class Job:
             StorageError: there is no room to stage it.
         """
         try:
-            return open_groups(
+            source = open_groups(
                 self.config.source,
                 self.base,
                 self.staging,
@@ -175,6 +175,9 @@ class Job:
                 raise
             placed = [_placed(problem, self.lines) for problem in error.problems]
             raise SourceError(error.head, error.hint, placed, str(self.file)) from error
+        if self.config.output.reuse_pairs:
+            source.key_pairs()
+        return source
 
     def dedupes(self, source: ParquetSource) -> bool:
         """
@@ -325,6 +328,8 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
 
     found: list[Problem] = []
     provider = config.provider
+    if config.output.reuse_pairs and (why := _pairs_need(config, vendor)):
+        found.append(problem("output", "reuse_pairs", why, "leave it out: whole groups are reused"))
     if vendor is None:
         return found
     if not provider.model:
@@ -342,6 +347,20 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
         message = f"cannot be kept: no price of {provider.model} is known"
         found.append(problem("budget", "cost_usd_max", message, "state it in [provider.price]"))
     return found
+
+
+def _pairs_need(config: JobConfig, vendor: Vendor | None) -> str:
+    """
+    Why pairs cannot be reused one by one; "" if they can.
+    """
+    name, provider = config.provider.name, config.provider
+    if vendor is None or not vendor.scores_pairs_alone:
+        return f"needs scores that do not depend on the other documents: {name} does not promise it"
+    price = provider.price.as_price() if provider.price else vendor.prices.get(provider.model)
+    if price is None or price.usd_per_million_tokens is None:
+        known = "it is billed by search units" if price else "no price of it is known"
+        return f"needs a model that is billed by tokens: of {provider.model}, {known}"
+    return ""
 
 
 def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Problem]:

@@ -36,6 +36,9 @@ from batchrank.store.parts import PYARROW, schema_of
 from batchrank.store.reading import LedgerReader
 from batchrank.store.shelf import shelf_of
 
+RECARRIED = ("source.carry", "output.reuse_pairs")
+"""The output settings that decide what the source packs beside the scores."""
+
 STAGING_TOLD_S = 5.0
 """Between two words about staging, in seconds."""
 
@@ -427,15 +430,15 @@ def _relayout(world: World, before: dict[str, Any]) -> None:
     now = world.job.output_settings()
     if world.ledger.meta().get("pruned"):
         raise ChangedError(
-            f"{', '.join(k for k in now if before.get(k) != now[k])}: cannot change any more,"
+            f"{', '.join(_differing(before, now))}: cannot change any more,"
             " because the ledger was pruned",
             "undo the change, or set the old output aside with --restart",
         )
-    recarried = before.get("source.carry") != now["source.carry"]
+    recarried = [key for key in _differing(before, now) if key in RECARRIED]
     if recarried and (mended := world.ledger.meta().get("accepted")):
         raise ChangedError(
-            f"source.carry: cannot change any more, because {', '.join(mended)} was mended in"
-            " mid-run: what it held for the groups before is not known",
+            f"{', '.join(recarried)}: cannot change any more, because {', '.join(mended)} was"
+            " mended in mid-run: what it held for the groups before is not known",
             "undo the change, or set the old output aside with --restart",
         )
     recut = before.get("output.part_groups") != now["output.part_groups"]
@@ -449,3 +452,10 @@ def _relayout(world: World, before: dict[str, Any]) -> None:
     meta = {"output_settings": now, "part_groups": world.job.config.output.part_groups}
     world.ledger.relayout(meta, carried, make_way)
     world.notes.append("output settings changed: all parts are rendered again, nobody is called")
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """
+    The settings that are others now; one that is not told is None.
+    """
+    return [key for key in {**before, **now} if before.get(key) != now.get(key)]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ class Found:
     """
     What a comparison came to: groups that were *found*, those of which some scores are missing
     (*partly*), and by output how many groups it has scores of by the right *model*; *equal* groups
-    ask the same as another one, whose outcome they take.
+    ask the same as another one, whose outcome they take. *complete* groups stand in no output and
+    have the scores of all their pairs there, others those of so many *pairs*; *without_pairs* are
+    outputs that do not tell pairs apart.
     """
 
     found: int = 0
@@ -53,6 +56,9 @@ class Found:
     had: dict[Place, int] = field(default_factory=dict)
     model: str | None = None
     equal: int = 0
+    complete: int = 0
+    pairs: int = 0
+    without_pairs: tuple[Place, ...] = ()
 
     @property
     def summary(self) -> Iterator[str]:
@@ -69,6 +75,14 @@ class Found:
             asks = "asks" if self.equal == 1 else "ask"
             it = "it" if self.equal == 1 else "them"
             yield f"{counted(self.equal, 'group')} {asks} the same as another: no call for {it}"
+        if self.complete:
+            has, it = ("has", "it") if self.complete == 1 else ("have", "them")
+            more = f"{counted(self.complete, 'group')} more {has} the scores of all documents there"
+            yield f"{more}: no call for {it}"
+        if self.pairs:
+            is_not, has = ("is not", "has") if self.pairs == 1 else ("are not", "have")
+            of_groups = f"{counted(self.pairs, 'document')} of groups that have changed"
+            yield f"{of_groups} {is_not} sent: each {has} its score there"
 
     def warnings(self) -> Iterator[str]:
         """
@@ -81,6 +95,8 @@ class Found:
         for folder, groups in self.had.items():
             if not groups:
                 yield f"{folder} holds no scores of {self.model}: nothing is taken from it"
+        for folder in self.without_pairs:
+            yield f"{folder} was written without output.reuse_pairs: it gives whole groups only"
 
 
 class _OneModel:
@@ -128,12 +144,21 @@ def compared(
     """
     accepts = _OneModel(job.model, served)
     with comparing(folder, size_bytes(job.config.source.memory)) as comparison:
+        pairs = job.config.output.reuse_pairs
         _want(comparison, source, done, stop, job.layout.asking, keep)
-        had = {output.folder: comparison.have(output, accepts) for output in outputs}
+        had = {one.folder: comparison.have(one, accepts, pairs=pairs) for one in outputs}
         found = Found(*comparison.match(), had, accepts.served or job.model)
         if ended is not None:
             comparison.ended(ended)
             found.equal = comparison.match_equal()
+        if pairs:
+            found.without_pairs = tuple(one.folder for one in outputs if not one.has_pairs)
+            comparison.match_pairs()
+            for _, count, whole in comparison.known_counts():
+                found.complete += whole
+                found.pairs += 0 if whole else count
+            if not found.without_pairs:
+                found.partly = 0  # what they have is taken
         yield found, comparison
 
 
@@ -149,17 +174,22 @@ def _want(
     for batch in source.batches(done, stop):
         first, block = batch.position, batch.carried
         keep(first, batch.rows, block)
-        contents = blocks.contents(block)
+        contents, pairs = blocks.contents(block), blocks.pairs(block)
         for position in done.missing(first, min(first + batch.rows, stop)):
             content, group = contents[position - first], batch.group(position)
             if content is not None and group.flaw is None:
                 count = len(group.documents)
                 sent = count - group.documents.count(None)
-                held.add(position, digest_of(asking, content), count, sent, group.cut)
+                keys = _digests(asking, pairs[position - first]) if pairs else None
+                held.add(position, digest_of(asking, content), count, sent, group.cut, keys)
         if len(held) >= WANTED_TOGETHER:
             comparison.want(held)
             held = Wanted()
     comparison.want(held)
+
+
+def _digests(asking: bytes, keys: Sequence[bytes | None]) -> list[bytes | None]:
+    return [key and digest_of(asking, key) for key in keys]
 
 
 def ended_in(ledger: LedgerReader, done: Positions, asking: bytes) -> Ended:
@@ -213,6 +243,9 @@ def reuse(
         keeping.flush()
         for outcomes in comparison.ranked(together):
             _copy(world.ledger, outcomes, found.model, done)
+        known = comparison.known() if found.pairs or found.complete else iter(())
+        while some := list(islice(known, together)):
+            _copy_pairs(world.ledger, some, found.model, done)
         equals = comparison.equals() if found.equal else ()
         world.ledger.put_equals(equals, {"looked_up": look_up})
     for note in (*found.summary, *found.warnings()):
@@ -236,13 +269,25 @@ def _copy(ledger: Ledger, outcomes: Sequence[Ranked], model: str | None, done: P
         done.add(outcome.position)
 
 
+def _copy_pairs(
+    ledger: Ledger, found: Sequence[tuple[Ranked, bool]], model: str | None, done: Positions
+) -> None:
+    """
+    Copy what is whole, and keep of the others what need not be sent.
+    """
+    known = [ranked for ranked, whole in found if not whole]
+    ledger.commit(Records(at=time.time(), known=known, model=model))
+    _copy(ledger, [ranked for ranked, whole in found if whole], model, done)
+
+
 def _look_up(world: World, outputs: Sequence[Finished]) -> list[Any]:
     """
     What is the same when another look would find nothing new.
     """
     accepted = world.ledger.meta().get("accepted", [])
+    pairs = world.job.config.output.reuse_pairs
     try:
-        return [world.target, accepted, [o.identity for o in outputs], world.dedupes]
+        return [world.target, accepted, [o.identity for o in outputs], world.dedupes, pairs]
     except OSError as error:
         why = f"output.reuse: a part vanished: {error}"
         raise OutputError(why, "run again when nobody writes there") from error
@@ -290,8 +335,9 @@ def would_reuse(
     ledger: LedgerReader | None,
 ) -> tuple[Found, Positions, Positions]:
     """
-    What would be copied: from earlier outputs, and from equal groups. Nothing is written but
-    *folder*, which is removed; *ledger* is that of what is done, if anything is.
+    What would be copied: from earlier outputs, whole or pair by pair, and from equal groups.
+    Nothing is written but *folder*, which is removed; *ledger* is that of what is done, if anything
+    is.
 
     Raises:
         SourceError, ChangedError, OutputError, StorageError: as `compared`.
@@ -308,4 +354,7 @@ def would_reuse(
             found.add(position)
         for position, _, _ in comparison.equals() if came_to.equal else ():
             equal.add(position)
+        for position, _, whole in comparison.known_counts() if came_to.complete else ():
+            if whole:
+                found.add(position)
     return came_to, found, equal

@@ -27,7 +27,7 @@ from batchrank.domain import Positions, Scored
 from batchrank.engine import runner
 from batchrank.engine.caller import Clocks
 from batchrank.engine.dispatcher import Patience
-from batchrank.engine.feed import Past
+from batchrank.engine.feed import Past, Source
 from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports
@@ -38,6 +38,7 @@ from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
+from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.reusing import reuse
@@ -260,8 +261,10 @@ async def _engine(
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     published = {part.number: part for part in world.ledger.parts()}
     try:
-        with LedgerReader.open(world.state.ledger) as reader:
-            ports = _ports(world, reporter, scorer, reader, steering)
+        ledger = world.state.ledger
+        with LedgerReader.open(ledger) as reader, LedgerReader.open(ledger) as known:
+            source = KnowingSource(world.source, known)
+            ports = _ports(world, reporter, scorer, source, reader, steering)
             return await runner.run(_plan(world, equals), ports, done, ranges, published)
     finally:
         await close()
@@ -290,6 +293,7 @@ def _ports(
     world: World,
     reporter: Reporter,
     scorer: Scorer,
+    source: Source,
     reader: LedgerReader,
     steering: Steering,
 ) -> Ports:
@@ -300,7 +304,7 @@ def _ports(
     meta = world.ledger.meta()
     spent = Account.of(world.ledger).cost_nano_usd + int(meta.get("lost_nano_usd", 0))
     return Ports(
-        source=world.source,
+        source=source,
         scorer=scorer,
         ledger=world.ledger,
         publish=lambda number, through: world.output.publish(

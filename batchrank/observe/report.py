@@ -40,6 +40,7 @@ class Summary:
     candidates: int = 0
     reused: int = 0
     equal: int = 0
+    documents_reused: int = 0
     documents_cut: int = 0
     rejects_by_kind: Mapping[str, int] = field(default_factory=dict)
     models: tuple[str, ...] = ()
@@ -117,9 +118,14 @@ class Summary:
         return f"{self.done:,} of {self.groups:,} done: {ends}"
 
     def _texts(self) -> str:
-        if not self.documents_cut:
-            return ""
-        return f"{counted(self.documents_cut, 'document')} cut, as source.max_chars says"
+        cut, known = (
+            number and f"{counted(number, 'document')} {words}"
+            for number, words in (
+                (self.documents_cut, "cut, as source.max_chars says"),
+                (self.documents_reused, "of changed groups not sent, as output.reuse_pairs says"),
+            )
+        )
+        return "; ".join(words for words in (cut, known) if words)
 
     def _calls(self) -> str:
         failed = in_words(self.calls_failed, FAILURE_WORDS)

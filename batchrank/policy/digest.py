@@ -1,5 +1,6 @@
 """
-What makes two requests the same: the content key of a group, by which its scores can be reused.
+What makes two requests the same: the content key of a group, by which its scores can be reused, and
+that of each of its pairs, by which one score can.
 
 Owns the encoding that is digested. It keeps every boundary (no two different groups are written
 alike) and every character as it is: texts are normalised in no way. A digest is of two halves, so
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from struct import pack
+from typing import Any
 
 from batchrank.domain import Document, RichDocument
 
@@ -19,6 +21,9 @@ DIGEST_BYTES = 16
 
 HEAD = b"batchrank content 1\n"
 """What every encoding begins with; another encoding has another head."""
+
+PAIR_HEAD = b"batchrank pair 1\n"
+"""The same for a query with one document: no pair has the key of a group."""
 
 NOT_SENT, STRUCTURED = -1, -2
 """Stand for the length of a document that is not sent, and of one that has an image."""
@@ -40,6 +45,26 @@ def content_of(query: str, documents: Sequence[Document | None]) -> bytes:
     rich = (_structured(d) for d in documents if isinstance(d, RichDocument))
     pieces = (HEAD, head_of(len(documents), len(asked)), asked, numbers, *texts, *rich)
     return sha256(b"".join(pieces)).digest()[:DIGEST_BYTES]
+
+
+def pairs_of(query: str, documents: Sequence[Document | None]) -> list[bytes | None]:
+    """
+    The digest of the query with each of the documents; None for one that is not sent.
+
+    Encoded as `content_of` does a group of one document, behind a head of its own.
+    """
+    asked = _bytes(query)
+    begun = sha256(PAIR_HEAD + head_of(1, len(asked)) + asked)
+    return [None if document is None else _pair(begun.copy(), document) for document in documents]
+
+
+def _pair(digesting: Any, document: Document) -> bytes:
+    if isinstance(document, str):
+        text = _bytes(document)
+        digesting.update(pack("<q", len(text)) + text)
+    else:
+        digesting.update(pack("<q", STRUCTURED) + _structured(document))
+    return digesting.digest()[:DIGEST_BYTES]  # type: ignore[no-any-return] # hashlib names no class
 
 
 def head_of(documents: int, query_bytes: int) -> bytes:

@@ -6,15 +6,19 @@ provider: what a provider takes at most is an argument.
 
 A candidate whose document the group has before (`Group.firsts`) is in no request. In its slice, and
 in what the ledger keeps of that, it has no score; when the group is assembled it gets the first
-one's.
+one's. A document whose score is known (`Group.known`) is in no request either, and the outcome has
+the score that is known.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from math import isnan
 from typing import cast
+
+from msgspec.structs import replace
 
 from batchrank.domain import (
     UNSCORED,
@@ -27,6 +31,7 @@ from batchrank.domain import (
     RerankReply,
     RerankRequest,
     Scored,
+    Served,
     Share,
     Slice,
 )
@@ -57,8 +62,20 @@ def without_call(group: Group) -> Ranked | Rejected | Empty | None:
         message = "the query is empty or only white space"
         return Rejected(group.position, group.query_id, RejectKind.EMPTY_QUERY, message)
     if all(document is None for document in group.documents):
-        return Ranked(group.position, (UNSCORED,) * len(group.documents), (), group.cut)
+        nothing = Ranked(group.position, (UNSCORED,) * len(group.documents), (), group.cut)
+        return _completed(group, nothing)
     return None
+
+
+def knowing(group: Group, known: Ranked) -> Group:
+    """
+    The group with the documents that have their scores in *known* left out of what is sent.
+    """
+    if known.position != group.position or len(known.scores) != len(group.documents):
+        raise AssertionError(f"scores of group {known.position} for {group.position}")
+    pairs = zip(group.documents, known.scores, strict=True)
+    left = tuple(document if isnan(score) else None for document, score in pairs)
+    return replace(group, documents=left, known=known)
 
 
 def requests(
@@ -164,8 +181,12 @@ def scored(request: RerankRequest, reply: RerankReply) -> Scored:
 
 def assembled(group: Group, parts: Sequence[Scored]) -> Ranked:
     """
-    Put the scored slices of a group together; what no slice covers is UNSCORED.
+    Put the scored slices of a group together; what no slice covers and is not known is UNSCORED.
     """
+    return _completed(group, _joined(group, parts))
+
+
+def _joined(group: Group, parts: Sequence[Scored]) -> Ranked:
     if len(parts) == 1 and len(parts[0].scores) == len(group.documents):
         whole = parts[0]
         _of(group, whole)
@@ -186,6 +207,38 @@ def assembled(group: Group, parts: Sequence[Scored]) -> Ranked:
     return Ranked(group.position, _for_all(group, held), tuple(shares), group.cut)
 
 
+def _completed(group: Group, ranked: Ranked) -> Ranked:
+    """
+    Add the scores that were known before anybody was asked, each with whoever gave it.
+    """
+    known = group.known
+    if known is None:
+        return ranked
+    asked, before = _by(ranked.shares), _by(known.shares)
+    scores, by = list(ranked.scores), []
+    for n, score in enumerate(known.scores):
+        there = not isnan(score)
+        scores[n] = score if there else scores[n]
+        by.append(before(n) if there or not ranked.shares else asked(n))
+    return Ranked(group.position, tuple(scores), tuple(_shares(by)), group.cut)
+
+
+def _by(shares: Sequence[Share]) -> Callable[[int], Served]:
+    """
+    Who scored the candidate of an index.
+    """
+    stops = [share.stop for share in shares]
+    return lambda index: shares[bisect_right(stops, index)].served
+
+
+def _shares(by: Sequence[Served]) -> list[Share]:
+    """
+    The fewest shares that say who scored each candidate.
+    """
+    ends = [n for n in range(1, len(by) + 1) if by[n - 1 : n] != by[n : n + 1]]
+    return [Share(end, by[end - 1]) for end in ends]
+
+
 def _for_all(group: Group, scores: Sequence[float]) -> tuple[float, ...]:
     """
     Every candidate's score: the one of the first candidate with its document.
@@ -197,10 +250,7 @@ def _shares_for_all(group: Group, shares: Sequence[Share]) -> list[Share]:
     """
     Who scored every candidate, where *shares* say who scored the first ones with their documents.
     """
-    stops = [share.stop for share in shares]
-    by = [shares[bisect_right(stops, first)].served for first in group.firsts] if shares else []
-    ends = [n for n in range(1, len(by) + 1) if by[n - 1 : n] != by[n : n + 1]]
-    return [Share(end, by[end - 1]) for end in ends]
+    return _shares([*map(_by(shares), group.firsts)]) if shares else []
 
 
 def _of(group: Group, part: Scored) -> None:

@@ -112,6 +112,9 @@ class Vendor:
         score_options: those that decide a score.
         documents_max: how many documents one request may hold; None is "not documented".
         splits: pairs are scored independently, so that a group may be asked in several requests.
+        scores_pairs_alone: somebody who must know says so of every model behind it: the vendor's
+            documents, or the server's code (beside the value stands who). Where nobody does, a
+            group that is too large may still be split, and no score is taken for another group.
         prices: by model, dated; a job file's price goes before them.
     """
 
@@ -123,6 +126,7 @@ class Vendor:
     score_options: frozenset[str] = frozenset()
     documents_max: int | None = None
     splits: bool = True
+    scores_pairs_alone: bool = False
     prices: Mapping[str, Price] = field(default_factory=dict)
 
 

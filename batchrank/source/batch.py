@@ -7,12 +7,12 @@ content key. Never reads a file: what cannot be decoded has been found before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from batchrank.domain import Document, Group
-from batchrank.policy.digest import content_of
+from batchrank.policy.digest import content_of, pairs_of
 from batchrank.policy.slicing import firsts, without_call
 from batchrank.source.carried import block, plainly, taken_apart, with_contents
 from batchrank.source.columns import Columns
@@ -43,13 +43,14 @@ class Batch:
         self._asked = reading.asked
         # Here, where nobody waits for it, and not when the block is packed.
         self._contents = self._keys(reading if isinstance(reading, Quick) else None)
+        self._pairs = [*self._pair_keys()] if columns.pairs else None
 
     @property
     def carried(self) -> bytes:
         """
         Ids and carried columns, packed anew each time as `carried` describes.
         """
-        return with_contents(self._block, self._contents).packed()
+        return with_contents(self._block, self._contents, self._pairs).packed()
 
     def group(self, position: int) -> Group:
         """
@@ -83,6 +84,14 @@ class Batch:
     def _key(self, position: int) -> bytes | None:
         group = self.group(position)
         return None if without_call(group) else content_of(group.query, group.documents)
+
+    def _pair_keys(self) -> Iterator[list[bytes | None]]:
+        for row, content in enumerate(self._contents):
+            if content is None:
+                yield [None] * (self._starts[row + 1] - self._starts[row])
+            else:
+                group = self.group(self.position + row)
+                yield pairs_of(group.query, group.documents)
 
     def _spotty_ids(self) -> pa.ListArray | None:
         """

@@ -10,6 +10,7 @@ A block is an Arrow IPC stream (zstd) of one record batch, a row for each group,
 `g:<name>`     as in the source      a carried column, in the order of `carry`
 `c:<name>`     list<as in source>    a carried field of the candidates, in the order of `carry`
 `content`      16 bytes              the group's content key; null where nobody has to be asked
+`pairs`        list<16 bytes>        only if told: the content key of each pair; null if not sent
 =============  ====================  ===============================================================
 
 Every list has exactly `documents` elements and is never null. Types are plain: no dictionaries, no
@@ -35,6 +36,7 @@ from batchrank.source.columns import Columns, id_type, is_list, plain
 _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
 
 _CONTENT = pa.field("content", pa.binary(DIGEST_BYTES))
+_PAIRS = pa.field("pairs", pa.list_(pa.binary(DIGEST_BYTES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ def schema_of(columns: Columns) -> pa.Schema:
     """
     The schema of every block, down to the names that lists give to their elements.
     """
-    return _schema_of(columns).append(_CONTENT)
+    schema = _schema_of(columns).append(_CONTENT)
+    return schema.append(_PAIRS) if columns.pairs else schema
 
 
 def _schema_of(columns: Columns) -> pa.Schema:
@@ -156,12 +159,18 @@ def block(position: int, batch: pa.RecordBatch, columns: Columns, documents: Lis
     return _Building(position, batch, columns, documents).block()
 
 
-def with_contents(made: Block, keys: Sequence[bytes | None]) -> Block:
+def with_contents(
+    made: Block,
+    keys: Sequence[bytes | None],
+    pairs: Sequence[Sequence[bytes | None]] | None = None,
+) -> Block:
     """
-    The block with the content keys of its groups: it is whole now.
+    The block with the content keys of its groups, and of their pairs if told: it is whole now.
     """
-    column = pa.array(keys, _CONTENT.type)
-    return Block(made.columns.append_column(_CONTENT, column), made.flaws)
+    columns = made.columns.append_column(_CONTENT, pa.array(keys, _CONTENT.type))
+    if pairs is not None:
+        columns = columns.append_column(_PAIRS, pa.array(pairs, _PAIRS.type))
+    return Block(columns, made.flaws)
 
 
 class _Building:

@@ -30,6 +30,7 @@ class Columns:
         structs: the documents are structs, not strings.
         types: the plain type of each column, and of each field of the documents, that is used.
         carried_columns, carried_fields: what is carried over, in the order of `carry`.
+        pairs: each pair of a query and a document has a content key of its own.
     """
 
     table: SourceTable
@@ -38,6 +39,7 @@ class Columns:
     types: Mapping[Path, pa.DataType]
     carried_columns: tuple[str, ...]
     carried_fields: tuple[str, ...]
+    pairs: bool = False
 
     def of_field(self, name: str) -> pa.DataType:
         """

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from batchrank.config.schema import SourceTable, StoresTable
@@ -83,6 +84,12 @@ class ParquetSource:
         self._base = base
         self._stores = stores
         self._columns = columns
+
+    def key_pairs(self) -> None:
+        """
+        Have each pair keyed, too, in all blocks from here on.
+        """
+        self._columns = self._columns and replace(self._columns, pairs=True)
 
     def batches(self, done: Positions, stop: int) -> Generator[SourceBatch, None, None]:
         """

@@ -48,6 +48,12 @@ class StagedSource(ParquetSource):
         self.total = inner.total
         self.row_group_bytes_max = inner.row_group_bytes_max
 
+    def key_pairs(self) -> None:
+        """
+        As that of the file.
+        """
+        self._inner.key_pairs()
+
     def batches(self, done: Positions, stop: int) -> Generator[SourceBatch, None, None]:
         """
         As those of the file, but for groups that staging found a flaw in.

@@ -38,6 +38,14 @@ def contents(block: bytes) -> list[bytes | None]:
     return list(opened(block).column("content").to_pylist())
 
 
+def pairs(block: bytes) -> list[list[bytes | None]] | None:
+    """
+    The content key of each pair of each group of *block*; None if pairs have none here.
+    """
+    columns = opened(block)
+    return columns.column("pairs").to_pylist() if "pairs" in columns.schema.names else None
+
+
 def cut(block: bytes, start: int, stop: int) -> bytes:
     """
     The rows `start <= row < stop` of *block*, as a block.

@@ -7,14 +7,13 @@ same, position and id are its own. Finds no equal groups (`reuse` does) and writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
-from batchrank.domain import Outcome, Positions, Ranked, Rejected, Served, Share
+from batchrank.domain import Outcome, Positions, Ranked, Rejected
 from batchrank.store.blocks import opened
-from batchrank.store.reading import LedgerReader, RankedRow
-from batchrank.store.tables import unpack_scores, unpack_shares
+from batchrank.store.reading import LedgerReader
 
 TOGETHER = 5_000
 """So many outcomes are made at once, more or less."""
@@ -59,16 +58,8 @@ def _followers(ledger: LedgerReader, leader: int) -> Iterator[tuple[int, int]]:
 
 def _outcome(ledger: LedgerReader, position: int) -> Ranked | Rejected | None:
     for row in ledger.ranked(position, position + 1):
-        return _ranked(row, ledger.served())
+        return row.outcome(ledger.served())
     return ledger.rejected(position)
-
-
-def _ranked(row: RankedRow, served: Mapping[int, Served]) -> Ranked:
-    scores = tuple(unpack_scores(row.scores))
-    shares = unpack_shares(row.shares) if row.shares else []
-    if row.served is not None:
-        shares = [(len(scores), row.served)]
-    return Ranked(row.position, scores, tuple(Share(stop, served[who]) for stop, who in shares))
 
 
 def _made(found: Ranked | Rejected, position: int, cut: int, ids: _Ids) -> Outcome:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from functools import cache
 from itertools import chain
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,15 @@ class Records:
     *carried* are packed columns: position, rows, body. *authorised* is the total in 10^-9 USD that
     may be spent before the next commit that says so, *model* the one that serves this job, *note* a
     word for `status` ("" takes it back). *reused*: so many of the outcomes are another output's
-    scores; *equal*: so many are those of an equal group. *at* is seconds since the epoch.
+    scores; *equal*: so many are those of an equal group. *known* are groups that earlier outputs
+    have some scores of. *at* is seconds since the epoch.
     """
 
     at: float = 0.0
     calls: list[Call] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     slices: list[Scored] = field(default_factory=list)
+    known: list[Ranked] = field(default_factory=list)
     carried: list[tuple[int, int, bytes]] = field(default_factory=list)
     parts: list[PartRow] = field(default_factory=list)
     authorised: int | None = None
@@ -112,6 +115,7 @@ class Records:
             self.calls
             or self.outcomes
             or self.slices
+            or self.known
             or self.carried
             or self.parts
             or self.authorised is not None
@@ -287,10 +291,16 @@ class Ledger(LedgerReader):
 
     def forget_slices(self, start: int, stop: int) -> None:
         """
-        Drop scored slices of `start <= position < stop` whose groups have others still to come.
+        Drop scored slices of `start <= position < stop` whose groups have others still to come, and
+        what earlier outputs have of groups that are not ranked.
         """
+        where = "WHERE position >= ? AND position < ?"
+        open_still = f"{where} AND position NOT IN (SELECT position FROM ranked)"
         with self._transaction() as run:
-            run("DELETE FROM slices WHERE position >= ? AND position < ?", (start, stop))
+            run(f"DELETE FROM slices {where}", (start, stop))
+            known = run(f"SELECT total(documents) FROM known {open_still}", (start, stop))
+            self._add_up({"documents_reused": -known.fetchone()[0]})
+            run(f"DELETE FROM known {open_still}", (start, stop))
 
     def put_equals(
         self, rows: Iterable[tuple[int, int, int]], meta: Mapping[str, Any] | None = None
@@ -331,6 +341,7 @@ class Ledger(LedgerReader):
             gone = int(run("DELETE FROM ranked").rowcount)
             run("DELETE FROM carried")
             run("DELETE FROM equals")
+            run("DELETE FROM known")
             self._set_meta({"pruned": True})
         with self._translated("compact"):
             self.connection.execute("VACUUM")
@@ -350,6 +361,7 @@ class Ledger(LedgerReader):
         with self._transaction() as run:
             self._put_calls(records.calls, tally)
             self._put_slices(records.slices)
+            self._put_known(records.known, tally)
             self._put_outcomes(records.outcomes, records.at, tally)
             tally["reused"] += records.reused
             tally["equal"] += records.equal
@@ -415,6 +427,20 @@ class Ledger(LedgerReader):
             ),
         )
         self._sliced.update(scored.slice.position for scored in slices)
+
+    def _put_known(self, known: Sequence[Ranked], tally: dict[str, float]) -> None:
+        """
+        Keep scores that need not be paid for. What a group has stays: a slice of it that was asked
+        about since lacks these very documents.
+        """
+        rows = (
+            (*self._ranked_row(one), self._shares(one), sum(not isnan(s) for s in one.scores))
+            for one in known
+        )
+        insert = "INSERT OR IGNORE INTO known (position, served, scores, shares, documents)"
+        for row in rows:
+            taken = self.connection.execute(f"{insert} VALUES (?, ?, ?, ?, ?)", row).rowcount
+            tally["documents_reused"] += taken * row[-1]
 
     def _put_outcomes(
         self, outcomes: Sequence[Outcome], at: float, tally: dict[str, float]

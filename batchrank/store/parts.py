@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -183,7 +183,7 @@ def _owners(ends: pa.Array) -> pa.Array:
 
 
 def _columns(
-    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: pa.Array
+    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: _Digests
 ) -> dict[str, pa.Array]:
     """
     Everything that is known of each candidate, by output column; *digests* are those of the block.
@@ -203,8 +203,10 @@ def _columns(
         "relevance_score": rows.scores,
         "model": pa.array([one.model for one in who.values()], pa.string()).take(served),
         "provider": pa.array([one.provider for one in who.values()], pa.string()).take(served),
-        "digest": digests.take(parents),
+        "digest": digests.groups.take(parents),
     }
+    if digests.pairs is not None:
+        columns["pair_digest"] = digests.pairs.take(children)
     for name in names:
         if name.startswith("g:"):
             columns[name[2:]] = block.column(name).take(parents)
@@ -213,32 +215,47 @@ def _columns(
     return columns
 
 
-def _digests(block: pa.RecordBatch, asking: bytes) -> pa.Array:
+class _Digests(NamedTuple):
     """
-    The digest of each group's request; null where nobody had to be asked.
+    What each group of a block asks, null where nobody had to be asked; and each pair of all groups
+    one after another, null for one that was not sent, where the block tells pairs apart.
     """
-    if "content" not in block.schema.names:
-        return pa.nulls(block.num_rows, _DIGEST)
-    keys = block.column("content").to_pylist()
-    return pa.array([key and digest_of(asking, key) for key in keys], _DIGEST)
+
+    groups: pa.Array
+    pairs: pa.Array | None
+
+
+def _digests(block: pa.RecordBatch, asking: bytes) -> _Digests:
+    names = block.schema.names
+    if "content" not in names:
+        return _Digests(pa.nulls(block.num_rows, _DIGEST), None)
+    groups = _asked(block.column("content"), asking)
+    if "pairs" not in names:
+        return _Digests(groups, None)
+    return _Digests(groups, _asked(block.column("pairs").flatten(), asking))
+
+
+def _asked(keys: pa.Array, asking: bytes) -> pa.Array:
+    return pa.array([key and digest_of(asking, key) for key in keys.to_pylist()], _DIGEST)
 
 
 def _as_candidates(
-    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: pa.Array
+    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: _Digests
 ) -> pa.Table:
     return pa.table(_columns(block, rows, who, digests))
 
 
 def _as_groups(
-    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: pa.Array
+    block: pa.RecordBatch, rows: _Rows, who: dict[int, Served], digests: _Digests
 ) -> pa.Table:
     columns = _columns(block, rows, who, digests)
     nested = ["doc_id", "index", "rank", "relevance_score", "model", "provider"]
+    nested += ["pair_digest"] if digests.pairs is not None else []
     nested += [name[2:] for name in block.schema.names if name.startswith("c:")]
     results = pa.StructArray.from_arrays([columns[name] for name in nested], names=nested)
     table = {
         "query_id": block.column("query_id").take(rows.groups),
-        "digest": digests.take(rows.groups),
+        "digest": digests.groups.take(rows.groups),
     }
     for name in block.schema.names:
         if name.startswith("g:"):
@@ -392,7 +409,7 @@ def schema_of(carried: bytes, layout: Layout) -> pa.Schema:
     The schema of every part of a job, from any of its packed blocks.
     """
     block = blocks.opened(carried).slice(0, 0)
-    none = pa.array([], _DIGEST)
+    none = _digests(block, b"")
     return _LAYOUTS[layout.layout](block, _in_order(block, 0, []), {}, none).schema
 
 

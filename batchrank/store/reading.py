@@ -17,15 +17,17 @@ from typing import Any, NamedTuple, Self
 
 from batchrank.domain import (
     Positions,
+    Ranked,
     Rejected,
     RejectKind,
     Scored,
     Served,
+    Share,
     Slice,
     SourceFile,
 )
 from batchrank.errors import StorageError
-from batchrank.store.tables import SCHEMA_VERSION, unpack_scores
+from batchrank.store.tables import SCHEMA_VERSION, unpack_scores, unpack_shares
 
 READER_WAIT_S = 10.0
 
@@ -39,6 +41,16 @@ class RankedRow(NamedTuple):
     served: int | None
     scores: bytes
     shares: bytes | None
+
+    def outcome(self, who: Mapping[int, Served]) -> Ranked:
+        """
+        The same as a value, but for the documents that were cut; *who* are those that have scored.
+        """
+        scores = tuple(unpack_scores(self.scores))
+        shares = unpack_shares(self.shares) if self.shares else []
+        if self.served is not None:
+            shares = [(len(scores), self.served)]
+        return Ranked(self.position, scores, tuple(Share(stop, who[by]) for stop, by in shares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +319,18 @@ class LedgerReader:
         for position, start, stop, who, scores in rows:
             part = Slice(position, start, stop)
             yield Scored(part, tuple(unpack_scores(scores)), served[who])
+
+    def known(self, start: int, stop: int) -> list[Ranked]:
+        """
+        What earlier outputs have of some pairs of the groups `start <= position < stop`.
+        """
+        rows = self._all(
+            "SELECT position, served, scores, shares FROM known"
+            " WHERE position >= ? AND position < ? ORDER BY position",
+            (start, stop),
+        )
+        who = self.served() if rows else {}
+        return [RankedRow._make(row).outcome(who) for row in rows]
 
     def calls_since(self, at: float) -> int:
         """

@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 _READ = ("digest", "index", "rank", "relevance_score", "model", "provider")
 """All that is read of an output."""
 
+_PAIR = "pair_digest"
+"""The column that tells pairs apart, where an output has it."""
+
 _LEAVE_OUT = "mend it, or take it out of output.reuse"
 
 WANTED_TOGETHER = 50_000
@@ -42,13 +46,14 @@ WANTED_TOGETHER = 50_000
 
 _TABLES = """
 CREATE TABLE wanted (
-    position BIGINT, digest BLOB, documents INTEGER, sent INTEGER, cut INTEGER
+    position BIGINT, digest BLOB, documents INTEGER, sent INTEGER, cut INTEGER, pairs BLOB[]
 );
 CREATE TABLE old (
     number BIGINT, digest BLOB, scored INTEGER, last INTEGER,
-    indices INTEGER[], scores DOUBLE[], served SMALLINT[]
+    indices INTEGER[], scores DOUBLE[], served SMALLINT[], pairs BLOB[]
 );
 CREATE TABLE ended (position BIGINT, digest BLOB, ranked BOOLEAN);
+CREATE TABLE equal (position BIGINT, leader BIGINT, cut INTEGER);
 """
 
 # Of groups that are alike the first counts: in the order of the outputs, their parts and rows.
@@ -71,7 +76,7 @@ FROM found JOIN old USING (number) ORDER BY position
 
 # Of equal groups the first leads, unless one has scores already.
 _EQUAL = """
-CREATE TABLE equal AS
+INSERT INTO equal
 WITH waiting AS (
     SELECT position, digest, cut FROM wanted ANTI JOIN found USING (position)
 ), leaders AS (
@@ -82,6 +87,32 @@ WITH waiting AS (
 SELECT position, leader, cut FROM waiting JOIN leaders USING (digest) WHERE position <> leader
 """
 
+# Of pairs that are alike the first counts, as of groups. `place` is where it stands: its group, and
+# which one it is there; lists are taken apart as they stream, and never gathered.
+_PAIRS = """
+CREATE VIEW had AS
+SELECT (number << 32) + unnest(range(len(pairs))) AS place,
+    unnest(pairs) AS pair, unnest(scores) AS score, unnest(served) AS served
+FROM old WHERE pairs IS NOT NULL;
+CREATE TABLE asked AS
+SELECT position, documents, sent, cut,
+    unnest(range(len(pairs)))::INTEGER AS index, unnest(pairs) AS pair
+FROM wanted ANTI JOIN found USING (position) ANTI JOIN equal USING (position)
+WHERE pairs IS NOT NULL;
+CREATE TABLE alike AS
+SELECT pair, min(place) AS place FROM had SEMI JOIN asked USING (pair) GROUP BY pair;
+"""
+
+_KNOWN = """
+SELECT position, documents, sent, cut, index, score, served
+FROM asked JOIN alike USING (pair) JOIN had USING (place) ORDER BY position, index
+"""
+
+_KNOWN_COUNTS = """
+SELECT position, count(*)::INTEGER, count(*) = any_value(sent)
+FROM asked JOIN alike USING (pair) GROUP BY position
+"""
+
 
 # --- outputs --------------------------------------------------------------------------------------
 
@@ -89,11 +120,12 @@ SELECT position, leader, cut FROM waiting JOIN leaders USING (digest) WHERE posi
 @dataclass(frozen=True, slots=True)
 class Finished:
     """
-    An output whose scores may be taken, and its part files.
+    An output whose scores may be taken, and its part files; *has_pairs*: they tell pairs apart.
     """
 
     folder: Place
     parts: tuple[Place, ...]
+    has_pairs: bool = False
 
     @property
     def identity(self) -> list[object]:
@@ -149,16 +181,18 @@ def as_it_is(folder: Place) -> Finished:
     """
     names = sorted(path.name for path in folder.iterdir() if PART_NAME.fullmatch(path.name))
     parts = tuple(folder / name for name in names)
+    has_pairs = bool(parts)
     for part in parts:
         with _readable(part), pq.ParquetFile(readable(part), pre_buffer=False) as file:
             missing = sorted(set(_READ) - _names(file))
+            has_pairs = has_pairs and _PAIR in _names(file)
         if missing:
             raise OutputError(
                 f"output.reuse: {part} has no column {', '.join(missing)}:"
                 " an older batchrank wrote it, or something else",
                 "take it out of output.reuse for this once: what is written now has digests",
             )
-    return Finished(folder, parts)
+    return Finished(folder, parts, has_pairs)
 
 
 def _names(file: pq.ParquetFile) -> set[str]:
@@ -183,21 +217,23 @@ def _readable(part: Place) -> Iterator[None]:
 # --- reading it back ------------------------------------------------------------------------------
 
 
-def _scored_rows(part: Place, accepts: Callable[[str], bool]) -> Iterator[pa.Table]:
+def _scored_rows(
+    part: Place, accepts: Callable[[str], bool], read: Sequence[str]
+) -> Iterator[pa.Table]:
     """
-    The candidates with scores by a model that *accepts*, whole groups at a time, as they stand.
+    The candidates with scores by a model that *accepts*, whole groups at a time, as they stand;
+    of their columns those to be *read*.
     """
     with (
         _readable(part),
         pq.ParquetFile(readable(part), page_checksum_verification=True, pre_buffer=False) as file,
     ):
-        leaves = [
-            path for n in range(len(file.schema)) if _is_read(path := file.schema.column(n).path)
-        ]
+        paths = (file.schema.column(n).path for n in range(len(file.schema)))
+        leaves = [path for path in paths if _is_read(path, read)]
         held: pa.Table | None = None
         for number in range(file.num_row_groups):
             rows = file.read_row_group(number, columns=leaves, use_threads=False)
-            rows = _of_models(_scored(_flat(rows)), accepts)
+            rows = _of_models(_scored(_flat(rows, read)).select(read), accepts)
             whole = rows if held is None else pa.concat_tables([held, rows])
             begins = pc.indices_nonzero(pc.equal(whole.column("rank"), 1))
             last = begins[-1].as_py() if len(begins) else 0
@@ -208,12 +244,12 @@ def _scored_rows(part: Place, accepts: Callable[[str], bool]) -> Iterator[pa.Tab
             yield held.combine_chunks()
 
 
-def _is_read(path: str) -> bool:
+def _is_read(path: str, read: Sequence[str]) -> bool:
     first, _, _ = path.partition(".")
-    return path in _READ or (first == "results" and path.rpartition(".")[2] in _READ)
+    return path in read or (first == "results" and path.rpartition(".")[2] in read)
 
 
-def _flat(rows: pa.Table) -> pa.Table:
+def _flat(rows: pa.Table, read: Sequence[str]) -> pa.Table:
     """
     The layout of groups as that of candidates.
     """
@@ -222,13 +258,13 @@ def _flat(rows: pa.Table) -> pa.Table:
     results = rows.column("results").combine_chunks()
     candidates = results.flatten()
     digests = rows.column("digest").take(pc.list_parent_indices(results))
-    fields = {name: pc.struct_field(candidates, name) for name in _READ if name != "digest"}
+    fields = {name: pc.struct_field(candidates, name) for name in read if name != "digest"}
     return pa.table({"digest": digests, **fields})
 
 
 def _scored(rows: pa.Table) -> pa.Table:
     there = pc.and_(pc.is_finite(rows.column("relevance_score")), rows.column("digest").is_valid())
-    return rows.filter(there).select(_READ)
+    return rows.filter(there)
 
 
 def _of_models(rows: pa.Table, accepts: Callable[[str], bool]) -> pa.Table:
@@ -265,6 +301,7 @@ class _Folding:
         begun, self.groups = self.groups, self.groups + len(groups.run_ends)
         columns = {"indices": rows.column("index"), "scores": rows.column("relevance_score")}
         columns["served"] = self._served(rows)
+        none = pa.nulls(len(groups.run_ends))
         return pa.table(
             {
                 "number": pa.array(range(begun, self.groups), pa.int64()),
@@ -272,6 +309,7 @@ class _Folding:
                 "scored": pc.subtract(ends[1:], ends[:-1]),
                 "last": rows.column("index").take(pc.subtract(ends[1:], 1)),
                 **{name: _lists(ends, column) for name, column in columns.items()},
+                "pairs": _lists(ends, rows.column(_PAIR)) if _PAIR in rows.column_names else none,
             }
         )
 
@@ -318,30 +356,39 @@ class Wanted:
     """
     Groups that somebody has to be asked about, on their way to DuckDB.
 
-    *sent* counts the documents that are sent, *cut* those of them that were longer.
+    *sent* counts the documents that are sent, *cut* those of them that were longer; *pairs* are the
+    digests of all documents with the query, None for one that is not sent, where pairs count.
     """
 
     def __init__(self) -> None:
-        self.columns: tuple[list[Any], ...] = ([], [], [], [], [])
+        self.columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
-    def add(self, position: int, digest: bytes, documents: int, sent: int, cut: int) -> None:
+    def add(
+        self,
+        position: int,
+        digest: bytes,
+        documents: int,
+        sent: int,
+        cut: int,
+        pairs: Sequence[bytes | None] | None = None,
+    ) -> None:
         """
         Add a group.
         """
-        for column, value in zip(
-            self.columns, (position, digest, documents, sent, cut), strict=True
-        ):
+        values = (position, digest, documents, sent, cut, pairs)
+        for column, value in zip(self.columns, values, strict=True):
             column.append(value)
 
     def table(self) -> pa.Table:
         """
         The same for Arrow.
         """
-        kinds = (pa.int64(), pa.binary(DIGEST_BYTES), pa.int32(), pa.int32(), pa.int32())
-        names = ("position", "digest", "documents", "sent", "cut")
+        digest, number = pa.binary(DIGEST_BYTES), pa.int32()
+        kinds = (pa.int64(), digest, number, number, number, pa.list_(digest))
+        names = ("position", "digest", "documents", "sent", "cut", "pairs")
         arrays = [pa.array(held, kind) for held, kind in zip(self.columns, kinds, strict=True)]
         return pa.table(dict(zip(names, arrays, strict=True)))
 
@@ -362,17 +409,19 @@ class Comparison:
         """
         self._insert("wanted", groups.table())
 
-    def have(self, output: Finished, accepts: Callable[[str], bool]) -> int:
+    def have(self, output: Finished, accepts: Callable[[str], bool], *, pairs: bool = False) -> int:
         """
-        Take in all groups of *output* with scores by a model that *accepts*; returns how many.
+        Take in all groups of *output* with scores by a model that *accepts*, with their *pairs* if
+        told and it has them; returns how many groups.
 
         Raises:
             OutputError: it is damaged.
         """
         before = self._folding.groups
+        read = (*_READ, _PAIR) if pairs and output.has_pairs else _READ
         for part in output.parts:
             try:
-                for rows in _scored_rows(part, accepts):
+                for rows in _scored_rows(part, accepts, read):
                     self._insert("old", self._folding.folded(rows))
             except ValueError as error:
                 raise OutputError(f"output.reuse: {part}: {error}", _LEAVE_OUT) from error
@@ -403,6 +452,37 @@ class Comparison:
         """
         self._run(_EQUAL)
         return self._count("SELECT count(*) FROM equal")
+
+    def match_pairs(self) -> None:
+        """
+        Find the pairs that have a score somewhere, of groups that `match` did not find and that
+        take no other's outcome.
+        """
+        self._run(_PAIRS)
+
+    def known_counts(self) -> Iterator[tuple[int, int, bool]]:
+        """
+        Of which groups `match_pairs` found some pairs: position, how many, whether that is all that
+        would be sent.
+        """
+        for batch in self._read(_KNOWN_COUNTS, WANTED_TOGETHER):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    def known(self) -> Iterator[tuple[Ranked, bool]]:
+        """
+        What `match_pairs` found: each group with the scores that it has, in order, and whether
+        these are all.
+        """
+        batches = self._read(_KNOWN, WANTED_TOGETHER)
+        rows = chain.from_iterable(
+            zip(*(c.to_pylist() for c in b.columns), strict=True) for b in batches
+        )
+        for (position, documents, sent, cut), found in groupby(rows, key=itemgetter(0, 1, 2, 3)):
+            indices, scores, served = zip(*(row[4:] for row in found), strict=True)
+            yield (
+                self._outcome(position, documents, cut, indices, scores, served),
+                len(scores) == sent,
+            )
 
     def equals(self) -> Iterator[tuple[int, int, int]]:
         """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 SCORE_BYTES = 8
 """The length of a packed score."""
@@ -54,6 +54,13 @@ CREATE TABLE slices (
     position INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
     served INTEGER NOT NULL, scores BLOB NOT NULL, PRIMARY KEY (position, start)
 ) WITHOUT ROWID;
+
+-- Scores that earlier outputs have of some pairs of a group; these documents are not sent again.
+-- As in ranked, NaN for the others; documents: how many are known.
+CREATE TABLE known (
+    position INTEGER PRIMARY KEY, served INTEGER, scores BLOB NOT NULL, shares BLOB,
+    documents INTEGER NOT NULL
+);
 
 -- Groups that ask the same as another, and take its outcome when it has one.
 -- cut: how many of their own documents were longer in the source than they may be.

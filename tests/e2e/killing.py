@@ -88,12 +88,15 @@ def killed(job: Path, point: str, nth: int = 1) -> int:
     Raises:
         TimeoutExpired: it ran on.
     """
-    process = Fork(_run, job, point, nth)
+    process = Fork(run_until, job, point, nth)
     try:
         return process.wait(PATIENCE_S)
     finally:
         process.kill()
 
 
-def _run(job: Path, point: str, nth: int) -> None:
+def run_until(job: Path, point: str, nth: int) -> None:
+    """
+    Run *job* in this process, which ends there.
+    """
     run(job, listeners=[KillAt(point, nth)])

@@ -616,6 +616,7 @@ DEFAULTS: dict[str, object] = {
     "output.rejected_max": 0,
     "output.state": None,
     "output.reuse": None,
+    "output.reuse_pairs": False,
     "run.deadline": None,
     "run.drain_s_max": 25.0,
     "run.outage_s_max": 1800.0,
@@ -1181,6 +1182,7 @@ DECIDES: dict[str, tuple[str, object]] = {
     "output.rejected_max": ("free", 3),
     "output.state": ("free", "other"),
     "output.reuse": ("free", ["out/other"]),
+    "output.reuse_pairs": ("output", True),
     "run.deadline": ("free", "06:00"),
     "run.drain_s_max": ("free", 3.0),
     "run.outage_s_max": ("free", 3.0),
@@ -1223,6 +1225,7 @@ BESIDE: dict[str, dict[str, object]] = {
         "provider.price.as_of": date(2026, 1, 1),
         "provider.price.usd_per_search_unit": 1.0,
     },
+    "output": {"output.reuse": ["out/other"]},
     **{
         table: {f"{table}.count": 1, f"{table}.per_s": 1}
         for table in ("limits.requests", "limits.documents", "limits.tokens")

@@ -159,6 +159,7 @@ STABLE = [
     "cost_usd_lost",
     "cost_usd_now",
     "documents_cut",
+    "documents_reused",
     "done",
     "done_now",
     "elapsed_s",
