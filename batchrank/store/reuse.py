@@ -88,29 +88,36 @@ SELECT position, leader, cut FROM waiting JOIN leaders USING (digest) WHERE posi
 """
 
 # Of pairs that are alike the first counts, as of groups. `place` is where it stands: its group, and
-# which one it is there; lists are taken apart as they stream, and never gathered.
+# which one it is there. One join, one sum or one sorting a statement: each is given all the memory,
+# and lists are taken apart as they stream, never gathered.
 _PAIRS = """
-CREATE VIEW had AS
-SELECT (number << 32) + unnest(range(len(pairs))) AS place,
-    unnest(pairs) AS pair, unnest(scores) AS score, unnest(served) AS served
-FROM old WHERE pairs IS NOT NULL;
 CREATE TABLE asked AS
 SELECT position, documents, sent, cut,
     unnest(range(len(pairs)))::INTEGER AS index, unnest(pairs) AS pair
 FROM wanted ANTI JOIN found USING (position) ANTI JOIN equal USING (position)
 WHERE pairs IS NOT NULL;
+CREATE TABLE hit AS
+SELECT place, pair, score, served FROM (
+    SELECT (number << 32) + unnest(range(len(pairs))) AS place,
+        unnest(pairs) AS pair, unnest(scores) AS score, unnest(served) AS served
+    FROM old WHERE pairs IS NOT NULL
+) SEMI JOIN asked USING (pair);
 CREATE TABLE alike AS
-SELECT pair, min(place) AS place FROM had SEMI JOIN asked USING (pair) GROUP BY pair;
+SELECT pair, arg_min(score, place) AS score, arg_min(served, place) AS served
+FROM hit GROUP BY pair;
+DROP TABLE hit;
+CREATE TABLE known AS
+SELECT position, documents, sent, cut, index, score, served FROM asked JOIN alike USING (pair);
+DROP TABLE asked;
+DROP TABLE alike;
 """
 
 _KNOWN = """
-SELECT position, documents, sent, cut, index, score, served
-FROM asked JOIN alike USING (pair) JOIN had USING (place) ORDER BY position, index
+SELECT position, documents, sent, cut, index, score, served FROM known ORDER BY position, index
 """
 
 _KNOWN_COUNTS = """
-SELECT position, count(*)::INTEGER, count(*) = any_value(sent)
-FROM asked JOIN alike USING (pair) GROUP BY position
+SELECT position, count(*)::INTEGER, count(*) = any_value(sent) FROM known GROUP BY position
 """
 
 

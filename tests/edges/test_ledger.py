@@ -804,3 +804,41 @@ def test_records_of_nothing_need_no_commit(records: Records, there: bool) -> Non
     An empty note takes one back, and zero is an amount: both are something.
     """
     assert there is bool(records)
+
+
+# --- what earlier outputs have of groups ----------------------------------------------------------
+
+
+def test_what_is_known_of_a_group_is_kept_as_it_was_first(tmp_path: Path) -> None:
+    """
+    Slices that were asked about since lack these documents; it is counted once.
+    """
+    path = tmp_path / "ledger.sqlite"
+    first = ranked(3, [0.5, UNSCORED, 0.25], (2, BY), (3, Served("v/m", None)))
+    ledger = begun(path)
+    ledger.commit(Records(known=[first, ranked(9, [UNSCORED, 0.5])]))
+    ledger.commit(Records(known=[ranked(3, [UNSCORED, 0.75, UNSCORED])]))
+    ledger.close()
+
+    with LedgerReader.open(path) as reader:
+        assert [repr(first)] == [repr(known) for known in reader.known(0, 9)]
+        assert [9] == [known.position for known in reader.known(9, 24)]
+        assert 3 == reader.tally()["documents_reused"]
+
+
+def test_what_is_known_is_forgotten_where_the_group_is_not_ranked() -> None:
+    """
+    A mended file asks something else; what was done before has been what it was.
+    """
+    ledger = begun(None)
+    known = [ranked(p, [0.5, UNSCORED]) for p in (1, 2, 3, 8)]
+    refused = Rejected(2, "q2", RejectKind.BAD_GROUP, "no")
+    ledger.commit(Records(known=known, outcomes=[ranked(1, [0.5, 0.5]), refused]))
+
+    ledger.forget_slices(0, 8)
+
+    assert [1, 8] == [one.position for one in ledger.known(0, 24)]
+    assert 2 == ledger.tally()["documents_reused"]
+    ledger.prune()
+    assert [] == ledger.known(0, 24)
+    assert 2 == ledger.tally()["documents_reused"]

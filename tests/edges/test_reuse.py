@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -229,6 +229,89 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         assert [] == found(comparison)
 
     assert not left.exists()
+
+
+# --- pair by pair ---------------------------------------------------------------------------------
+
+TEXTS = st.lists(st.sampled_from("abcdef") | st.none(), min_size=1, max_size=5)
+Texts = list[str | None]
+
+
+def pair(text: str | None) -> bytes | None:
+    """
+    The digest of a text with the one query that there is.
+    """
+    return None if text is None else digest_of(b"pair", text.encode())
+
+
+def whole(texts: Texts) -> bytes:
+    """
+    The digest of a group.
+    """
+    return digest_of(b"group", repr(texts).encode())
+
+
+def an_output(folder: Path, groups: Sequence[Texts], pairs: bool) -> tuple[Path, dict[str, float]]:
+    """
+    An output in which every score is another one, and the first of each text.
+    """
+    rows: list[dict[str, Any]] = []
+    firsts: dict[str, float] = {}
+    for texts in groups:
+        there = [(n, text) for n, text in enumerate(texts) if text]
+        for rank, (n, text) in enumerate(there, 1):
+            told = {"index": n, "rank": rank, "relevance_score": len(rows) + 0.5, "model": "v/m"}
+            held = {"digest": whole(texts), "pair_digest": pair(text), "provider": f"p{n % 2}"}
+            rows.append({**told, **held})
+            firsts.setdefault(text, len(rows) - 0.5)
+    digest = pa.binary(16)
+    names = {"digest": digest, "index": pa.int32(), "rank": pa.int32(), "model": pa.string()}
+    names |= {"relevance_score": pa.float64(), "provider": pa.string(), "pair_digest": digest}
+    table = pa.Table.from_pylist(rows, schema=pa.schema(list(names.items())))
+    folder.mkdir()
+    part = table if pairs else table.drop_columns(["pair_digest"])
+    pq.write_table(part, folder / "part-00000.parquet")
+    (folder / "_SUCCESS").touch()
+    return folder, firsts
+
+
+@law(25)
+@given(st.lists(TEXTS, max_size=8), st.lists(TEXTS, max_size=8), st.booleans())
+def test_of_groups_that_are_nowhere_the_pairs_are_found_that_are_somewhere(
+    old: list[Texts], new: list[Texts], pairs: bool
+) -> None:
+    """
+    Each with the first score that there is; what is found whole, or asks what another group asks,
+    needs none.
+    """
+    groups = Wanted()
+    asked = {p: texts for p, texts in enumerate(new) if any(texts)}
+    for p, texts in asked.items():
+        sent = len(texts) - texts.count(None)
+        groups.add(p, whole(texts), len(texts), sent, p, [pair(text) for text in texts])
+    with tempfile.TemporaryDirectory() as folder, comparing(Path(folder) / "x", MEMORY) as it:
+        path, firsts = an_output(Path(folder) / "old", old, pairs)
+        it.want(groups)
+        it.have(finished(path), everybody, pairs=True)
+        it.match()
+        it.match_equal()
+        it.match_pairs()
+        counts = {position: (count, all_) for position, count, all_ in it.known_counts()}
+        found = {known.position: (known, all_) for known, all_ in it.known()}
+
+    expected: dict[int, Texts] = {}
+    for p, texts in asked.items():
+        if pairs and texts not in old and texts not in expected.values() and {*texts} & {*firsts}:
+            expected[p] = texts
+    assert [*expected] == [*found]
+    assert counts.keys() == found.keys()
+    for p, texts in expected.items():
+        known, all_ = found[p]
+        scores = [firsts.get(text or "", UNSCORED) for text in texts]
+        assert repr(scores) == repr(list(known.scores))
+        assert all(text is None or text in firsts for text in texts) == all_
+        assert (sum(score == score for score in scores), all_) == counts[p]
+        assert (p, len(texts)) == (known.cut, known.shares[-1].stop)
 
 
 # --- what is refused ------------------------------------------------------------------------------

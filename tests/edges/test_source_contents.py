@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from batchrank.config.schema import SourceTable
 from batchrank.domain import Positions
-from batchrank.policy.digest import content_of
+from batchrank.policy.digest import content_of, pairs_of
 from batchrank.policy.slicing import without_call
 from batchrank.source import open_source
 from batchrank.store import blocks
@@ -76,6 +76,35 @@ def test_blocks_hold_the_key_of_every_group_that_needs_a_call(
         found, expected = keys(open_source(SourceTable(path="a.parquet", **rule), Path(folder)))
 
     assert expected == found
+
+
+@law(30)
+@given(st.sampled_from(RULES), st.lists(ROW, min_size=1, max_size=8), st.integers(1, 9))
+def test_blocks_hold_the_key_of_every_pair_that_would_be_sent(
+    rule: dict[str, Any], rows: list[dict[str, Any]], row_group: int
+) -> None:
+    """
+    If that is asked for; each list is as long as the group has documents.
+    """
+    found: list[list[bytes | None]] = []
+    expected: list[list[bytes | None]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, row_group_size=row_group)
+        source = open_source(SourceTable(path="a.parquet", **rule), Path(folder))
+        plain = source.no_rows()
+        source.key_pairs()
+        for batch in source.batches(Positions(source.total), source.total):
+            found += blocks.pairs(batch.carried) or []
+            for position in range(batch.position, batch.position + batch.rows):
+                group = batch.group(position)
+                called = without_call(group) is None
+                keys = pairs_of(group.query, group.documents)
+                expected.append(keys if called else [None] * len(keys))
+
+    assert expected == found
+    assert blocks.pairs(plain) is None
+    assert [] == blocks.pairs(source.no_rows())
 
 
 def test_long_portions_have_the_same_keys(tmp_path: Path) -> None:

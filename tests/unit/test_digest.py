@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchrank.config import asking
 from batchrank.domain import Document, RichDocument
-from batchrank.policy.digest import DIGEST_BYTES, content_of, digest_of
+from batchrank.policy.digest import DIGEST_BYTES, content_of, digest_of, pairs_of
 from tests.laws import law
 
 TEXTS = st.text(st.sampled_from("ab\0é\U0001f600\ud800"), max_size=3)
@@ -27,6 +27,22 @@ def test_two_groups_have_one_key_if_and_only_if_they_ask_the_same(one: Asked, tw
     Texts of two or three letters meet often: where one ends and the next begins is in the key.
     """
     assert (one == two) == (content_of(*one) == content_of(*two))
+
+
+@law(300)
+@given(ASKED, ASKED)
+def test_two_pairs_have_one_key_if_and_only_if_they_are_the_same(one: Asked, two: Asked) -> None:
+    """
+    Wherever they stand; what is not sent has none, and no pair has the key of a group.
+    """
+    keys = [pairs_of(*asked) for asked in (one, two)]
+    pairs = [[d and (query, d) if d != "" else (query, d) for d in ds] for query, ds in (one, two)]
+
+    for pair, key in zip(pairs[0], keys[0], strict=True):
+        same = [pair == other for other in pairs[1]]
+        assert same == [key == other for other in keys[1]]
+        assert (pair is None) == (key is None)
+    assert not {content_of(query, (d,)) for query, ds in (one, two) for d in ds} & {*keys[0]}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +82,9 @@ def test_the_key_stays_what_it_is() -> None:
     assert "3ccf16d48626f99d8c059f741c0c419d" == content_of("q", [rich, "one"]).hex()
     assert "2836444f3e51da02555a3eef8e220980" == digest_of(b"s" * 32, b"c" * 16).hex()
     assert DIGEST_BYTES == len(digest_of(b"", content_of("", [])))
+    assert ["c6f17b2c8d4f33d58a36f99f63613b78", "f09632c24e05d6d03b649902af73d8a8", None] == [
+        key and key.hex() for key in pairs_of("q", ["zwei ü", rich, None])
+    ]
 
 
 SETTINGS: dict[str, object] = {

@@ -27,7 +27,16 @@ from batchrank.domain import (
     Share,
     Slice,
 )
-from batchrank.policy.slicing import assembled, halves, request_for, requests, scored, without_call
+from batchrank.policy.slicing import (
+    assembled,
+    firsts,
+    halves,
+    knowing,
+    request_for,
+    requests,
+    scored,
+    without_call,
+)
 from tests.laws import law
 
 ONE, OTHER = Served("m", "one"), Served("m", "other")
@@ -350,3 +359,66 @@ def test_nothing_to_send_is_no_request() -> None:
     A slice of empty documents is never asked about.
     """
     assert request_for(group_of(["a", None, None]), Slice(7, 1, 3)) is None
+
+
+# --- what is known --------------------------------------------------------------------------------
+
+THIRD = Served("m", "third")
+
+
+@law(200)
+@given(st.data())
+def test_with_what_is_known_the_outcome_is_that_of_asking_about_everything(
+    data: st.DataObject,
+) -> None:
+    """
+    Exactly the rest is asked about, in whatever slices, and each score is told of whoever gave it.
+    """
+    held = data.draw(st.lists(st.none() | st.sampled_from("abcde"), min_size=1, max_size=9))
+    place = dict(zip(held[::-1], range(len(held), 0, -1), strict=True))  # by document
+    values = {d: score_of(place[d]) for d in held if d is not None}
+    before = data.draw(st.sets(st.sampled_from(sorted(values)), min_size=1)) if values else set()
+    if not before:
+        return
+    by = [OTHER if d in before and d < "c" else THIRD for d in held]
+    known = Ranked(
+        7,
+        tuple(values[d] if d is not None and d in before else UNSCORED for d in held),
+        tuple(Share(n + 1, one) for n, one in enumerate(by)),
+        2,
+    )
+    once = data.draw(st.booleans())
+    whole = Group(7, "q7", "what", tuple(held), firsts=firsts(held) if once else (), cut=3)
+    group = knowing(whole, known)
+    asked = requests(group, data.draw(limits))
+
+    outcome = without_call(group)
+    if outcome is None:
+        answers = [
+            scored(r, RerankReply(tuple(values[str(d)] for d in r.documents), ONE)) for r in asked
+        ]
+        outcome = assembled(group, answers)
+
+    sent = [d for request in asked for d in request.documents]
+    rest = [d for d in held if d is not None and d not in before]
+    assert (list(dict.fromkeys(rest)) if once else rest) == sent
+    assert isinstance(outcome, Ranked)
+    expected = [values.get(str(d), UNSCORED) for d in held]
+    assert repr(expected) == repr(list(outcome.scores))
+    assert 3 == outcome.cut
+    stops = [share.stop for share in outcome.shares]
+    assert sorted({*stops}) == stops
+    assert len(held) == stops[-1]
+    for index, document in enumerate(held):
+        if document is not None:
+            told = next(s.served for s in outcome.shares if index < s.stop)
+            assert (by[index] if document in before else ONE) == told
+
+
+def test_what_is_known_of_another_group_is_a_bug() -> None:
+    """
+    Nobody mixes scores up unnoticed.
+    """
+    for position, scores in ((8, (0.5,)), (7, (0.5, 0.5))):
+        with pytest.raises(AssertionError):
+            knowing(group_of(["a"]), Ranked(position, scores, (Share(1, ONE),)))
