@@ -322,13 +322,14 @@ def _rows_are_right(it: _Looked, parts: list[PartRow]) -> Iterator[Check]:
     """
     sql = _SQL[str(it.ledger.meta()["output_settings"]["output.layout"])]
     counts = _Rows()
-    for part in parts:
-        with _near(it.job.output / part.file, it.job.state.path) as path:
-            found = _read(sql, path)
-        if isinstance(found, str):
-            yield Check("rows", False, f"{part.file}: DuckDB cannot read it: {found}")
-        else:
-            counts.add(part, found)
+    with duckdb.connect() as connection:  # one for all: to open it takes longer than most parts
+        for part in parts:
+            with _near(it.job.output / part.file, it.job.state.path) as path:
+                found = _read(connection, sql, path)
+            if isinstance(found, str):
+                yield Check("rows", False, f"{part.file}: DuckDB cannot read it: {found}")
+            else:
+                counts.add(part, found)
     yield from counts.checks()
 
 
@@ -346,10 +347,9 @@ def _near(place: Place, state: Path) -> Iterator[Path]:
         yield copy
 
 
-def _read(sql: str, path: Path) -> tuple[int, ...] | str:
+def _read(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> tuple[int, ...] | str:
     try:
-        with duckdb.connect() as connection:
-            row = connection.execute(sql, [str(path)]).fetchone()
+        row = connection.execute(sql, [str(path)]).fetchone()
     except duckdb.Error as error:
         return str(error).splitlines()[0]
     return row if row is not None else "no answer"
