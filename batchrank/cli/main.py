@@ -10,6 +10,9 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import typer
 
@@ -93,6 +96,12 @@ MISUSED: type[typer.BadParameter] = next(
 """The root of click's errors, of whichever click typer has: newer ones bring their own."""
 
 
+@cache
+def _command() -> Callable[..., Any]:
+    # Who runs several in one process (a script, a test) reads all signatures once.
+    return typer.main.get_command(app)
+
+
 def outcome(arguments: list[str]) -> int:
     """
     Run the command line; returns the exit code.
@@ -101,7 +110,7 @@ def outcome(arguments: list[str]) -> int:
         say("batchrank runs on Linux and macOS; on Windows, use it in WSL.", sys.stderr)
         return Exit.USAGE
     try:
-        code = app(arguments, prog_name="batchrank", standalone_mode=False)
+        code = _command()(arguments, prog_name="batchrank", standalone_mode=False)
     except MISUSED as error:
         error.show()
         return int(error.exit_code)
