@@ -212,21 +212,21 @@ def _at_rate(per_s: float) -> Rates:
 
 
 SHORT = (
-    Model("bucket 20/s", bucket(), _at_rate(20), 300),
+    Model("bucket 20/s", bucket(), _at_rate(20), 150),
     Model(
-        "bucket 20/s, no hint", bucket(), _at_rate(20), 300, Hint.ABSENT, bounds=_unhinted(BUCKET)
+        "bucket 20/s, no hint", bucket(), _at_rate(20), 150, Hint.ABSENT, bounds=_unhinted(BUCKET)
     ),
-    Model("bucket 100/s", bucket(), _at_rate(100), 110, bounds=_in(30)),
-    Model("bucket 1000/s", bucket(), _at_rate(1000), 25, learned_per_s=1000),
-    Model("fixed 1 s of 25", fixed(1), _at_rate(25), 900),
-    Model("sliding 1 s of 25", sliding(1), _at_rate(25), 600),
-    Model("fixed 60 s of 300", fixed(60), _at_rate(5), 1500, bounds=WINDOW_60S),
-    Model("sliding 60 s of 300", sliding(60), _at_rate(5), 1500, bounds=WINDOW_60S),
+    Model("bucket 100/s", bucket(), _at_rate(100), 100, bounds=_in(30)),
+    Model("bucket 400/s", bucket(), _at_rate(400), 25, learned_per_s=400),
+    Model("fixed 1 s of 12", fixed(1), _at_rate(12), 900),
+    Model("sliding 1 s of 12", sliding(1), _at_rate(12), 400),
+    Model("fixed 60 s of 300", fixed(60), _at_rate(5), 600, bounds=WINDOW_60S),
+    Model("sliding 60 s of 300", sliding(60), _at_rate(5), 800, bounds=WINDOW_60S),
     Model(
         "fixed 60 s of 300, no hint",
         fixed(60),
         _at_rate(5),
-        1500,
+        1200,
         Hint.ABSENT,
         bounds=_unhinted(WINDOW_60S),
     ),
@@ -238,10 +238,10 @@ SHORT = (
         Hint.ABSENT,
         bounds=_unhinted(WINDOW_60S),
     ),
-    Model("bucket 20/s, absurd hints", bucket(), _at_rate(20), 400, Hint.ABSURD, bounds=ABSURD),
-    Model("bucket 60, 40, 80/s", bucket(), _steps(20), 240, bounds=STEPS),
-    Model("outage of 2 min", bucket(), _at_rate(30), 420, outage=Outage(200, 320), bounds=BACK),
-    Model("two clients at 20/s", bucket(), _at_rate(20), 1200, begin_at=(0.0, 0.0), bounds=SHARED),
+    Model("bucket 20/s, absurd hints", bucket(), _at_rate(20), 200, Hint.ABSURD, bounds=ABSURD),
+    Model("bucket 30, 20, 40/s", bucket(), _steps(10), 240, bounds=STEPS),
+    Model("outage of 2 min", bucket(), _at_rate(12), 420, outage=Outage(200, 320), bounds=BACK),
+    Model("two clients at 24/s", bucket(), _at_rate(24), 700, begin_at=(0.0, 0.0), bounds=SHARED),
 )
 """Small rates and short times: what a fast test can afford."""
 
