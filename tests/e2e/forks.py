@@ -13,21 +13,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from batchrank.cli.main import main
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [
-        "batchrank.cli.watching",
-        "batchrank.job",
-        "batchrank.operate.backfill",
-        "tests.e2e.killing",
-        "uvloop",
-    ]
-)
+FORKS.set_forkserver_preload(["tests.e2e.warm"])
 
 
 class Fork:
@@ -36,7 +29,7 @@ class Fork:
     """
 
     def __init__(self, do: Callable[..., object], *arguments: Any) -> None:
-        self._process = FORKS.Process(target=do, args=arguments)
+        self._process = FORKS.Process(target=_as_here, args=(dict(os.environ), do, *arguments))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -74,12 +67,25 @@ class Fork:
         return code
 
 
-def command(out: Path, err: Path, arguments: tuple[str, ...]) -> None:
+def _as_here(environ: dict[str, str], do: Callable[..., object], *arguments: Any) -> None:
     """
-    Be `batchrank ARGUMENTS`, with its words in files that are there.
+    Do it with the environment of whoever asks, not with that in which the first fork was made.
+    """
+    os.environ.clear()
+    os.environ.update(environ)
+    do(*arguments)
+
+
+def command(
+    out: Path, err: Path, arguments: tuple[str, ...], told: Connection | None = None
+) -> None:
+    """
+    Be `batchrank ARGUMENTS`, with its words in files that are there; *told* is its standard input.
     """
     for path, descriptor in ((Path(os.devnull), 0), (out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_RDWR), descriptor)
+    if told is not None:
+        os.dup2(told.fileno(), 0)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
     sys.argv = ["batchrank", *arguments]
     main()

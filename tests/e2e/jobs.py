@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -30,12 +31,12 @@ from batchrank.cli.main import outcome
 from batchrank.domain import PERHAPS_BILLED, Positions
 from batchrank.examine.verify import verify
 from batchrank.job import Job, load
-from batchrank.operate.serve import Server, server
+from batchrank.operate.serve import Server
 from batchrank.policy.slicing import requests
 from batchrank.source.parquet import open_source
 from batchrank.store.parts import sha256_of
 from batchrank.store.reading import LedgerReader
-from tests.e2e.forks import Fork, command
+from tests.e2e.forks import FORKS, Fork, command
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-or-v1-for-tests-only"
@@ -190,10 +191,26 @@ class Watched:
 @contextmanager
 def embedded(*options: str) -> Iterator[Watched]:
     """
-    Start the embedded server with the options of `batchrank serve`.
+    Start the embedded server, a fork, with the options of `batchrank serve`.
     """
-    with server(["--scorer", "hashed", *options]) as running:
-        yield Watched(running)
+    told, held = FORKS.Pipe(duplex=False)
+    with TemporaryDirectory(prefix="serve-") as folder, held:
+        out, err = (Path(folder) / stream for stream in ("out", "err"))
+        out.touch()
+        err.touch()
+        fork = Fork(command, out, err, (*SERVE, *options), told)
+        told.close()
+        try:
+            until(lambda: out.read_text().endswith("\n") or fork.poll() is not None)
+            said = out.read_text()
+            assert said, err.read_text()
+            yield Watched(Server(**json.loads(said)))
+        finally:
+            held.close()  # at the end of its standard input it leaves, however this process ends
+            fork.wait(PATIENCE_S)
+
+
+SERVE = ("serve", "--port", "0", "--until-stdin-closes", "--scorer", "hashed")
 
 
 # --- a process ------------------------------------------------------------------------------------
