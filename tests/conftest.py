@@ -1,6 +1,6 @@
 """
 What every test shares: the backend that production runs on, how laws are searched, compiled files
-to start from, and how many workers there are.
+to start from, how many workers there are, and what they begin with.
 """
 
 import os
@@ -31,6 +31,14 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     One worker more than there are cores: a fifth of the time tests wait, for clocks and for disks.
     """
     return 1 + (yield)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Begin with those that need a store: they wait longest, for their clients' patience, and all of
+    them, one worker's, need one server.
+    """
+    items.sort(key=lambda item: "s3" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ What is in the store is the same, byte for byte, as on a disk; at no moment does
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def expected(folder: Path, watched: Watched) -> dict[str, bytes]:
 
 class Onlooker:
     """
-    Somebody who lists and reads the output all the time, and keeps each state that it was in.
+    Somebody who lists the output all the time, and reads and keeps each state that it was in.
     """
 
     def __init__(self, bucket: Bucket) -> None:
@@ -123,16 +123,18 @@ class Onlooker:
         self._thread = threading.Thread(target=self._look)
 
     def _look(self) -> None:
-        while not self._over.wait(0.005):
-            sizes = self._bucket.keys("out/dt=")
-            read = {}
-            for key in sizes:
-                try:
-                    read[key.rpartition("/")[2]] = self._bucket.read(key)
-                except KeyError:  # taken away since
-                    continue
-            if not self.states or self.states[-1] != read:
-                self.states.append(read)
+        listed: dict[str, str] = {}
+        while not self._over.wait(0.02):
+            if listed != (now := self._bucket.digests("out/dt=")):
+                listed = now
+                self.states.append(self._read(now))
+
+    def _read(self, keys: Iterable[str]) -> dict[str, bytes]:
+        read = {}
+        for key in keys:
+            with suppress(KeyError):  # taken away since
+                read[key.rpartition("/")[2]] = self._bucket.read(key)
+        return read
 
     @contextmanager
     def looking(self) -> Iterator[Onlooker]:
@@ -190,7 +192,7 @@ def test_a_killed_job_is_carried_on(
     faults.arm(Fault.SILENT, "PUT", "part-00001", seconds=30)
     with running(job) as process:
         until(lambda: faults.seen("PUT", "part-00001"), process)
-        assert process.is_alive
+        assert process.is_alive, process.said
         process.kill()
     assert {"part-00000.parquet"} == set(output_of(bucket))
     faults.end_silence()

@@ -45,6 +45,16 @@ class Bucket:
             for each in listed.iter(f"{XMLNS}Contents")
         }
 
+    def digests(self, prefix: str = "") -> dict[str, str]:
+        """
+        The same objects, each with what the store calls its content: its ETag.
+        """
+        return {
+            _text(each, "Key"): _text(each, "ETag")
+            for listed in self._pages(prefix, 1000)
+            for each in listed.iter(f"{XMLNS}Contents")
+        }
+
     def uploads(self) -> list[str]:
         """
         The keys of multipart uploads that were begun and neither completed nor aborted.
