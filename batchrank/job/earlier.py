@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
-from batchrank.errors import OutputError
+from batchrank.errors import OutputError, StorageError
 from batchrank.job.loading import Job
-from batchrank.places.remote import Place, that_may_exist
+from batchrank.places.remote import Place, StoreError, that_may_exist
 from batchrank.store.reuse import Finished, as_it_is, finished, is_finished
 
 
@@ -52,6 +52,7 @@ def earlier_of(job: Job) -> Earlier:
     Raises:
         NotReady: one that is named is not finished.
         OutputError: one cannot be used.
+        StorageError: the store of one does not answer.
     """
     if job.config.output.reuse != "previous":
         return Earlier(tuple(map(_checked, job.reused)))
@@ -66,6 +67,8 @@ def _checked(folder: Place) -> Finished:
         return finished(folder)
     except OSError as error:
         why = f"output.reuse: {folder} cannot be looked into: {error.strerror or error}"
+        if isinstance(error, StoreError) and error.outage:
+            raise StorageError(why, "run again when the store answers") from error
         raise OutputError(why, "let it be read, or take it out of output.reuse") from error
 
 

@@ -14,7 +14,7 @@ from batchrank.domain import SourceFile
 from batchrank.errors import NotReady, SourceError
 from batchrank.job.loading import Job
 from batchrank.job.opening import is_begun
-from batchrank.places.remote import placed, size_bytes
+from batchrank.places.remote import StoreError, placed, size_bytes
 from batchrank.source.files import find, relative
 from batchrank.store.reading import LedgerReader
 
@@ -34,7 +34,7 @@ def come_late(job: Job, shared: frozenset[str] = frozenset()) -> list[str]:
     changes with every day, and says nothing about this one.
 
     Raises:
-        StorageError: the ledger cannot be read.
+        StorageError: the ledger cannot be read, or a store does not answer.
     """
     try:
         if not is_begun(job.state.ledger):
@@ -62,6 +62,8 @@ def _resized(known: Iterable[SourceFile], job: Job) -> Iterator[str]:
     for file in known:
         try:
             size = size_bytes(placed(job.base, file.path, job.config.stores))
+        except StoreError:  # which says nothing about the file
+            raise
         except OSError:  # cleared away since
             continue
         if size != file.size_bytes:

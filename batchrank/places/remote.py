@@ -9,6 +9,7 @@ is handed over in one piece. Never tries again what a store's own client gave up
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,13 @@ class StoreError(StorageError, OSError):
     """
     A store refused, or was not reached; its text is for a person. Whoever expects the system's
     errors gets it as one, and where nobody does it ends a run as a disk's failure would.
+
+    *outage*: nothing is known to be wrong with the address or the credentials.
     """
+
+    def __init__(self, message: str, *, outage: bool = True) -> None:
+        super().__init__(message)
+        self.outage = outage
 
 
 class Remote:
@@ -321,7 +328,7 @@ class Remote:
             # Google's client says so of a folder in an error of no class of its own.
             if isinstance(error, FileNotFoundError) or "No such file or directory" in str(error):
                 raise FileNotFoundError(2, "there is no such object", str(self)) from error
-            raise _in_words(error) from error
+            raise in_words(error) from None  # what is above may hold a signature
 
 
 Place = Path | Remote
@@ -387,7 +394,7 @@ def _kind(info: Any) -> str:
     return {fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(info.type, "")
 
 
-_REFUSALS = {
+_SETTINGS = {
     "ACCESS_DENIED": "access denied: look at the credentials, and at what they allow",
     "INVALID_ACCESS_KEY_ID": "the store does not know this access key",
     "REQUEST_TIME_TOO_SKEWED": "this machine's clock is wrong",
@@ -395,15 +402,19 @@ _REFUSALS = {
     "HTTP status 301": "the bucket lies in another region: set stores.s3.region",
     "SIGNATURE_DOES_NOT_MATCH": "the secret key is not that of the access key",
     "NO_SUCH_BUCKET": "there is no such bucket",
-    "SLOW_DOWN": "the store asks to slow down (503), again and again",
 }
-"""What a person is told, by a word in what pyarrow says."""
+_REFUSALS = {**_SETTINGS, "SLOW_DOWN": "the store asks to slow down (503), again and again"}
+"""
+What a person is told, by a word in what pyarrow says. Of *settings* it takes a person to mend them.
+"""
 
 
 def is_of_store(error: Exception) -> bool:
     """
     Tell what a store or the way to it did from what stands in an object.
     """
+    if isinstance(error, StoreError):
+        return True
     return isinstance(error, OSError) and any(mark in str(error) for mark in _MARKS)
 
 
@@ -411,7 +422,25 @@ _MARKS = ("AWS Error", "curlCode", "HTTP status", "google::cloud", "CURL", "Azur
 """In what pyarrow says of a store's answers; it raises the same class for bytes without sense."""
 
 
-def _in_words(error: Exception) -> StoreError:
-    said = str(error).strip().partition("\n")[0]
-    told = next((words for mark, words in _REFUSALS.items() if mark in said), None)
-    return StoreError(f"{told} ({said})" if told else said)
+def in_words(error: Exception) -> StoreError:
+    """
+    What a store or the way to it did, for a person.
+    """
+    if isinstance(error, StoreError):
+        return error
+    text = said(error)
+    told = next((words for mark, words in _REFUSALS.items() if mark in text), None)
+    outage = not any(mark in text for mark in _SETTINGS)
+    return StoreError(f"{told} ({text})" if told else text, outage=outage)
+
+
+def said(error: Exception) -> str:
+    """
+    The first line of *error*. Azure's client tells addresses with the token that opens them: what
+    makes one valid is left out.
+    """
+    line = str(error).strip().partition("\n")[0]
+    return _SIGNATURE.sub(r"\1***", line) or type(error).__name__
+
+
+_SIGNATURE = re.compile(r"(?i)\b(sig(?:nature)?=)[^&\s'\"]+")

@@ -18,8 +18,8 @@ from typing import Literal
 
 from batchrank.config.schema import StoresTable
 from batchrank.domain import SourceFile
-from batchrank.errors import NotReady, Problem, SourceError
-from batchrank.places.remote import Place, Remote
+from batchrank.errors import NotReady, Problem, SourceError, StorageError
+from batchrank.places.remote import Place, Remote, StoreError
 from batchrank.places.stores import AT_HOME
 from batchrank.places.uri import is_uri, parsed
 
@@ -85,6 +85,7 @@ def find(
     Raises:
         NotReady: upstream has not finished.
         SourceError: there is nothing of that name, and nothing says that it will come.
+        StorageError: the store that it would lie in does not answer.
     """
     try:
         found = look(path, base, stores)
@@ -93,7 +94,10 @@ def find(
         message, _, remedy = str(error).partition("|")
         raise _wrong_path(message, remedy) from error
     except OSError as error:
-        raise _wrong_path(f"{path} cannot be looked into: {error}") from error
+        why = f"{path} cannot be looked into: {error}"
+        if isinstance(error, StoreError) and error.outage:
+            raise StorageError(f"source.path: {why}", "run again when the store answers") from error
+        raise _wrong_path(why) from error
     return tuple(sorted(found.files, key=lambda file: relative(file, base)))
 
 

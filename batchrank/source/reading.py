@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchrank.domain import SourceFile
-from batchrank.errors import ChangedError, SourceError
-from batchrank.places.remote import Place, Remote, StoreError, is_of_store
+from batchrank.errors import ChangedError, SourceError, StorageError
+from batchrank.places.remote import Place, Remote, StoreError, in_words, is_of_store, said
 from batchrank.source.batch import Batch
 from batchrank.source.carried import plainly
 from batchrank.source.columns import Columns, chosen, leaves
@@ -68,11 +68,14 @@ def opened(path: Place, name: str) -> Iterator[OpenFile]:
 
     Raises:
         SourceError: it cannot be opened, or is no Parquet file.
+        StorageError: the store that it lies in does not answer.
     """
     remote = path if isinstance(path, Remote) else None
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(remote.open() if remote else pa.OSFile(str(path)))
+            # That of the object which is open: between two questions another may take its place.
+            began_as = handle.metadata() if remote else None
             digest = _footer_sha256(handle, name)
             parquet = pq.ParquetFile(
                 handle,
@@ -84,20 +87,28 @@ def opened(path: Place, name: str) -> Iterator[OpenFile]:
             schema = parquet.schema_arrow
             size_bytes = handle.size()
         except (*_UNREADABLE, ValueError) as error:  # ValueError: names that are not UTF-8
+            if remote and is_of_store(error):
+                raise unread(name, in_words(error), "be opened") from None
             raise _unopened(name, error) from error
         identity = SourceFile(name, size_bytes, digest, rows)
-        yield OpenFile(identity, parquet, schema, remote.version if remote else None)
+        yield OpenFile(identity, parquet, schema, remote.version if remote else None, began_as)
 
 
 _STORE = "look whether the store answers, and run again: what was paid for is kept"
+
+
+def unread(what: str, error: StoreError, cannot: str = "be read") -> SourceError | StorageError:
+    """
+    An outage says nothing about the source; a refusal does.
+    """
+    why = f"{what} cannot {cannot}: {error}"
+    return StorageError(why, _STORE) if error.outage else SourceError(why, _STORE)
 
 
 def _unopened(name: str, error: Exception) -> SourceError:
     """
     Say whether the disk refused the file, or what stands in it is at fault.
     """
-    if isinstance(error, StoreError):
-        return SourceError(f"{name} cannot be opened: {error}", _STORE)
     if isinstance(error, OSError) and error.errno:
         why = f"{name} cannot be opened: {os.strerror(error.errno)}"
         return SourceError(why, "look whether it is there and may be read")
@@ -105,7 +116,7 @@ def _unopened(name: str, error: Exception) -> SourceError:
         shown = name.encode(errors="backslashreplace").decode()
         return SourceError(f"{shown}: its name is not UTF-8", "give the file another name")
     damaged = "its footer is damaged, or it is no Parquet file"
-    cause = damaged if "thrift" in str(error).lower() else _cause(error)
+    cause = damaged if "thrift" in str(error).lower() else said(error)
     return SourceError(f"{name} cannot be opened as Parquet: {cause}", "write the file anew")
 
 
@@ -146,12 +157,13 @@ class OpenFile:
         parquet: pq.ParquetFile,
         schema: pa.Schema,
         version: Callable[[], object] | None,
+        began_as: object,
     ) -> None:
         self.identity = identity
         self.schema = schema
         self._parquet = parquet
         self._version = version
-        self._began_as = version and version()
+        self._began_as = began_as
 
     @property
     def row_group_bytes_max(self) -> int:
@@ -166,6 +178,7 @@ class OpenFile:
 
         Raises:
             SourceError: when it comes to what cannot be decoded.
+        StorageError: the store does not answer any more.
             ChangedError: the object in the store is another by now.
         """
         paths = self._leaves(columns, (*columns.score_paths, *columns.carried_paths))
@@ -181,9 +194,16 @@ class OpenFile:
         An open file stays what it is; of an object that is replaced meanwhile a store gives the new
         bytes, and ids would come to stand beside other texts.
         """
-        if self._version and self._version() != self._began_as:
+        if not self._version:
+            return
+        try:
+            there = self._version()
+        except FileNotFoundError:
+            there = None
+        if there != self._began_as:
+            what = "changed" if there else "taken away"
             raise ChangedError(
-                f"{self.identity.path} was changed while this job was reading it",
+                f"{self.identity.path} was {what} while this job was reading it",
                 "run again: it will be compared with what the output began with",
             )
 
@@ -247,12 +267,13 @@ class OpenFile:
             yield
         except (*_UNREADABLE, _ShortError) as error:
             name = self.identity.path
-            where = f"{name}: row group {group.number} (counted from 0) cannot be"
+            where = f"{name}: row group {group.number} (counted from 0)"
+            with suppress(StoreError):  # it may not even tell that
+                self._check_unchanged()
             if self._version and is_of_store(error):
-                raise SourceError(f"{where} read: {_cause(error)}", _STORE) from error
-            self._check_unchanged()
+                raise unread(where, in_words(error)) from None
             raise SourceError(
-                f"{where} decoded: {_cause(error)}",
+                f"{where} cannot be decoded: {said(error)}",
                 f"mend the file and run again with --accept {name}",
             ) from error
 
@@ -286,7 +307,3 @@ def _concatenated(pieces: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         for place in range(pieces[0].num_columns)
     ]
     return pa.RecordBatch.from_arrays(arrays, names=pieces[0].schema.names)
-
-
-def _cause(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from batchrank.domain import UNSCORED, Ranked, Served, Share
 from batchrank.errors import NotReady, OutputError, StorageError
 from batchrank.interruptible import interruptible
-from batchrank.places.remote import Place, readable, size_bytes
+from batchrank.places.remote import Place, in_words, is_of_store, readable, said, size_bytes
 from batchrank.policy.digest import DIGEST_BYTES
 from batchrank.store.output import PART_NAME, SUCCESS, part_file
 
@@ -217,8 +217,10 @@ def _readable(part: Place) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise OutputError(f"output.reuse: {part} cannot be read: {why}", _LEAVE_OUT) from error
+        why = f"output.reuse: {part} cannot be read: {said(error)}"
+        if is_of_store(error) and in_words(error).outage:
+            raise StorageError(why, "run again when the store answers") from None
+        raise OutputError(why, _LEAVE_OUT) from None
 
 
 # --- reading it back ------------------------------------------------------------------------------

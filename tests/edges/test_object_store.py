@@ -182,6 +182,38 @@ def test_a_refusal_of_the_store_is_told(
         find(f"s3://{bucket.name}/d", Path(), require_success=True, stores=stores)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The store's client gives up at once.
+    """
+    monkeypatch.setattr("batchrank.places.stores.ATTEMPTS", 1)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+@pytest.mark.parametrize(("method", "pattern"), [("*", ""), ("GET", r"/in/a\.")])
+def test_an_outage_says_nothing_about_a_source(
+    name: str,
+    method: str,
+    pattern: str,
+    bucket: Bucket,
+    stores: StoresTable,
+    faults: FaultProxy,
+    tmp_path: Path,
+) -> None:
+    """
+    It is neither wrong, nor late, nor empty, whether its files are looked for or read.
+    """
+    for key in (name, "_SUCCESS"):
+        bucket.write(f"in/{key}", b"query_id,query,doc_id,text\n1,q,d,t\n")
+    faults.arm(Fault.INTERNAL_ERROR, method, pattern, times=1000)
+    table = SourceTable(path=f"s3://{bucket.name}/in/a.*", require_success=True)
+
+    with pytest.raises(StorageError, match=rf"s3://{bucket.name}/in.* cannot be .*(500|INTERNAL)"):
+        open_groups(table, tmp_path, tmp_path / "staging", stores=stores)
+
+
 # --- sources --------------------------------------------------------------------------------------
 
 GROUPS = 300
@@ -277,6 +309,21 @@ def test_an_object_that_is_replaced_while_it_is_read_stops_the_job(
     bucket.write("in/0.parquet", bucket.read("in/1.parquet"))
 
     with pytest.raises(ChangedError, match=r"in/0\.parquet was changed while"):
+        list(batches)
+
+
+def test_an_object_that_is_taken_away_while_it_is_read_stops_the_job(
+    nested: SourceTable, stores: StoresTable, bucket: Bucket
+) -> None:
+    """
+    In words, as one that is replaced.
+    """
+    source = open_source(nested, Path("/nowhere"), stores)
+    batches = source.batches(Positions(source.total), source.total)
+    next(batches)
+    bucket.delete("in/0.parquet")
+
+    with pytest.raises(ChangedError, match=r"in/0\.parquet was taken away while"):
         list(batches)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrank.places.remote import Place, Remote, is_within, placed
+from batchrank.places.remote import Place, Remote, in_words, is_within, placed
 from batchrank.places.uri import Uri, parsed
 from tests.laws import law
 
@@ -82,3 +82,35 @@ def test_a_path_of_this_machine_starts_at_the_base() -> None:
     assert Path("/jobs/out") == placed(base, "out")
     assert Path("/out") == placed(base, "/out")
     assert at("out") == placed(base, "s3://lake/out")
+
+
+def test_no_message_holds_what_opens_a_store() -> None:
+    """
+    Azure's client tells the address that it asked, token and all.
+    """
+    error = OSError(
+        "GetProperties for 'https://acct.blob.core.windows.net/box/x?sv=2022-11-02&sig=s3cr%2Ft%3D"
+        "&se=2027' failed. Azure Error: [] Fail to get a new connection\nand more"
+    )
+
+    told = in_words(error)
+
+    assert "s3cr" not in str(told)
+    assert "sig=***&se=2027' failed. Azure Error" in str(told)
+    assert told.outage
+
+
+@pytest.mark.parametrize(
+    ("text", "outage"),
+    [
+        ("AWS Error ACCESS_DENIED during HeadObject operation: No response body.", False),
+        ("AWS Error NO_SUCH_BUCKET during ListObjectsV2 operation", False),
+        ("AWS Error SLOW_DOWN during GetObject operation", True),
+        ("AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 52", True),
+    ],
+)
+def test_an_outage_is_told_from_a_wrong_setting(text: str, *, outage: bool) -> None:
+    """
+    The one heals by itself, the other takes a person.
+    """
+    assert outage is in_words(OSError(text)).outage

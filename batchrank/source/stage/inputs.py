@@ -24,7 +24,7 @@ from batchrank.places.remote import Place, Remote, StoreError
 from batchrank.places.stores import AT_HOME
 from batchrank.source.carried import is_sound
 from batchrank.source.files import find, relative
-from batchrank.source.reading import opened
+from batchrank.source.reading import opened, unread
 from batchrank.source.stage.endings import FORMATS, format_of, packing_of
 
 _BYTES_AT_ONCE = 1 << 20
@@ -105,7 +105,7 @@ def fetched(given: Input, folder: Path) -> Input:
 
     Raises:
         SourceError: the store refuses, or an object is another by now.
-        StorageError: there is no room.
+        StorageError: the store does not answer, or there is no room.
     """
     paths = []
     for number, (place, file) in enumerate(zip(given.places, given.files, strict=True)):
@@ -122,8 +122,7 @@ def _copied(place: Remote, file: SourceFile, form: str, to: Path) -> Path:
         to.parent.mkdir(parents=True)
         place.fetch(to)
     except StoreError as error:
-        why = f"{place} cannot be read: {error}"
-        raise SourceError(why, "look whether the store answers, and run again") from error
+        raise unread(str(place), error) from error
     except OSError as error:
         raise StorageError(
             f"{place} cannot be copied to {to.parent}: {error.strerror or error}",
@@ -147,6 +146,8 @@ def identity(path: Place, name: str, form: str) -> SourceFile:
         for block in _blocks(path):
             digest.update(block)
             size += len(block)
+    except StoreError as error:
+        raise unread(name, error) from error
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
     return SourceFile(name, size, digest.hexdigest(), ())

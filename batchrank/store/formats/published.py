@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchrank.errors import StorageError
-from batchrank.places.remote import Place, readable
+from batchrank.places.remote import Place, readable, said
 
 BUFFER_BYTES = 1024 * 1024
 
@@ -44,7 +44,7 @@ class Published:
         try:
             return pq.read_schema(readable(self.files[0])).remove_metadata()
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(self.files[0], error) from error
+            raise _unreadable(self.files[0], error) from None
 
     @property
     def is_nested(self) -> bool:
@@ -105,12 +105,12 @@ def _batches(path: Place, rows: int, leaves: Sequence[str] | None) -> Iterator[p
         ) as file:
             yield from file.iter_batches(rows, columns=leaves, use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Place, error: Exception) -> StorageError:
     return StorageError(
-        f"{path} cannot be read: {error}",
+        f"{path} cannot be read: {said(error)}",
         "`batchrank verify` tells what is wrong, and the remedy",
     )
 
