@@ -213,7 +213,11 @@ class Remote:
         from pyarrow import fs
 
         infos = self._asked(lambda held: held.get_file_info(fs.FileSelector(self.uri.path)))
-        listed = {info.base_name: _kind(info) for info in infos if info.base_name}
+        if any(info.path.rstrip("/") == self.uri.path for info in infos):
+            # Nobody would miss what lies there, and a source might look empty.
+            why = "a key in it has an empty name between slashes: give that another name"
+            raise StoreError(f"{self}: {why}", outage=False)
+        listed = {info.base_name: _kind(info) for info in infos}
         if self._seen is not None:
             self._seen[str(self)] = listed
         return listed
@@ -323,7 +327,7 @@ class Remote:
 
     def _asked(self, question: Callable[[Any], T]) -> T:
         try:
-            return question(file_system(self.uri.scheme, self.uri.account, self._stores))
+            return question(file_system(self.uri, self._stores))
         except (OSError, pa.ArrowException) as error:  # the latter if Azure's client finds no key
             # Google's client says so of a folder in an error of no class of its own.
             if isinstance(error, FileNotFoundError) or "No such file or directory" in str(error):

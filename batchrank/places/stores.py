@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from batchrank.config.schema import StoresTable
+from batchrank.places.uri import Uri
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -31,17 +32,17 @@ AT_HOME = StoresTable()
 """No store is set up in any way of ours."""
 
 
-def file_system(scheme: str, account: str, stores: StoresTable) -> fs.FileSystem:
+def file_system(uri: Uri, stores: StoresTable) -> fs.FileSystem:
     """
-    The file system of *scheme*; *account* is Azure's.
+    The file system that *uri* lies in.
     """
-    if scheme == "s3":
+    if uri.scheme == "s3":
         endpoint = stores.s3.endpoint or _said("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
         region = stores.s3.region or _said("AWS_REGION", "AWS_DEFAULT_REGION")
         return _s3(endpoint, region, stores.s3.anonymous)
-    if scheme == "gs":
+    if uri.scheme == "gs":
         return _gs(stores.gs.endpoint or _said("STORAGE_EMULATOR_HOST"), stores.gs.anonymous)
-    return _abfss(stores.abfss.endpoint, account)
+    return _abfss(stores.abfss.endpoint, uri.account, uri.cloud)
 
 
 @lru_cache
@@ -68,14 +69,15 @@ def _gs(endpoint: str | None, anonymous: bool) -> fs.FileSystem:
 
 
 @lru_cache
-def _abfss(endpoint: str | None, account: str) -> fs.FileSystem:
+def _abfss(endpoint: str | None, account: str, cloud: str) -> fs.FileSystem:
     from pyarrow import fs
 
-    held = {
-        "account_key": _said("AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"),
-        "sas_token": _said("AZURE_STORAGE_SAS_TOKEN"),
-    }
-    given = {name: value for name, value in held.items() if value}
+    given: dict[str, str] = {}  # pyarrow takes a key or a token, never both
+    if key := _said("AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"):
+        given["account_key"] = key
+    elif token := _said("AZURE_STORAGE_SAS_TOKEN"):
+        given["sas_token"] = token
+    given |= {f"{service}_storage_authority": f".{service}.{cloud}" for service in ("blob", "dfs")}
     if endpoint:
         at = urlsplit(endpoint)
         given |= {"blob_storage_authority": at.netloc, "blob_storage_scheme": at.scheme}

@@ -24,14 +24,17 @@ _OTHERS = {
 }
 """What other tools call them."""
 
+_ONE_SLASH = re.compile(rf"({'|'.join((*SCHEMES, *_OTHERS))}):/", re.IGNORECASE)
+
 _EXAMPLES = {
     "s3": "s3://bucket/folder",
     "gs": "gs://bucket/folder",
     "abfss": "abfss://container@account.dfs.core.windows.net/folder",
 }
 
+_DOMAIN = "dfs.core.windows.net"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_CONTAINER = re.compile(r"([a-z0-9$][a-z0-9-]*)@([a-z0-9]+)(\.[A-Za-z0-9.-]+)?")
+_CONTAINER = re.compile(r"([a-z0-9$][a-z0-9-]*)@([a-z0-9]+)(\.(dfs|blob)(\.[a-z0-9-]+)+)?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,6 +67,13 @@ class Uri:
         return self.authority.partition("@")[2].partition(".")[0]
 
     @property
+    def cloud(self) -> str:
+        """
+        The domain of Azure's cloud, as in "core.windows.net"; "" elsewhere.
+        """
+        return self.authority.partition("@")[2].partition(".")[2].partition(".")[2]
+
+    @property
     def path(self) -> str:
         """
         What pyarrow calls it: bucket and key.
@@ -86,9 +96,9 @@ class Uri:
 
 def is_uri(path: str) -> bool:
     """
-    Tell whether *path* means a store and not a folder of this machine.
+    Tell whether *path* means a store and not a folder of this machine; with a slash too few, too.
     """
-    return "://" in path
+    return "://" in path or _ONE_SLASH.match(path) is not None
 
 
 def parsed(path: str) -> Uri:
@@ -98,7 +108,9 @@ def parsed(path: str) -> Uri:
     Raises:
         ValueError: it is none, with a remedy behind a bar: "message|remedy".
     """
-    scheme, _, rest = path.partition("://")
+    scheme, slashes, rest = path.partition("://")
+    if not slashes:
+        raise ValueError(f"{path} lacks a slash|write it as {path.replace(':/', '://', 1)}")
     if scheme not in SCHEMES:
         known = _OTHERS.get(scheme.lower())
         remedy = f"write {known}://" if known else f"one of {', '.join(_EXAMPLES.values())}"
@@ -107,7 +119,19 @@ def parsed(path: str) -> Uri:
     form = _CONTAINER if scheme == "abfss" else _BUCKET
     if not form.fullmatch(authority):
         raise ValueError(f"{path} names no bucket|write it as {_EXAMPLES[scheme]}")
-    key = key.strip("/")
+    if key.startswith("/"):
+        raise ValueError(f"{path} has an empty name between slashes|write the key itself")
+    key = key.rstrip("/")
     if key and any(part in {"", ".", ".."} for part in key.split("/")):
         raise ValueError(f"{path} has an empty name or dots between slashes|write the key itself")
-    return Uri(scheme, authority, key)
+    return Uri(scheme, _whole(authority) if scheme == "abfss" else authority, key)
+
+
+def _whole(authority: str) -> str:
+    """
+    Azure's *authority* with the domain, so that a place has one name: the endpoint for blobs leads
+    to the same container.
+    """
+    account, _, domain = authority.partition(".")
+    service, _, cloud = (domain or _DOMAIN).partition(".")
+    return f"{account}.{'dfs' if service == 'blob' else service}.{cloud}"

@@ -160,6 +160,20 @@ def test_what_is_not_there_is_late_or_wrong(
         find(f"s3://{bucket.name}/{path}", Path(), require_success=require_success, stores=stores)
 
 
+@pytest.mark.parametrize("key", ["d//a.parquet", "d/dt=1//a.parquet"])
+def test_a_key_that_nobody_would_find_is_told(
+    key: str, bucket: Bucket, stores: StoresTable
+) -> None:
+    """
+    A source that holds nothing else would count as one of no groups, and as done.
+    """
+    bucket.write("d/_SUCCESS", b"")
+    bucket.write(key, b"")
+
+    with pytest.raises(SourceError, match="empty name between slashes"):
+        find(f"s3://{bucket.name}/d", Path(), require_success=True, stores=stores)
+
+
 def test_a_bucket_that_is_not_there_is_told(stores: StoresTable) -> None:
     """
     In one line, with its name.

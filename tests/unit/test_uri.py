@@ -25,6 +25,7 @@ NAMES = st.text(st.characters(blacklist_characters="/", codec="utf-8"), min_size
         ("gs://my.lake_1/a b/%2F#?.parquet", "gs", "my.lake_1", "", "a b/%2F#?.parquet"),
         ("abfss://box@acct.dfs.core.windows.net/x/y", "abfss", "box", "acct", "x/y"),
         ("abfss://box@acct/x", "abfss", "box", "acct", "x"),
+        ("abfss://box@acct.dfs.core.chinacloudapi.cn/x", "abfss", "box", "acct", "x"),
     ],
 )
 def test_an_address_says_store_and_key(
@@ -51,6 +52,10 @@ def test_an_address_says_store_and_key(
         ("s3://user:secret@lake/out", "s3://bucket/folder"),
         ("abfss://box/out", "abfss://container@account"),
         ("s3://lake/a//b", "write the key itself"),
+        ("s3://lake//a", "write the key itself"),
+        ("s3:/lake/a", "write it as s3://lake/a"),
+        ("S3A:/lake/a", "write it as S3A://lake/a"),
+        ("abfss://box@acct.example.com/x", "abfss://container@account"),
         ("s3://lake/a/../b", "write the key itself"),
         ("s3://lake/./b", "write the key itself"),
     ],
@@ -63,6 +68,28 @@ def test_an_address_of_no_store_is_refused_with_a_remedy(address: str, words: st
         parsed(address)
 
     assert words in str(raised.value).partition("|")[2]
+
+
+def test_a_container_has_one_name() -> None:
+    """
+    Whatever of its domain is written: an output that lies in a source is seen as that.
+    """
+    long = parsed("abfss://box@acct.dfs.core.windows.net/x")
+
+    assert long == parsed("abfss://box@acct/x")
+    assert long == parsed("abfss://box@acct.blob.core.windows.net/x")
+    assert long != parsed("abfss://box@acct.dfs.core.chinacloudapi.cn/x")
+    assert "core.windows.net" == long.cloud
+
+
+def test_a_slash_too_few_makes_no_folder_of_this_machine() -> None:
+    """
+    Scores would lie in a folder that is called `s3:`.
+    """
+    assert is_uri("s3:/lake/out")
+    assert is_uri("gs:/lake/out")
+    assert not is_uri("out/s3:/lake")
+    assert not is_uri("C:/out")
 
 
 @law(100)
