@@ -287,7 +287,9 @@ class ProviderTable(Table):
     Who scores, with which model and key.
     """
 
-    name: str = Field(description="the provider: openrouter, or lexical for a scorer in process")
+    name: str = Field(
+        description="the provider: `batchrank providers` lists them; lexical scores in process"
+    )
     model: str = Field("", description='the model\'s slug, such as "cohere/rerank-v3.5"')
     key_env: EnvironmentName | None = Field(
         None, description="the environment variable that holds the key"
@@ -299,6 +301,14 @@ class ProviderTable(Table):
     connect_timeout_s: PositiveFloat = Field(10.0, description="to reach the server, in seconds")
     timeout_s: PositiveFloat = Field(
         120.0, description="to the end of the reply, in seconds; a false timeout pays twice"
+    )
+    documents_max: PositiveInt | None = Field(
+        None, description="documents in one request, at most, where that is not the provider's own"
+    )
+    splits: bool | None = Field(
+        None,
+        description="pairs are scored independently, so that a group may be asked in several"
+        " requests; unless told, as far as that is known of the provider",
     )
     send_top_n: bool = Field(
         False, description="send output.top_n to the provider: the others get no score at all"

@@ -23,7 +23,7 @@ from batchrank.domain import (
     Served,
 )
 from batchrank.providers.base import Provider
-from batchrank.wire.auth import Secret
+from batchrank.wire.auth import Redacts
 from batchrank.wire.exchange import Wire
 
 
@@ -44,7 +44,7 @@ class HttpScorer:
     """
 
     def __init__(
-        self, provider: Provider, wire: Wire, secret: Secret, wall: Callable[[], float]
+        self, provider: Provider, wire: Wire, secret: Redacts, wall: Callable[[], float]
     ) -> None:
         self._provider = provider
         self._wire = wire
@@ -62,7 +62,7 @@ class HttpScorer:
         return cleaned(answer, request, self._secret)
 
 
-def cleaned(answer: Answer, request: RerankRequest, secret: Secret) -> Answer:
+def cleaned(answer: Answer, request: RerankRequest, secret: Redacts) -> Answer:
     """
     The answer without the key, wherever it was repeated, without passages of the texts sent, and
     without characters that a terminal obeys. Redacted first and cut after: half a key is a leak.
@@ -92,7 +92,7 @@ MESSAGE_CHARS_MAX = 400
 NAME_CHARS_MAX = 200
 
 
-def _name(text: str | None, secret: Secret) -> str | None:
+def _name(text: str | None, secret: Redacts) -> str | None:
     return text and _printable(secret.redact(text)[:NAME_CHARS_MAX])
 
 

@@ -25,6 +25,7 @@ from batchrank.config import (
     score_settings,
 )
 from batchrank.config.lines import Lines
+from batchrank.config.schema import ProviderTable
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
 from batchrank.places.remote import Place, placed
@@ -92,6 +93,30 @@ class Job:
         """
         model = OPTION_MODELS[self.config.provider.name]
         return model.model_validate(self.config.provider.options)
+
+    @property
+    def keyed(self) -> bool:
+        """
+        Whether a key is sent: always, but to servers that do without one and a job that names none.
+        """
+        return self.vendor is not None and _is_keyed(self.config.provider, self.vendor)
+
+    @property
+    def splits(self) -> bool:
+        """
+        Whether a group may be asked about in several requests: as the job says, else as is known
+        of the vendor.
+        """
+        wish = self.config.provider.splits
+        return wish if wish is not None else self.vendor is None or self.vendor.splits
+
+    @property
+    def documents_max(self) -> int | None:
+        """
+        How many documents one request may hold; None if nobody says, or if no group may be cut.
+        """
+        known = self.vendor.documents_max if self.vendor else None
+        return (self.config.provider.documents_max or known) if self.splits else None
 
     @property
     def sent_top_n(self) -> int | None:
@@ -280,7 +305,8 @@ def load(
     if problems:
         raise JobError(str(path), sorted(problems, key=lambda problem: problem.line))
     try:
-        key = _key(config, vendor, base) if with_key and vendor else None
+        keyed = with_key and vendor and _is_keyed(config.provider, vendor)
+        key = _key(config, vendor, base) if keyed and vendor else None
     except JobError as error:
         raise JobError(str(path), [_placed(problem, lines) for problem in error.problems]) from None
     previous = config.output.reuse == "previous"
@@ -335,8 +361,17 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
     if not provider.model:
         known = ", ".join(sorted(vendor.prices)) or "see the provider's documents"
         found.append(problem("provider", "model", "is missing", f"such as {known}"))
-    if provider.base_url and (wrong := check_base_url(provider.base_url)):
+    if not (provider.base_url or vendor.base_url):
+        found.append(problem("provider", "base_url", "is missing", vendor.address))
+    keyed = _is_keyed(provider, vendor)
+    if provider.base_url and (wrong := check_base_url(provider.base_url, keyed=keyed)):
         found.append(problem("provider", "base_url", wrong, ""))
+    if provider.send_top_n and not vendor.takes_top_n:
+        message = f"cannot be sent: {provider.name} has no field for it"
+        found.append(problem("provider", "send_top_n", message, "leave it out: top_n is cut here"))
+    if config.source.image and not vendor.takes_images:
+        message = f"cannot be sent: {provider.name} takes texts only"
+        found.append(problem("source", "image", message, "leave it out, or ask another provider"))
     if provider.send_top_n and not config.output.top_n:
         found.append(problem("provider", "send_top_n", "needs output.top_n", "set it, or neither"))
     if provider.send_top_n and config.output.reuse:
@@ -393,6 +428,10 @@ def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | Non
         why = error.strerror if isinstance(error, OSError) else str(error)
         return f"nothing can lie at {path[:60]!r}: {why}", "name another folder"
     return None
+
+
+def _is_keyed(provider: ProviderTable, vendor: Vendor) -> bool:
+    return bool(vendor.needs_key or provider.key_env or provider.key_file)
 
 
 def _key(config: JobConfig, vendor: Vendor, base: Path) -> Secret:

@@ -52,7 +52,7 @@ from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
 from batchrank.store.parts import schema_of
 from batchrank.store.reading import LedgerReader
-from batchrank.wire.auth import Bearer
+from batchrank.wire.auth import Anonymous, Bearer
 from batchrank.wire.exchange import Wire
 from batchrank.wire.transport import HttpCarrier
 
@@ -124,7 +124,7 @@ def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
 
 
 def _check_key(job: Job) -> None:
-    if job.vendor is not None and job.key is None:
+    if job.vendor is not None and job.key is None and job.keyed:
         problem = Problem(
             0, "provider", "the job was loaded without its key", "load it with its key"
         )
@@ -278,15 +278,17 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
     """
     if job.vendor is None:
         return LexicalScorer(), anyio.lowlevel.checkpoint
-    assert job.key is not None  # see _check_key
     provider = job.config.provider
     carrier = HttpCarrier(
         connections_max=job.config.limits.concurrency_most,
         connect_timeout_s=provider.connect_timeout_s,
         timeout_s=provider.timeout_s,
     )
-    wire = Wire(carrier, Bearer(job.key))
-    return HttpScorer(job.vendor.make(job.settings()), wire, job.key, time.time), wire.aclose
+    header = job.options.keyed(job.vendor.key_header)
+    auth = Bearer(job.key, header) if job.key else Anonymous()
+    made = job.vendor.make(job.settings())
+    wire = Wire(carrier, auth)
+    return HttpScorer(made, wire, auth, time.time), wire.aclose
 
 
 def _ports(
@@ -331,14 +333,13 @@ def _plan(world: World, equals: Equals | None) -> Plan:
     scored: dict[int, list[Scored]] = {}
     for part in world.ledger.slices():
         scored.setdefault(part.slice.position, []).append(part)
-    vendor = job.vendor
     deadline = job.deadline
     return Plan(
         target=world.target,
         past=Past(scored, world.ledger.sends()),
-        documents_max=vendor.documents_max if vendor else None,
+        documents_max=job.documents_max,
         price=job.price,
-        rules=Rules(times.throttled_s_max, can_split=vendor.splits if vendor else True),
+        rules=Rules(times.throttled_s_max, can_split=job.splits),
         patience=Patience(times.outage_s_max, times.throttled_s_max),
         drain_s_max=times.drain_s_max,
         model=world.ledger.meta().get("served_model"),

@@ -20,6 +20,7 @@ from batchrank.job import Job
 from batchrank.job import run as run_job
 from batchrank.observe.report import Summary
 from batchrank.operate.serve import options, read, server
+from batchrank.providers import OPENROUTER
 from batchrank.wire.auth import Secret
 
 LATENCY = "lognormal:0.15,0.4"
@@ -99,9 +100,21 @@ def _price(price: Price | None) -> dict[str, object]:
 
 
 def _redirected(job: Job, base_url: str, folder: str) -> Job:
-    provider = job.config.provider.model_copy(update={"base_url": base_url})
+    """
+    *job* as it asks the server, which speaks as OpenRouter does: so does the job for once, with its
+    vendor's prices and limits. Rehearsed is everything but the vendor's own words.
+    """
+    known, vendor = job.config.provider, job.vendor
+    changes: dict[str, object] = {"base_url": base_url}
+    if vendor and known.name != OPENROUTER.name:
+        changes |= {"name": OPENROUTER.name, "options": {}}
+        facts = {name: getattr(vendor, name) for name in ("documents_max", "splits", "prices")}
+        vendor = replace(OPENROUTER, **facts)
+    provider = known.model_copy(update=changes)
     output = job.config.output.model_copy(
         update={"path": f"{folder}/scores", "state": f"{folder}/state", "reuse": None}
     )
     config = job.config.model_copy(update={"provider": provider, "output": output})
-    return replace(job, config=config, key=Secret(f"rehearsal-{secrets.token_hex(8)}"))
+    return replace(
+        job, config=config, vendor=vendor, key=Secret(f"rehearsal-{secrets.token_hex(8)}")
+    )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from batchrank.providers.base import Vendor
 from batchrank.providers.openrouter import OPENROUTER
+from batchrank.providers.presets import PRESETS
 
-VENDORS: dict[str, Vendor] = {vendor.name: vendor for vendor in (OPENROUTER,)}
+VENDORS: dict[str, Vendor] = {vendor.name: vendor for vendor in (OPENROUTER, *PRESETS)}
 """Every vendor by the name that a job file calls it."""
 
 __all__ = ["OPENROUTER", "VENDORS", "Vendor"]

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite, isnan
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 from msgspec.structs import replace
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from batchrank.domain import (
     UNSCORED,
@@ -80,12 +80,41 @@ class Provider(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class KeyHeader:
+    """
+    The header that the key goes into, its name in lower case, and what stands *before* the key.
+    """
+
+    name: str = "authorization"
+    before: str = "Bearer "
+
+
 class Options(BaseModel):
     """
     A vendor's own request fields: strict, and frozen.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def keyed(self, usual: KeyHeader) -> KeyHeader:
+        """
+        Where the key goes, if it *usually* goes there.
+        """
+        return usual
+
+
+def _fits_a_header(text: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]+", text):
+        raise ValueError("expected letters of ASCII in one line: it is sent as a header")
+    return text
+
+
+HeaderText = Annotated[
+    str,
+    AfterValidator(_fits_a_header),
+    Field(json_schema_extra={"pattern": "^[\\x20-\\x7e]+$"}),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +130,36 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What a person should know of a vendor; nothing is decided by it.
+
+    Attributes:
+        title: what it is, in a few words.
+        limits: what it takes and allows, as far as that is documented.
+        billing: what it counts.
+        scores: what its scores are: their range, and whether they are raw.
+        pairs: how we know whether pairs are scored independently.
+        verified: what was compared with what; nothing here was ever tried with a key.
+        unknown: what was looked for and not found.
+    """
+
+    title: str
+    limits: tuple[str, ...] = ()
+    billing: str = "not documented"
+    scores: str = "not documented"
+    pairs: str = "not documented"
+    verified: str = ""
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Vendor:
     """
     A vendor's facts as data, and how to make its provider.
 
     Attributes:
-        base_url: where its API is unless the job says otherwise.
+        base_url: where its API is unless the job says otherwise; "" if the job has to.
         key_env: the environment variable that usually holds its key.
         options: the model of `[provider.options]`, named as the vendor names its request fields.
         score_options: those that decide a score.
@@ -116,6 +169,11 @@ class Vendor:
             documents, or the server's code (beside the value stands who). Where nobody does, a
             group that is too large may still be split, and no score is taken for another group.
         prices: by model, dated; a job file's price goes before them.
+        facts: what a person should know beside.
+        address: which address a job has to give where *base_url* is "", and why.
+        key_header: where the key goes, unless the options say otherwise.
+        needs_key: without one nobody is answered; a server of one's own may do without.
+        takes_top_n, takes_images: it has a field for them.
     """
 
     name: str
@@ -128,6 +186,12 @@ class Vendor:
     splits: bool = True
     scores_pairs_alone: bool = False
     prices: Mapping[str, Price] = field(default_factory=dict)
+    facts: Facts = field(default_factory=lambda: Facts(""))
+    address: str = ""
+    key_header: KeyHeader = field(default_factory=KeyHeader)
+    needs_key: bool = True
+    takes_top_n: bool = True
+    takes_images: bool = False
 
 
 # --- statuses -------------------------------------------------------------------------------------

@@ -10,16 +10,14 @@ range of scores.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from batchrank.domain import (
-    Advertised,
     Answer,
     Document,
     Failure,
@@ -31,9 +29,10 @@ from batchrank.domain import (
     Served,
     Usage,
 )
-from batchrank.providers.advertised import advertised, until_reset_s
 from batchrank.providers.base import (
     RETRY_AFTER_S_MAX,
+    Facts,
+    HeaderText,
     HttpCall,
     HttpReply,
     Options,
@@ -46,6 +45,16 @@ from batchrank.providers.base import (
     positive,
     retry_after_s,
     same_model,
+)
+from batchrank.providers.reading import (
+    UNREADABLE,
+    another_model,
+    bill,
+    limited,
+    mended,
+    table,
+    text,
+    whatever,
 )
 
 # --- what a job may set ---------------------------------------------------------------------------
@@ -124,18 +133,6 @@ class ProviderPreferences(Options):
     )
 
 
-def _fits_a_header(text: str) -> str:
-    if not re.fullmatch(r"[\x20-\x7e]+", text):
-        raise ValueError("expected letters of ASCII in one line: it is sent as a header")
-    return text
-
-
-HeaderText = Annotated[
-    str,
-    AfterValidator(_fits_a_header),
-    Field(json_schema_extra={"pattern": "^[\\x20-\\x7e]+$"}),
-]
-
 Category = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=30)]
 
 
@@ -185,12 +182,6 @@ class _Reply(msgspec.Struct):
 
 
 _read_reply = msgspec.json.Decoder(_Reply).decode
-_read_error = msgspec.json.Decoder(dict[str, Any]).decode
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for bytes that make no sense, or are nested a thousand deep."""
-
-UNITS_MAX, TOKENS_MAX, COST_USD_MAX = 1e6, 1e9, 1e6
-"""No call costs more: what says so is no bill, and would burst what bills are added up in."""
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -273,9 +264,7 @@ class OpenRouter:
         """
         What *reply* says. An error inside a 200 is an error.
         """
-        answer = self._answer(request, reply, now_epoch_s)
-        told = advertised(reply.headers, now_epoch_s)
-        return answer if told is None else _limited(answer, told)
+        return limited(self._answer(request, reply, now_epoch_s), reply, now_epoch_s)
 
     def _answer(
         self, request: RerankRequest, reply: HttpReply, now_epoch_s: float | None
@@ -284,22 +273,16 @@ class OpenRouter:
             return _failure(reply, now_epoch_s)
         try:
             read = _read_reply(reply.body)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return _unread(reply, error, now_epoch_s)
         if read.error is not None:
             return _failure(reply, now_epoch_s)
         return self._bound(request, reply, read)
 
     def _bound(self, request: RerankRequest, reply: HttpReply, read: _Reply) -> Answer:
-        served = Served(read.model, _text(read.provider))
+        served = Served(read.model, text(read.provider))
         if not same_model(self._model, read.model):
-            return replace(
-                _known(reply, read.usage, read.id, served),
-                kind=FailureKind.FATAL,
-                message=f"asked for {self._model}, served by {read.model}:"
-                " its scores cannot be mixed in",
-                code="another_model",
-            )
+            return another_model(self._model, _known(reply, read.usage, read.id, served))
         results = _results(read.results)
         scores = bind(request, results, self._top_n)
         if isinstance(scores, str):
@@ -342,18 +325,8 @@ def _echo(echo: _Echo) -> Document:
 
 
 def _usage(read: object) -> Usage:
-    if not isinstance(read, dict):
-        return Usage()
-    tokens = positive(read.get("total_tokens"), TOKENS_MAX)
-    return Usage(
-        search_units=positive(read.get("search_units"), UNITS_MAX),
-        total_tokens=None if tokens is None else int(tokens),
-        cost_usd=positive(read.get("cost"), COST_USD_MAX),
-    )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    said = table(read)
+    return bill(said.get("search_units"), said.get("total_tokens"), said.get("cost"))
 
 
 def _unread(reply: HttpReply, error: Exception, now_epoch_s: float | None) -> Failure:
@@ -361,8 +334,8 @@ def _unread(reply: HttpReply, error: Exception, now_epoch_s: float | None) -> Fa
     A 200 that is not a rerank reply: an error in it counts as one, everything else is a bad reply.
     """
     try:
-        body = _read_mended(reply.body)
-    except _UNREADABLE:
+        body = mended(reply.body)
+    except UNREADABLE:
         return bad_reply(reply, "the reply is not JSON", _known(reply))
     if body.get("error") is not None:
         return _failure(reply, now_epoch_s)
@@ -392,13 +365,13 @@ def _failure(reply: HttpReply, now_epoch_s: float | None) -> Failure:
     Class an error by `availability.retryable`, which the vendor says always to switch on; else by
     its typed code, else by the code in the body, else by the status.
     """
-    body = _body(reply)
+    body = whatever(reply)
     error = _error_in(body)
-    metadata = _dict(error.get("metadata"))
-    availability = _dict(error.get("availability"))
+    metadata = table(error.get("metadata"))
+    availability = table(error.get("availability"))
     status = _status(error, reply.status)
-    code = _text(metadata.get("error_type")) or _text(error.get("error_type"))
-    code = code or _text(availability.get("code"))
+    code = text(metadata.get("error_type")) or text(error.get("error_type"))
+    code = code or text(availability.get("code"))
     failure = Failure(
         _kind(code, availability, metadata, status),
         _message(error, metadata, reply),
@@ -432,32 +405,6 @@ def _kind(
     return by_code or kind_of_status(status)
 
 
-def _body(reply: HttpReply) -> dict[str, Any]:
-    try:
-        return _read_mended(reply.body)
-    except _UNREADABLE:
-        return {}
-
-
-def _read_mended(body: bytes) -> dict[str, Any]:
-    """
-    Read JSON for its error and its bill, also where half a character stands in it: whoever quotes
-    what was sent and cuts it as JavaScript counts, or by bytes, leaves one behind.
-    """
-    try:
-        return _read_error(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        whole = _HALF.sub(lambda found: found[1] or rb"\ufffd", body)
-        return _read_error(whole.decode(errors="replace"))
-
-
-_HALF = re.compile(
-    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-)
-"""An escaped half of a character; before it what looks like one and is none, to be kept."""
-
-
 def _error_in(body: dict[str, Any]) -> dict[str, Any]:
     error = body.get("error")
     return error if isinstance(error, dict) else {"message": error}
@@ -467,19 +414,15 @@ def _served(body: dict[str, Any]) -> Served | None:
     """
     Who scored in spite of the error: somebody did if there are results beside it.
     """
-    model = _text(body.get("model"))
-    return Served(model, _text(body.get("provider"))) if model and body.get("results") else None
+    model = text(body.get("model"))
+    return Served(model, text(body.get("provider"))) if model and body.get("results") else None
 
 
 def _request_id(named: object, reply: HttpReply) -> str | None:
     """
     What the vendor knows the call by, in the body or in a header: its word in a dispute on a bill.
     """
-    return _text(named) or _text(reply.headers.get("x-generation-id"))
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return text(named) or text(reply.headers.get("x-generation-id"))
 
 
 def _status(error: dict[str, Any], status: int) -> int:
@@ -497,9 +440,9 @@ def _message(error: dict[str, Any], metadata: dict[str, Any], reply: HttpReply) 
     """
     The message, and the upstream's own words where there are any: they hold the real reason.
     """
-    said = [_text(error.get("message")), _text(metadata.get("provider_name"))]
+    said = [text(error.get("message")), text(metadata.get("provider_name"))]
     raw = metadata.get("raw")
-    said.append(_text(raw if isinstance(raw, str) else None))
+    said.append(text(raw if isinstance(raw, str) else None))
     words = ": ".join(dict.fromkeys(word for word in said if word))
     return words or f"HTTP {reply.status} without a readable error"
 
@@ -512,20 +455,6 @@ def _wait_s(
     return said if said is not None and said <= RETRY_AFTER_S_MAX else None
 
 
-def _limited(answer: Answer, told: Advertised) -> Answer:
-    """
-    *answer* with the limit that its headers told. Whoever is throttled because a quota is spent,
-    and is not told how long to wait, waits for that quota.
-    """
-    if isinstance(answer, RerankReply):
-        return replace(answer, advertised=told)
-    wait_s = answer.retry_after_s
-    if wait_s is None and answer.kind is FailureKind.THROTTLED:
-        reset_s = until_reset_s(told)
-        wait_s = reset_s if reset_s is None or reset_s <= RETRY_AFTER_S_MAX else None
-    return replace(answer, advertised=told, retry_after_s=wait_s)
-
-
 OPENROUTER = Vendor(
     name="openrouter",
     base_url="https://openrouter.ai/api/v1",
@@ -533,6 +462,16 @@ OPENROUTER = Vendor(
     options=OpenRouterOptions,
     make=OpenRouter,
     score_options=frozenset({"provider"}),
+    takes_images=True,
+    facts=Facts(
+        "OpenRouter, which passes on to others",
+        limits=("no limit of requests for paid models is published",),
+        billing="search units or tokens, by the model; the cost is in the reply",
+        scores="as the upstream provider gives them; their range is not documented",
+        pairs="not documented; taken for granted of cross-encoders",
+        verified="OpenAPI of 2026-08-22, its pages on errors and limits, SDK 1.3.84",
+        unknown=("documents, bytes or tokens of one request", "range of scores"),
+    ),
     prices={
         "cohere/rerank-v3.5": Price(0.001, None, "2026-11-20", "openrouter.ai model page"),
         "cohere/rerank-4-pro": Price(0.0025, None, "2026-11-20", "openrouter.ai model page"),

@@ -20,6 +20,7 @@ from typing import NoReturn, Protocol
 from urllib.parse import quote, quote_plus, urlsplit
 
 from batchrank.errors import JobError, Problem
+from batchrank.providers.base import KeyHeader
 
 MASK = "***"
 KEY_BYTES_MAX = 16_384
@@ -86,7 +87,18 @@ def _numbered(key: str, plain: str) -> str:
     return "".join(c if c in plain else f"\\u{ord(c):04X}" for c in key)
 
 
-class Auth(Protocol):
+class Redacts(Protocol):
+    """
+    Who knows what may not be repeated.
+    """
+
+    def redact(self, text: str) -> str:
+        """
+        *text* without the key.
+        """
+
+
+class Auth(Redacts, Protocol):
     """
     Who signs requests, and knows what of them may not be repeated.
     """
@@ -96,19 +108,17 @@ class Auth(Protocol):
         What is added to every request; names in lower case.
         """
 
-    def redact(self, text: str) -> str:
-        """
-        *text* without the key.
-        """
+
+BEARER = KeyHeader()
 
 
 class Bearer:
     """
-    `Authorization: Bearer ...`, as nearly everybody wants it.
+    `Authorization: Bearer ...`, as nearly everybody wants it, or the *header* that a vendor names.
     """
 
-    def __init__(self, secret: Secret) -> None:
-        self._headers = (("authorization", f"Bearer {secret.reveal()}"),)
+    def __init__(self, secret: Secret, header: KeyHeader = BEARER) -> None:
+        self._headers = ((header.name, f"{header.before}{secret.reveal()}"),)
         self.redact = secret.redact
 
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -245,12 +255,12 @@ def _refused(setting: str, message: str, remedy: str) -> JobError:
 # --- where the key may go -------------------------------------------------------------------------
 
 
-def check_base_url(url: str) -> str | None:
+def check_base_url(url: str, *, keyed: bool = True) -> str | None:
     """
     Say what is wrong with sending a key to *url*, or None. The URL is not repeated.
 
-    https, or http to this machine; a host that is not link-local, where clouds serve credentials;
-    nothing else in it than scheme, host, port and path.
+    https, or http to this machine or where no key is sent (*keyed* False); a host that is not
+    link-local, where clouds serve credentials; nothing else in it than scheme, host, port and path.
     """
     try:
         parts = urlsplit(url)
@@ -269,7 +279,7 @@ def check_base_url(url: str) -> str | None:
         (_is_link_local(host or ""), "is a link-local address, where clouds serve credentials"),
         (is_odd_address(host or ""), "has a number for a host that is not an address a.b.c.d"),
         (
-            parts.scheme == "http" and not is_loopback(host or ""),
+            keyed and parts.scheme == "http" and not is_loopback(host or ""),
             "would send the key unencrypted: expected https (http only to this machine)",
         ),
     )

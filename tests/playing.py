@@ -1,0 +1,114 @@
+"""
+Cases as files: a request, the call that is expected of it, a reply, the reading expected of that.
+
+One folder of `tests/cases` is one vendor's. Whoever adds a vendor writes such files and nothing
+else: `test_vendors` plays them all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import asdict
+
+from batchrank.domain import Document, Failure, RerankReply, RerankRequest, RichDocument, Slice
+from batchrank.providers import Vendor
+from batchrank.providers.base import HttpReply, Provider, Settings
+
+CASES = Path(__file__).parent / "cases"
+
+Case = dict[str, Any]
+
+
+def cases_of(name: str) -> dict[str, Case]:
+    """
+    Every case of a vendor, by its name.
+    """
+    files = sorted((CASES / name).glob("*.json"))
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in files}
+
+
+def request_of(case: Case) -> RerankRequest:
+    """
+    The request of a case.
+    """
+    documents: list[Document] = [
+        document if isinstance(document, str) else RichDocument(**document)
+        for document in case["request"]["documents"]
+    ]
+    count = len(documents)
+    query = case["request"]["query"]
+    return RerankRequest(Slice(0, 0, count), query, tuple(documents), tuple(range(count)))
+
+
+def provider_of(vendor: Vendor, case: Case) -> Provider:
+    """
+    The vendor's provider with the settings of a case.
+    """
+    given = case["settings"]
+    options = vendor.options.model_validate(given.get("options", {}))
+    base_url = given.get("base_url", vendor.base_url)
+    return vendor.make(Settings(given["model"], base_url, given.get("top_n"), options))
+
+
+def reply_of(case: Case) -> HttpReply:
+    """
+    The reply of a case.
+    """
+    reply = case["reply"]
+    body = reply["raw"] if "raw" in reply else json.dumps(reply["body"])
+    return HttpReply(reply["status"], reply.get("headers", {}), body.encode())
+
+
+def play_call(vendor: Vendor, case: Case) -> None:
+    """
+    Method, address, headers and body are those of the case.
+    """
+    call = provider_of(vendor, case).call(request_of(case))
+
+    assert case["call"] == {
+        "method": call.method,
+        "url": call.url,
+        "headers": dict(call.headers),
+        "body": json.loads(call.body),
+    }
+
+
+def play_reading(vendor: Vendor, case: Case) -> None:
+    """
+    A good reply gives scores bound to documents, anything else a failure of the right class.
+    """
+    answer = provider_of(vendor, case).read(
+        request_of(case), reply_of(case), case.get("now_epoch_s")
+    )
+
+    expected = case["reading"]
+    if "scores" in expected:
+        assert isinstance(answer, RerankReply)
+    else:
+        assert isinstance(answer, Failure)
+        assert expected.get("says", "") in answer.message
+    seen = _seen(answer)
+    assert {k: v for k, v in expected.items() if k != "says"} == {
+        key: seen[key] for key in expected if key != "says"
+    }
+
+
+def _seen(answer: RerankReply | Failure) -> dict[str, Any]:
+    seen: dict[str, Any] = {
+        "search_units": answer.usage.search_units,
+        "total_tokens": answer.usage.total_tokens,
+        "cost_usd": answer.usage.cost_usd,
+        "request_id": answer.request_id,
+        "model": answer.served.model if answer.served else None,
+        "provider": answer.served.provider if answer.served else None,
+        "advertised": answer.advertised and asdict(answer.advertised),
+    }
+    if isinstance(answer, RerankReply):
+        scores = [None if math.isnan(s) else s for s in answer.scores]
+        return seen | {"scores": scores, "echoed": answer.echoed}
+    names = ("status", "code", "retry_after_s", "too_large")
+    return seen | {"kind": answer.kind.value} | {name: getattr(answer, name) for name in names}

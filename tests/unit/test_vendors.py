@@ -1,0 +1,256 @@
+"""
+Every vendor's translation, by case files: request, expected call, reply, expected reading.
+
+Beside that what holds for all of them: a case for every class of failure, and no damaged reply that
+is read as scores.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from batchrank.domain import Failure, FailureKind, RerankReply
+from batchrank.providers import VENDORS
+from batchrank.providers.base import HttpReply
+from tests.playing import Case, cases_of, play_call, play_reading, provider_of, reply_of, request_of
+
+
+def cases(part: str) -> Iterator[Any]:
+    """
+    Every case of every vendor that has such a part.
+    """
+    for name in VENDORS:
+        for title, case in cases_of(name).items():
+            if part in case:
+                yield pytest.param(name, case, id=f"{name}-{title}")
+
+
+@pytest.mark.parametrize(("name", "case"), list(cases("call")))
+def test_a_request_becomes_the_call_that_the_vendor_asks_for(name: str, case: Case) -> None:
+    """
+    Method, address, headers and body are those of the case file.
+    """
+    play_call(VENDORS[name], case)
+
+
+@pytest.mark.parametrize(("name", "case"), list(cases("reading")))
+def test_a_reply_is_read_as_the_case_says(name: str, case: Case) -> None:
+    """
+    A good reply gives scores bound to documents, anything else a failure of the right class.
+    """
+    play_reading(VENDORS[name], case)
+
+
+KINDS = {kind.value for kind in FailureKind} - {FailureKind.NEVER_SENT.value}
+"""What a reply can be, if it is none: what was never sent has no reply."""
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_every_vendor_has_a_case_of_every_class(name: str) -> None:
+    """
+    A call, scores, and each class of failure that a reply can be.
+    """
+    held = cases_of(name).values()
+    readings = [case["reading"] for case in held if "reading" in case]
+
+    assert any("call" in case for case in held)
+    assert any("scores" in reading for reading in readings)
+    assert KINDS == {reading["kind"] for reading in readings if "kind" in reading}
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+def lists_in(value: Any) -> Iterator[list[Any]]:
+    """
+    Every list in a value of JSON.
+    """
+    if isinstance(value, list):
+        yield value
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for inner in inside:
+        yield from lists_in(inner)
+
+
+def results_of(body: Any) -> list[Any]:
+    """
+    The list of results of a good reply: the first list that is in it.
+    """
+    return next(lists_in(body))
+
+
+def score_of(line: dict[str, Any]) -> str:
+    """
+    The name of a result's score: its only number that is not a whole one.
+    """
+    return next(key for key, value in line.items() if isinstance(value, float))
+
+
+def without_the_last(results: list[Any]) -> None:
+    """
+    One result is missing.
+    """
+    results.pop()
+
+
+def one_twice(results: list[Any]) -> None:
+    """
+    One result comes twice, another not at all.
+    """
+    results[0] = copy.deepcopy(results[1])
+
+
+def one_more(results: list[Any]) -> None:
+    """
+    One result comes twice, beside all the others.
+    """
+    results.append(copy.deepcopy(results[0]))
+
+
+def out_of_range(results: list[Any]) -> None:
+    """
+    An index that is not one of a document.
+    """
+    results[0]["index"] = len(results)
+
+
+def negative(results: list[Any]) -> None:
+    """
+    An index that counts from the end in Python.
+    """
+    results[0]["index"] = -1
+
+
+def score_as_text(results: list[Any]) -> None:
+    """
+    A score that is no number.
+    """
+    if isinstance(results[0], dict):
+        results[0][score_of(results[0])] = "0.5"
+    else:
+        results[0] = "0.5"
+
+
+def no_score(results: list[Any]) -> None:
+    """
+    A result without a score.
+    """
+    if isinstance(results[0], dict):
+        del results[0][score_of(results[0])]
+    else:
+        results[0] = None
+
+
+def huge(results: list[Any]) -> None:
+    """
+    A score that no float holds.
+    """
+    if isinstance(results[0], dict):
+        results[0][score_of(results[0])] = 10**400
+    else:
+        results[0] = 10**400
+
+
+DAMAGES = (
+    *(without_the_last, one_twice, one_more, out_of_range, negative),
+    *(score_as_text, no_score, huge),
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_damaged_reply_is_never_read_as_scores(
+    name: str, damage: Callable[[list[Any]], None]
+) -> None:
+    """
+    Whatever is wrong with the results, it is a bad reply.
+    """
+    case = copy.deepcopy(cases_of(name)["good"])
+    results = results_of(case["reply"]["body"])
+    if damage in (one_twice, out_of_range, negative) and not isinstance(results[0], dict):
+        return  # scores in input order have no index that could be wrong
+    damage(results)
+
+    answer = provider_of(VENDORS[name], case).read(request_of(case), reply_of(case))
+
+    assert isinstance(answer, Failure)
+    assert FailureKind.BAD_REPLY is answer.kind
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b"3", b'"x"', b"<html>", b"[" * 5000])
+@pytest.mark.parametrize("name", VENDORS)
+def test_no_body_is_read_as_scores_that_is_none(name: str, body: bytes) -> None:
+    """
+    Nor does any of them raise.
+    """
+    case = cases_of(name)["good"]
+
+    answer = provider_of(VENDORS[name], case).read(request_of(case), HttpReply(200, {}, body))
+
+    assert isinstance(answer, Failure)
+    assert FailureKind.BAD_REPLY is answer.kind
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[3]", b'{"error": 7}', b"<html>", b"[" * 5000])
+@pytest.mark.parametrize("status", [302, 400, 401, 413, 429, 500, 503])
+@pytest.mark.parametrize("name", VENDORS)
+def test_an_error_without_words_is_classed_by_its_status(
+    name: str, status: int, body: bytes
+) -> None:
+    """
+    Gateways and proxies answer in words of their own, or in none.
+    """
+    case = cases_of(name)["good"]
+
+    answer = provider_of(VENDORS[name], case).read(request_of(case), HttpReply(status, {}, body))
+
+    assert isinstance(answer, Failure)
+    assert {
+        302: FailureKind.FATAL,
+        400: FailureKind.BAD_GROUP,
+        401: FailureKind.FATAL,
+        413: FailureKind.BAD_GROUP,
+        429: FailureKind.THROTTLED,
+        500: FailureKind.UNKNOWN,
+        503: FailureKind.THROTTLED,
+    }[status] is answer.kind
+    assert (status == 413) == answer.too_large
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_results_go_to_their_documents_in_any_order(name: str) -> None:
+    """
+    The same lines the other way round are the same scores; nobody's order is relied on.
+    """
+    case = copy.deepcopy(cases_of(name)["good"])
+    before = provider_of(VENDORS[name], case).read(request_of(case), reply_of(case))
+    results = results_of(case["reply"]["body"])
+    if not isinstance(results[0], dict):
+        return  # scores in input order are bound by their order
+    results.reverse()
+
+    after = provider_of(VENDORS[name], case).read(request_of(case), reply_of(case))
+
+    assert isinstance(before, RerankReply)
+    assert before == after
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_every_vendor_says_what_it_is(name: str) -> None:
+    """
+    For people: what is known, how, and an address or why there is none.
+    """
+    vendor = VENDORS[name]
+
+    assert vendor.name == name
+    assert vendor.facts.title
+    assert vendor.facts.verified
+    assert bool(vendor.base_url) != bool(vendor.address)
+    assert all(price.as_of and price.source for price in vendor.prices.values())
+    assert vendor.score_options <= set(vendor.options.model_fields)
+    assert json.dumps(vendor.options.model_json_schema())
