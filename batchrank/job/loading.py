@@ -132,7 +132,7 @@ class Job:
         """
         if self.config.provider.price:
             return self.config.provider.price.as_price()
-        if self.vendor is None:
+        if self.vendor is None or not self.vendor.bills:
             return Price(usd_per_search_unit=0.0)
         return self.vendor.prices.get(self.model)
 
@@ -377,7 +377,7 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
     if provider.send_top_n and config.output.reuse:
         message = "needs every score, and send_top_n asks for the best only"
         found.append(problem("output", "reuse", message, "leave one of them out"))
-    known_price = provider.price or provider.model in vendor.prices
+    known_price = provider.price or provider.model in vendor.prices or not vendor.bills
     if config.budget.cost_usd_max and not known_price and provider.model:
         message = f"cannot be kept: no price of {provider.model} is known"
         found.append(problem("budget", "cost_usd_max", message, "state it in [provider.price]"))

@@ -173,6 +173,7 @@ class Vendor:
         address: which address a job has to give where *base_url* is "", and why.
         key_header: where the key goes, unless the options say otherwise.
         needs_key: without one nobody is answered; a server of one's own may do without.
+        bills: calls cost money; on a server of one's own they do not.
         takes_top_n, takes_images: it has a field for them.
     """
 
@@ -190,6 +191,7 @@ class Vendor:
     address: str = ""
     key_header: KeyHeader = field(default_factory=KeyHeader)
     needs_key: bool = True
+    bills: bool = True
     takes_top_n: bool = True
     takes_images: bool = False
 

@@ -256,9 +256,8 @@ def _lines_of(shape: Shape) -> Any:
     if not places.index:
         return list[float]
     fields: list[Any] = [("index", int), ("score", float), ("document", Any, None)]
+    # Where no document comes back, "" is looked for, and no field is called so.
     rename = {"index": places.index, "score": places.score, "document": places.document}
-    if not places.document:
-        rename["document"] = "\0"  # no field is called so: nothing is ever found there
     return list[msgspec.defstruct("Line", fields, rename=rename, gc=False)]  # type: ignore[misc] # made from data
 
 

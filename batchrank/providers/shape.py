@@ -8,7 +8,7 @@ is no such thing.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -130,7 +130,8 @@ def _leaves_ours(body: dict[str, Any]) -> dict[str, Any]:
 
 class PresetOptions(Options):
     """
-    What every vendor of this shape lets a job set; a vendor's own request fields come beside.
+    What every vendor of this shape lets a job set; a vendor's own request fields come beside. What
+    nobody could find out about a vendor, or what has changed, a job can say here.
     """
 
     IN_HEADERS: ClassVar[dict[str, str]] = {}
@@ -152,6 +153,16 @@ class PresetOptions(Options):
         None, description="further request fields, sent as they are"
     )
 
+    request: RequestShape | None = Field(
+        None, description="names of request fields, where they are not the usual ones"
+    )
+    reply: ReplyShape | None = Field(
+        None, description="where in a reply things stand, where that is not the usual place"
+    )
+    errors: ErrorShape | None = Field(
+        None, description="where in an error things stand and what they mean, likewise"
+    )
+
     def keyed(self, usual: KeyHeader) -> KeyHeader:
         """
         Where the key goes: into the header that is named here, else where it *usually* goes.
@@ -163,9 +174,14 @@ class PresetOptions(Options):
 
     def shaped(self, usual: Shape) -> Shape:
         """
-        The interface, if it is *usually* that one.
+        The interface, if it is *usually* that one: what is said here goes before that.
         """
-        return usual if self.path is None else usual.model_copy(update={"path": self.path})
+        return Shape(
+            path=usual.path if self.path is None else self.path,
+            request=_changed(usual.request, self.request),
+            reply=_changed(usual.reply, self.reply),
+            errors=_changed(usual.errors, self.errors),
+        )
 
     def fields(self) -> dict[str, Any]:
         """
@@ -183,27 +199,16 @@ class PresetOptions(Options):
         return {**(self.headers or {}), **{h: value for h, value in own.items() if value}}
 
 
-class CompatibleOptions(PresetOptions):
+Some = TypeVar("Some", bound=Options)
+
+
+def _changed(usual: Some, said: Some | None) -> Some:
     """
-    A whole interface, told by the job.
+    *usual* with what was *said* otherwise.
     """
-
-    request: RequestShape = RequestShape()
-    reply: ReplyShape = ReplyShape()
-    errors: ErrorShape = ErrorShape()
-
-    def shaped(self, usual: Shape) -> Shape:
-        """
-        The interface that the job tells.
-        """
-        path = usual.path if self.path is None else self.path
-        return Shape(path=path, request=self.request, reply=self.reply, errors=self.errors)
-
-    def fields(self) -> dict[str, Any]:
-        """
-        The request fields that are set here.
-        """
-        return dict(self.body or {})
+    if said is None:
+        return usual
+    return usual.model_copy(update={name: getattr(said, name) for name in said.model_fields_set})
 
 
 def decisive(options: type[PresetOptions]) -> frozenset[str]:

@@ -10,6 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from batchrank.errors import JobError
+from batchrank.job.loading import load
 from batchrank.rehearsal import hashed_scores
 from tests.e2e.small_jobs import KEY, Heard, Liar, SmallJob, expected, groups, http
 
@@ -22,6 +26,18 @@ def cohere_reply(heard: Heard) -> bytes:
     results = [{"index": index, "relevance_score": score} for index, score in enumerate(scores)]
     meta = {"billed_units": {"search_units": 1}}
     return http({"id": f"c-{heard.number}", "results": results[::-1], "meta": meta})
+
+
+def tei_reply(heard: Heard) -> bytes:
+    """
+    What TEI would say, for at most 32 texts.
+    """
+    texts = heard.asked["texts"]
+    if len(texts) > 32:
+        error = "batch size 33 > maximum allowed batch size 32"
+        return http({"error": error, "error_type": "Validation"}, 422)
+    scores = enumerate(hashed_scores(heard.asked["query"], texts))
+    return http([{"index": index, "score": score} for index, score in scores])
 
 
 def job_for(base: Path, port: int, name: str, model: str, **provider: Any) -> SmallJob:
@@ -55,3 +71,151 @@ def test_cohere_is_asked_paid_and_written_down(tmp_path: Path) -> None:
     assert {KEY} == {heard.key for heard in server.heard}
     assert (12.0, 0.024) == (summary.search_units, summary.cost_usd)
     assert {"priced"} == {name for name, cost in summary.cost_usd_by_source.items() if cost}
+
+
+def test_a_server_of_ones_own_needs_no_key_and_gets_what_it_takes(tmp_path: Path) -> None:
+    """
+    TEI: no key in any header, at most 32 texts a request, no cost, the same scores as in one piece.
+    """
+    rows = groups(2, candidates=70)
+    with Liar(tei_reply) as server:
+        job = job_for(tmp_path, server.port, "tei", "bge", key_file=None).source(rows)
+        job.change(budget={"cost_usd_max": 1})
+        summary = job.run()
+
+    assert (0, 6, 0.0) == (summary.exit_code, summary.calls_now, summary.cost_usd)
+    assert lines(rows, "bge", "tei") == job.rows()
+    assert {""} == {heard.key for heard in server.heard}
+    assert [6, 6, 32, 32, 32, 32] == sorted(len(heard.asked["texts"]) for heard in server.heard)
+
+
+def test_a_server_of_ones_own_may_have_a_key(tmp_path: Path) -> None:
+    """
+    A job that names one sends it; what is too large for the server all the same is split.
+    """
+    rows = groups(1, candidates=40)
+    with Liar(tei_reply) as server:
+        job = job_for(tmp_path, server.port, "tei", "bge", documents_max=40).source(rows)
+        summary = job.run()
+
+    assert (0, 3) == (summary.exit_code, summary.calls_now)
+    assert lines(rows, "bge", "tei") == job.rows()
+    assert {KEY} == {heard.key for heard in server.heard}
+
+
+def test_a_key_goes_into_the_header_that_a_vendor_or_a_job_names(tmp_path: Path) -> None:
+    """
+    Pinecone has one of its own; Azure takes either.
+    """
+
+    def reply(heard: Heard) -> bytes:
+        documents = heard.asked["documents"]
+        texts = [d if isinstance(d, str) else d["text"] for d in documents]
+        scores = enumerate(hashed_scores(heard.asked["query"], texts))
+        results = [{"index": n, "score": s, "relevance_score": s} for n, s in scores]
+        return http({"data": results, "results": results})
+
+    asked = (
+        ("pinecone", {"api_version": "2025-10"}, ("api-key", KEY)),
+        ("azure", {}, ("authorization", f"Bearer {KEY}")),
+        ("azure", {"key_header": "api-key"}, ("api-key", KEY)),
+    )
+    for n, (name, options, (header, value)) in enumerate(asked):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        with Liar(reply) as server:
+            job = job_for(folder, server.port, name, "m", options=options).source(groups(1))
+
+            assert 0 == job.run().exit_code
+        (heard,) = server.heard
+        assert value == heard.headers[header]
+        assert 1 == sum(KEY in text for text in heard.headers.values())
+
+
+def test_pairs_that_may_depend_on_each_other_are_not_cut_apart(tmp_path: Path) -> None:
+    """
+    Unless the job says that they do not.
+    """
+    with Liar(cohere_reply) as server:
+        job = job_for(tmp_path, server.port, "compatible", "m", documents_max=2)
+        job.source(groups(1, candidates=5))
+        whole = job.run()
+        job.change(provider={"splits": True})
+        cut = job.run(restart=True)
+
+    assert (1, 3) == (whole.calls_now, cut.calls_now)
+
+
+@pytest.mark.parametrize(
+    ("provider", "more", "told"),
+    [
+        pytest.param({"name": "llmapi"}, {}, "publishes neither address", id="nothing is public"),
+        pytest.param({"name": "tei"}, {}, "say where your server is", id="a server without one"),
+        pytest.param({"name": "azure"}, {}, "RESOURCE.services.ai.azure.com", id="a resource"),
+        pytest.param(
+            {"name": "cohere"}, {"source": {"image": "picture"}}, "takes texts only", id="images"
+        ),
+        pytest.param(
+            {"name": "tei", "base_url": "http://127.0.0.1", "send_top_n": True},
+            {"output": {"top_n": 3}},
+            "has no field for it",
+            id="top_n",
+        ),
+        pytest.param({"name": "pinecone"}, {}, "api_version", id="an option that has to be told"),
+        pytest.param(
+            {"name": "cohere", "options": {"body": {"documents": []}}},
+            {},
+            "filled by batchrank itself",
+            id="a field of ours",
+        ),
+        pytest.param(
+            {"name": "cohere", "options": {"headers": {"X-Api-Key": "sk-canary"}}},
+            {},
+            "a key never stands in a job file",
+            id="a key in a header",
+        ),
+        pytest.param(
+            {"name": "cohere", "base_url": "http://cohere.example"},
+            {},
+            "would send the key unencrypted",
+            id="a key without encryption",
+        ),
+    ],
+)
+def test_what_a_vendor_cannot_do_is_told_before_anything_is_paid(
+    tmp_path: Path, provider: dict[str, Any], more: dict[str, Any], told: str
+) -> None:
+    """
+    With what to do about it; and no key is repeated.
+    """
+    job = SmallJob(tmp_path, provider={"model": "m", "key_file": "key", **provider}, **more)
+    job.write_key(KEY)
+
+    with pytest.raises(JobError) as refused:
+        load(job.file)
+
+    assert told in str(refused.value)
+    assert "sk-canary" not in str(refused.value)
+
+
+def test_without_a_key_the_network_of_ones_own_may_be_plain(tmp_path: Path) -> None:
+    """
+    There is nothing to encrypt that a key could be taken from.
+    """
+    table = {"name": "tei", "model": "m", "base_url": "http://tei.internal:8080"}
+    job = SmallJob(tmp_path, provider=table)
+
+    assert load(job.file).key is None
+
+
+def test_a_job_of_another_vendor_can_be_rehearsed(tmp_path: Path) -> None:
+    """
+    At its prices and in pieces of its size; its options are for the vendor alone.
+    """
+    provider = {"name": "cohere", "model": "rerank-v3.5", "options": {"priority": 3}}
+    job = SmallJob(tmp_path, provider=provider).source(groups(3))
+
+    ran = job.cli("rehearse", "--latency", "0", "--json")
+
+    assert 0 == ran.code
+    assert 0.006 == pytest.approx(ran.json["summary"]["cost_usd"])

@@ -12,9 +12,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from batchrank.domain import FailureKind, Price
+from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, HeaderText, Vendor
 from batchrank.providers.compatible import compatible
+from batchrank.providers.presets.known import a_million, a_unit
 from batchrank.providers.shape import (
     ErrorShape,
     Phrase,
@@ -23,8 +24,6 @@ from batchrank.providers.shape import (
     Shape,
     decisive,
 )
-
-AS_OF, LITELLM = "2026-11-20", "LiteLLM 1.109.1's price map"
 
 
 class CohereOptions(PresetOptions):
@@ -76,13 +75,13 @@ COHERE = Vendor(
     score_options=decisive(CohereOptions),
     documents_max=1000,
     prices={
-        "rerank-english-v3.0": Price(0.002, None, AS_OF, LITELLM),
-        "rerank-multilingual-v3.0": Price(0.002, None, AS_OF, LITELLM),
-        "rerank-v3.5": Price(0.002, None, AS_OF, LITELLM),
-        "rerank-v4.0-fast": Price(0.002, None, AS_OF, LITELLM),
-        "rerank-v4.0-pro": Price(0.0025, None, AS_OF, LITELLM),
-        "rerank-v5.0-fast": Price(None, 0.02, AS_OF, LITELLM),
-        "rerank-v5.0-pro": Price(None, 0.05, AS_OF, LITELLM),
+        "rerank-english-v3.0": a_unit(0.002),
+        "rerank-multilingual-v3.0": a_unit(0.002),
+        "rerank-v3.5": a_unit(0.002),
+        "rerank-v4.0-fast": a_unit(0.002),
+        "rerank-v4.0-pro": a_unit(0.0025),
+        "rerank-v5.0-fast": a_million(0.02),
+        "rerank-v5.0-pro": a_million(0.05),
     },
     facts=Facts(
         "Cohere, v2",

@@ -1,0 +1,43 @@
+"""
+LiteLLM's proxy: `POST /v2/rerank`, shaped as Cohere's.
+
+Source: LiteLLM 1.109.1. What a call cost stands in a header; its errors are in OpenAI's form.
+"""
+
+from __future__ import annotations
+
+from batchrank.domain import FailureKind
+from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.compatible import compatible
+from batchrank.providers.presets.known import BEHIND, OWN_SERVER
+from batchrank.providers.shape import ErrorShape, PresetOptions, ReplyShape, Shape, decisive
+
+SHAPE = Shape(
+    path="/v2/rerank",
+    reply=ReplyShape(
+        request_id="header:x-litellm-call-id",
+        search_units="meta.billed_units.search_units",
+        cost_usd="header:x-litellm-response-cost",
+    ),
+    errors=ErrorShape(kinds={"insufficient_quota": FailureKind.FATAL}),
+)
+
+LITELLM_PROXY = Vendor(
+    name="litellm",
+    options=PresetOptions,
+    make=compatible("litellm", SHAPE),
+    score_options=decisive(PresetOptions),
+    base_url="",
+    key_env="",
+    address=OWN_SERVER,
+    needs_key=False,
+    splits=False,
+    facts=Facts(
+        "LiteLLM's proxy, on your own machines",
+        billing="as the vendor behind it; the cost is in the header x-litellm-response-cost",
+        scores="as the vendor behind it gives them",
+        pairs=BEHIND,
+        verified="LiteLLM's code",
+        unknown=("whose model answered",),
+    ),
+)
