@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,15 @@ Case = dict[str, Any]
 
 def cases_of(name: str) -> dict[str, Case]:
     """
-    Every case of a vendor, by its name.
+    Every case of a vendor, by its name. One that is `like` another has its settings and request.
     """
     files = sorted((CASES / name).glob("*.json"))
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in files}
+    held: dict[str, Case] = {path.stem: json.loads(path.read_text("utf-8")) for path in files}
+    return {title: {**_given(held, case.get("like")), **case} for title, case in held.items()}
+
+
+def _given(held: Mapping[str, Case], like: str | None) -> Case:
+    return {part: held[like][part] for part in ("settings", "request")} if like else {}
 
 
 def request_of(case: Case) -> RerankRequest:

@@ -17,7 +17,19 @@ from typing import Any
 import typer
 
 from batchrank import __version__
-from batchrank.cli import backfill, export, init, plan, prune, rehearse, run, serve, status, verify
+from batchrank.cli import (
+    backfill,
+    export,
+    init,
+    plan,
+    providers,
+    prune,
+    rehearse,
+    run,
+    serve,
+    status,
+    verify,
+)
 from batchrank.cli.saying import say
 from batchrank.errors import BatchrankError, Exit, Signalled
 
@@ -46,6 +58,7 @@ app.command()(rehearse.rehearse)
 app.command()(serve.serve)
 app.command()(export.export)
 app.command()(prune.prune)
+app.command()(providers.providers)
 
 
 def _version(wanted: bool) -> None:

@@ -46,7 +46,7 @@ from tests.rehearsing import Server
 
 COMMANDS = (
     *("init", "plan", "run", "status", "verify", "backfill"),
-    *("rehearse", "serve", "export", "prune"),
+    *("rehearse", "serve", "export", "prune", "providers"),
 )
 
 

@@ -115,7 +115,7 @@ def test_a_key_goes_into_the_header_that_a_vendor_or_a_job_names(tmp_path: Path)
         results = [{"index": n, "score": s, "relevance_score": s} for n, s in scores]
         return http({"data": results, "results": results})
 
-    asked = (
+    asked: tuple[tuple[str, dict[str, str], tuple[str, str]], ...] = (
         ("pinecone", {"api_version": "2025-10"}, ("api-key", KEY)),
         ("azure", {}, ("authorization", f"Bearer {KEY}")),
         ("azure", {"key_header": "api-key"}, ("api-key", KEY)),

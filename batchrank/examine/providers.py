@@ -1,0 +1,136 @@
+"""
+Who can be asked: every provider with its limits, prices, scores, and how we know.
+
+Tells what stands in `providers` as data. Asks nobody, and knows nothing that is not written there.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+from batchrank.domain import Price
+from batchrank.errors import JobError, Problem
+from batchrank.job.loading import LEXICAL, LEXICAL_MODEL
+from batchrank.providers import VENDORS, Vendor
+
+WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """
+    Some vendors, as people and as programs read them.
+    """
+
+    vendors: Sequence[Vendor]
+
+    def as_data(self) -> list[dict[str, Any]]:
+        """
+        A list of objects for JSON.
+        """
+        return [_data(vendor) for vendor in self.vendors]
+
+    def as_text(self) -> str:
+        """
+        Some lines for each.
+        """
+        lexical = f"{LEXICAL}\n    scores in process ({LEXICAL_MODEL}): no key, no cost, no limit"
+        told = ["\n".join(_lines(vendor)) for vendor in self.vendors]
+        return "\n\n".join([*told, lexical] if len(told) == len(VENDORS) else told)
+
+
+def providers(name: str | None = None) -> Providers:
+    """
+    All vendors, or the one called *name*.
+
+    Raises:
+        JobError: nobody is called so.
+    """
+    if name is None:
+        return Providers(tuple(VENDORS.values()))
+    if name not in VENDORS:
+        known = ", ".join(VENDORS)
+        raise JobError("the command", [Problem(0, name, "is no provider", f"there are {known}")])
+    return Providers((VENDORS[name],))
+
+
+def _data(vendor: Vendor) -> dict[str, Any]:
+    facts = asdict(vendor.facts)
+    return {
+        "name": vendor.name,
+        **facts,
+        "base_url": vendor.base_url or None,
+        "address": vendor.address or None,
+        "key_env": vendor.key_env or None,
+        "key_header": vendor.key_header.name,
+        "needs_key": vendor.needs_key,
+        "documents_max": vendor.documents_max,
+        "splits": vendor.splits,
+        "sends_top_n": vendor.takes_top_n,
+        "sends_images": vendor.takes_images,
+        "prices": {model: asdict(price) for model, price in vendor.prices.items()},
+        "options": sorted(vendor.options.model_fields),
+    }
+
+
+def _lines(vendor: Vendor) -> Iterator[str]:
+    facts = vendor.facts
+    yield f"{vendor.name}: {facts.title}"
+    yield from _line("address", vendor.base_url or vendor.address)
+    yield from _line("key", _key(vendor))
+    yield from _line("limits", "; ".join(facts.limits) or "not documented")
+    yield from _line("requests", _requests(vendor))
+    yield from _line("pairs", facts.pairs)
+    yield from _line("billing", facts.billing)
+    yield from _line("prices", "; ".join(_prices(vendor)))
+    yield from _line("scores", facts.scores)
+    yield from _line("verified", f"{facts.verified}; never tried with a key")
+    yield from _line("unknown", "; ".join(facts.unknown))
+
+
+def _line(name: str, text: str) -> list[str]:
+    indent = " " * 4
+    first = f"{indent}{name:<10}"
+    following = " " * len(first)
+    wrapped = textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=following, break_on_hyphens=False
+    )
+    return wrapped if text else []
+
+
+def _key(vendor: Vendor) -> str:
+    header = vendor.key_header
+    form = f"{header.name}: {header.before}KEY"
+    if not vendor.needs_key:
+        return f"none unless key_env or key_file names one ({form})"
+    return f"{vendor.key_env} ({form})"
+
+
+def _requests(vendor: Vendor) -> str:
+    if not vendor.splits:
+        return "a group is never cut, unless splits = true says that it may be"
+    most = f"of {vendor.documents_max:,} documents" if vendor.documents_max else "of a whole group"
+    return f"{most}, unless documents_max says otherwise"
+
+
+def _prices(vendor: Vendor) -> Iterator[str]:
+    """
+    The models' prices, those that were seen at one place together.
+    """
+    for (source, as_of), same in groupby(vendor.prices.items(), lambda item: _seen(item[1])):
+        models = ", ".join(f"{model} {_amount(price)}" for model, price in same)
+        yield f"{models} ({source}, {as_of})"
+
+
+def _seen(price: Price) -> tuple[str, str]:
+    return price.source, price.as_of
+
+
+def _amount(price: Price) -> str:
+    if price.usd_per_search_unit is not None:
+        return f"${price.usd_per_search_unit:g} a unit"
+    return f"${price.usd_per_million_tokens:g} a million tokens"
