@@ -90,7 +90,8 @@ class RerankRequest(msgspec.Struct, frozen=True, gc=False):
 
 class Served(msgspec.Struct, frozen=True, gc=False):
     """
-    Who scored: the *model* slug and the upstream *provider* as the reply names them.
+    Who scored: the *model* slug and the *provider* as the reply names them; where it names none,
+    the model that was asked for and the vendor.
     """
 
     model: str
