@@ -108,7 +108,9 @@ def _redirected(job: Job, base_url: str, folder: str) -> Job:
     changes: dict[str, object] = {"base_url": base_url}
     if vendor and known.name != OPENROUTER.name:
         changes |= {"name": OPENROUTER.name, "options": {}}
-        facts = {name: getattr(vendor, name) for name in ("documents_max", "splits", "prices")}
+        facts = {
+            name: getattr(vendor, name) for name in ("documents_max", "splits", "prices", "bills")
+        }
         vendor = replace(OPENROUTER, **facts)
     provider = known.model_copy(update=changes)
     output = job.config.output.model_copy(

@@ -250,12 +250,12 @@ def bind(request: RerankRequest, results: Results, top_n: int | None) -> tuple[f
     Every index is in range and comes once; all are there, or *top_n* of them where that was sent;
     every score is finite; an echoed document is the one that was sent at that index.
     """
-    documents, indices = request.documents, results.indices
+    documents, indices, echoes = request.documents, results.indices, results.echoes
     # Whole lists at a time, as nearly every reply can be checked; `_placed` looks at each line.
     if (
         top_n is not None
         or sorted(indices) != list(range(len(documents)))
-        or [documents[index] for index in indices] != results.echoes
+        or (echoes.count(None) != len(echoes) and [documents[index] for index in indices] != echoes)
         or not all(map(isfinite, results.scores))
     ):
         return _placed(documents, results, top_n)

@@ -110,14 +110,13 @@ class Compatible:
         Raises:
             msgspec.ValidationError, OverflowError: there are none, or they are something else.
         """
-        told = _at(body, self._shape.reply.results)
-        lines = msgspec.convert(told, self._lines)
+        lines = msgspec.convert(_at(body, self._shape.reply.results), self._lines)
         if not self._shape.reply.index:
             return Results(range(len(lines)), lines, [None] * len(lines))
         return Results(
             [line.index for line in lines],
             [line.score for line in lines],
-            [_echo(line.document) for line in lines],
+            [None if (told := line.document) is None else _echo(told) for line in lines],
         )
 
     def _bound(
@@ -279,7 +278,7 @@ def _told(reply: HttpReply, body: object, place: str) -> object:
     if not place:
         return None
     if place.startswith("header:"):
-        return reply.headers.get(place.removeprefix("header:"))
+        return reply.headers.get(place.removeprefix("header:").lower())
     return _at(body, place)
 
 
