@@ -58,7 +58,7 @@ class Compatible:
         assert isinstance(options, PresetOptions)
         self._shape = shape = options.shaped(shape)
         self._served = Served(settings.model, name)
-        path = shape.path.replace("{model}", _in_a_path(settings.model))
+        path = shape.path.replace("<model>", _in_a_path(settings.model))
         self._url = settings.base_url.rstrip("/") + path
         self._headers = (("Content-Type", "application/json"), *options.sent_headers().items())
         self._top_n = settings.top_n if shape.request.top_n else None
@@ -205,8 +205,9 @@ def _fixed(options: PresetOptions, settings: Settings, names: RequestShape) -> d
     """
     The fields that are the same in every call of a job.
     """
-    fields: dict[str, Any] = {names.model: settings.model} if names.model else {}
-    fields |= options.fields()
+    fields = options.fields()
+    if names.model:
+        fields[names.model] = settings.model
     if settings.top_n is not None and names.top_n:
         fields[names.top_n] = settings.top_n
     return fields

@@ -8,6 +8,7 @@ is no such thing.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -91,7 +92,7 @@ class ErrorShape(Options):
 
 class Shape(Options):
     """
-    A vendor's whole interface. `{model}` in *path* stands for the model.
+    A vendor's whole interface. `<model>` in *path* stands for the model.
     """
 
     path: str = "/rerank"
@@ -110,6 +111,18 @@ def _is_no_key(name: str) -> str:
         raise ValueError("a key never stands in a job file: key_env or key_file says where it is")
     return name
 
+
+_PATH = r"^(/[\x21\x22\x24-\x7e]*)?$"
+
+
+def _is_a_path(text: str) -> str:
+    if not re.fullmatch(_PATH, text):
+        raise ValueError("expected a path such as /v1/rerank, or nothing")
+    return text
+
+
+Path = Annotated[str, AfterValidator(_is_a_path), Field(json_schema_extra={"pattern": _PATH})]
+"""Of a URL: from its slash on, without a fragment; nothing at all where base_url is all of it."""
 
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
 
@@ -137,10 +150,10 @@ class PresetOptions(Options):
     IN_HEADERS: ClassVar[dict[str, str]] = {}
     """Options that are sent as a header, by its name."""
 
-    FREE: ClassVar[frozenset[str]] = frozenset({"key_header"})
+    FREE: ClassVar[frozenset[str]] = frozenset({"key_header", "errors"})
     """Options that decide no score."""
 
-    path: str | None = Field(
+    path: Path | None = Field(
         None, description='the path after base_url, if not the usual one; "" for none'
     )
     key_header: HeaderName | None = Field(
@@ -152,7 +165,6 @@ class PresetOptions(Options):
     body: Annotated[dict[str, Any], AfterValidator(_leaves_ours)] | None = Field(
         None, description="further request fields, sent as they are"
     )
-
     request: RequestShape | None = Field(
         None, description="names of request fields, where they are not the usual ones"
     )

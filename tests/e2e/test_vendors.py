@@ -175,6 +175,12 @@ def test_pairs_that_may_depend_on_each_other_are_not_cut_apart(tmp_path: Path) -
             id="a key in a header",
         ),
         pytest.param(
+            {"name": "cohere", "options": {"path": "rerank"}},
+            {},
+            "expected a path such as /v1/rerank",
+            id="a path without its slash",
+        ),
+        pytest.param(
             {"name": "cohere", "base_url": "http://cohere.example"},
             {},
             "would send the key unencrypted",

@@ -1,5 +1,5 @@
 """
-DeepInfra: `POST /v1/inference/{model}`, where scores come back in the order of the documents.
+DeepInfra: `POST /v1/inference/<model>`, where scores come back in the order of the documents.
 
 Sources: the API pages of its models, LiteLLM 1.109.1. The query is sent once for every document.
 """
@@ -25,7 +25,7 @@ class DeepInfraOptions(PresetOptions):
 
 
 SHAPE = Shape(
-    path="/{model}",
+    path="/<model>",
     request=RequestShape(model="", query="queries", top_n="", query_form="repeated"),
     reply=ReplyShape(
         results="scores",

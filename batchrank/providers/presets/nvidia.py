@@ -1,5 +1,5 @@
 """
-NVIDIA: hosted rerankers, `POST /v1/retrieval/{model}/reranking`, and NIM, `POST /v1/ranking`.
+NVIDIA: hosted rerankers, `POST /v1/retrieval/<model>/reranking`, and NIM, `POST /v1/ranking`.
 
 Sources: docs.nvidia.com (NIM for retrieval, reranking), LiteLLM 1.109.1. Scores are raw logits.
 """
@@ -36,7 +36,7 @@ NVIDIA = Vendor(
     base_url="https://ai.api.nvidia.com/v1/retrieval",
     key_env="NVIDIA_API_KEY",
     options=NvidiaOptions,
-    make=compatible("nvidia", Shape(path="/{model}/reranking", request=_HOSTED, reply=_REPLY)),
+    make=compatible("nvidia", Shape(path="/<model>/reranking", request=_HOSTED, reply=_REPLY)),
     score_options=decisive(NvidiaOptions),
     documents_max=512,
     takes_images=True,
