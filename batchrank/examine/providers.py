@@ -88,7 +88,7 @@ def _lines(vendor: Vendor) -> Iterator[str]:
     yield from _line("billing", facts.billing)
     yield from _line("prices", "; ".join(_prices(vendor)))
     yield from _line("scores", facts.scores)
-    yield from _line("verified", f"{facts.verified}; never tried with a key")
+    yield from _line("verified", f"{facts.verified}; never tried on the real service")
     yield from _line("unknown", "; ".join(facts.unknown))
 
 

@@ -140,7 +140,7 @@ class Facts:
         billing: what it counts.
         scores: what its scores are: their range, and whether they are raw.
         pairs: how we know whether pairs are scored independently.
-        verified: what was compared with what; nothing here was ever tried with a key.
+        verified: what was compared with what; nothing was tried on a real service.
         unknown: what was looked for and not found.
     """
 

@@ -468,7 +468,7 @@ OPENROUTER = Vendor(
         limits=("no limit of requests for paid models is published",),
         billing="search units or tokens, by the model; the cost is in the reply",
         scores="as the upstream provider gives them; their range is not documented",
-        pairs="not documented; taken for granted of cross-encoders",
+        pairs="inferred: it passes on to cross-encoders",
         verified="OpenAPI of 2026-08-22, its pages on errors and limits, SDK 1.3.84",
         unknown=("documents, bytes or tokens of one request", "range of scores"),
     ),

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrank.errors import Exit, JobError
+from batchrank.providers.base import KeyHeader
 from batchrank.wire.auth import (
     Anonymous,
     Bearer,
@@ -107,6 +108,26 @@ def test_bearer_is_one_header() -> None:
 
     assert (("authorization", f"Bearer {KEY}"),) == bearer.headers()
     assert KEY not in repr(bearer)
+
+
+def test_a_vendor_may_want_its_key_in_another_header() -> None:
+    """
+    By its name, and bare where nothing is to stand before it.
+    """
+    keyed = Bearer(Secret(KEY), KeyHeader("api-key", ""))
+
+    assert (("api-key", KEY),) == keyed.headers()
+    assert "***" == keyed.redact(KEY)
+
+
+def test_where_no_key_goes_plain_http_will_do() -> None:
+    """
+    But for where clouds serve credentials, and addresses that can be read in two ways.
+    """
+    assert check_base_url("http://tei.internal:8080", keyed=False) is None
+    assert check_base_url("http://169.254.169.254/x", keyed=False)
+    assert check_base_url("http://u:p@tei.internal", keyed=False)
+    assert check_base_url("http://2852039166", keyed=False)
 
 
 def test_nobody_signs_for_a_server_of_ones_own() -> None:

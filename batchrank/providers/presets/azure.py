@@ -55,7 +55,7 @@ _GATEWAY = ErrorShape(kinds=ERRORS.kinds, phrases=ERRORS.phrases)
 
 _REPLY = ReplyShape(search_units="meta.billed_units.search_units")
 _PRICED = "search units: a query with up to 100 documents, longer ones count as several"
-_PAIRS = "as at Cohere's own: a document's score is that of its best chunk"
+_PAIRS = "inferred, as at Cohere's own: a document's score is that of its best chunk"
 _HELD = "Microsoft's page and LiteLLM's code; bodies as in Cohere's OpenAPI"
 
 AZURE = Vendor(

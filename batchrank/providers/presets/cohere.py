@@ -93,7 +93,7 @@ COHERE = Vendor(
         billing="search units: a query with up to 100 documents, longer ones count as several;"
         " tokens for v5",
         scores="0 to 1, not proportional to relevance",
-        pairs="a document's score is that of its best chunk; none is said to depend on others",
+        pairs="inferred: a document's score is that of its best chunk",
         verified="OpenAPI of 2026-08-20 (calls, replies and error bodies are held against it)",
         unknown=(
             "Retry-After",

@@ -54,7 +54,7 @@ INFINITY = Vendor(
         "Infinity, on your own machines",
         limits=("2,048 documents a request, each of 122,880 characters at most",),
         billing=OWN_BILLING,
-        scores="0 to 1, raw with raw_scores",
+        scores="raw with raw_scores; their range is not documented",
         pairs=CROSS_ENCODER,
         verified="OpenAPI 0.0.77 (calls and replies are held against it), code at fcb951c",
     ),

@@ -13,7 +13,7 @@ LITELLM = "LiteLLM 1.109.1's price map"
 
 OWN_SERVER = 'say where your server is, as in base_url = "http://127.0.0.1:8080"'
 OWN_BILLING = "none: it is your own"
-CROSS_ENCODER = "it serves models that score one pair of texts at a time"
+CROSS_ENCODER = "inferred: it serves cross-encoders, which score one pair of texts at a time"
 BEHIND = "depends on the model behind it: if that scores pairs independently, splits = true"
 
 

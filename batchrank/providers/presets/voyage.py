@@ -59,7 +59,7 @@ VOYAGE = Vendor(
             "2,000 requests and 2 million tokens (lite 4) a minute; more in higher tiers",
         ),
         billing="tokens: the query once for every document, and the documents",
-        pairs="the query is billed with every document, as cross-encoders read them",
+        pairs="inferred: the query is billed with every document, as cross-encoders read them",
         verified="its documents and its SDK",
         unknown=("the error body", "the range of scores", "Retry-After"),
     ),

@@ -25,7 +25,6 @@ class XinferenceOptions(PresetOptions):
 
     max_chunks_per_doc: int | None = None
     return_len: bool | None = None
-    kwargs: str | None = Field(None, description="further parameters of the model")
     return_documents: bool | None = Field(
         None, description="true: they come back, and are compared"
     )

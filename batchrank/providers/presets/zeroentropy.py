@@ -48,7 +48,7 @@ ZEROENTROPY = Vendor(
         ),
         billing="tokens; $0.025 a million: state it in [provider.price]",
         scores="0 to 1",
-        pairs="its limit counts the query with every document, as cross-encoders read them",
+        pairs="inferred: its limit counts the query with every document, as cross-encoders do",
         verified="its documents and its SDK",
         unknown=("documents of one request", "error bodies"),
     ),
