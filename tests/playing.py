@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,18 @@ CASES = Path(__file__).parent / "cases"
 Case = dict[str, Any]
 
 
+@lru_cache
+def _read(folder: Path) -> dict[str, Case]:
+    return {
+        path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))
+    }
+
+
 def cases_of(name: str) -> dict[str, Case]:
     """
     Every case of a vendor, by its name. One that is `like` another has its settings and request.
     """
-    files = sorted((CASES / name).glob("*.json"))
-    held: dict[str, Case] = {path.stem: json.loads(path.read_text("utf-8")) for path in files}
+    held = _read(CASES / name)
     return {title: {**_given(held, case.get("like")), **case} for title, case in held.items()}
 
 

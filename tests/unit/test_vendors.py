@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batchrank.domain import Failure, FailureKind, RerankReply
+from batchrank.domain import Failure, FailureKind, RerankReply, RerankRequest
 from batchrank.providers import VENDORS
-from batchrank.providers.base import HttpReply
+from batchrank.providers.base import HttpReply, Provider
+from tests.laws import law
 from tests.playing import Case, cases_of, play_call, play_reading, provider_of, reply_of, request_of
 
 
@@ -225,6 +229,46 @@ def test_an_error_without_words_is_classed_by_its_status(name: str) -> None:
             failure = refused(name, case, HttpReply(status, {}, body))
 
             assert (kind, status == 413) == (failure.kind, failure.too_large)
+
+
+WORDS = st.sampled_from(
+    (
+        *("results", "data", "rankings", "scores", "index", "relevance_score", "score", "logit"),
+        *("document", "text", "error", "message", "detail", "code", "type", "meta", "usage"),
+        *("billed_units", "search_units", "total_tokens", "inference_status", "cost", "id"),
+    )
+)
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def asking() -> list[tuple[Provider, RerankRequest]]:
+    """
+    Every vendor's provider, and a request.
+    """
+    goods = [(vendor, cases_of(name)["good"]) for name, vendor in VENDORS.items()]
+    return [(provider_of(vendor, good), request_of(good)) for vendor, good in goods]
+
+
+@law(60)
+@given(JSONS, st.sampled_from([200, 200, 400, 429, 500]))
+def test_whatever_comes_nobody_raises(
+    asking: list[tuple[Provider, RerankRequest]], body: object, status: int
+) -> None:
+    """
+    Bodies of the words that vendors use, in any order: an answer, and no NaN for a score.
+    """
+    reply = HttpReply(status, {}, json.dumps(body).encode())
+    for provider, request in asking:
+        answer = provider.read(request, reply)
+
+        if isinstance(answer, RerankReply):
+            assert status == 200
+            assert all(map(math.isfinite, answer.scores))
 
 
 @pytest.mark.parametrize("name", VENDORS)
