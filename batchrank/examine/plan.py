@@ -36,6 +36,7 @@ from batchrank.policy.billing import (
     usd,
 )
 from batchrank.policy.pace import HEADROOM
+from batchrank.policy.slicing import slices
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Lengths, Profile
 from batchrank.store.reading import LedgerReader
@@ -380,7 +381,7 @@ def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
     """
     What *profile* foretells; so many *known* documents of it are not sent.
     """
-    requests = _requests(profile)
+    requests = _requests(profile, job.documents_max)
     documents = sum(sent * groups for sent, groups in profile.sent.items())
     left = 1 - min(1.0, known / (_mean(profile.sent) * profile.groups or 1.0))
     most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left
@@ -388,14 +389,19 @@ def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
         return _Work(requests, most, (0, 0), (0, 0), (0.0, 0.0))
     units, (few, many) = _units(profile), _tokens(profile)
     tokens = round(few * left), round(many * left)
-    units = units[0], max(units[1], requests[1])  # each costs at least one
+    units = max(units[0], requests[0]), max(units[1], requests[1])  # each costs at least one
     return _Work(requests, most, units, tokens, _cost(job.price, units, tokens))
 
 
-def _requests(profile: Profile) -> tuple[int, int]:
+def _requests(profile: Profile, documents_max: int | None) -> tuple[int, int]:
     """
-    One for each group that needs a call.
+    One for each group that needs a call, several for one above *documents_max*.
     """
+    if documents_max is not None:
+        sliced = float(sum(slices(n, documents_max) * many for n, many in profile.sent.items()))
+        doubt = _doubt(profile, lambda sent: slices(sent, documents_max))
+        low, high = _widened(profile, (sliced, sliced), doubt)
+        return round(low), round(high)
     seen = sum(groups for sent, groups in profile.sent.items() if sent)
     if profile.complete:
         return seen, seen

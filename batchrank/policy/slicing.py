@@ -118,11 +118,21 @@ def _cuts_of(group: Group, start: int, stop: int, most: int | None) -> Iterator[
 
 
 def _cuts(start: int, stop: int, most: int | None) -> Iterator[tuple[int, int]]:
-    step = stop - start if most is None else min(most, stop - start)
-    if step > BILLED_HUNDRED and step < stop - start:
-        step -= step % BILLED_HUNDRED
+    step = _step(stop - start, most)
     for at in range(start, stop, step):
         yield at, min(at + step, stop)
+
+
+def _step(count: int, most: int | None) -> int:
+    step = count if most is None else min(most, count)
+    return step - step % BILLED_HUNDRED if BILLED_HUNDRED < step < count else step
+
+
+def slices(count: int, most: int | None) -> int:
+    """
+    How many requests ask about *count* documents, of at most *most* each (None: no limit).
+    """
+    return -(-count // _step(count, most)) if count else 0
 
 
 def request_for(group: Group, part: Slice) -> RerankRequest | None:

@@ -81,9 +81,11 @@ def test_a_server_of_ones_own_needs_no_key_and_gets_what_it_takes(tmp_path: Path
     with Liar(tei_reply) as server:
         job = job_for(tmp_path, server.port, "tei", "bge", key_file=None).source(rows)
         job.change(budget={"cost_usd_max": 1})
+        planned = job.cli("plan", "--json").json
         summary = job.run()
 
     assert (0, 6, 0.0) == (summary.exit_code, summary.calls_now, summary.cost_usd)
+    assert [6, 6] == list(planned["requests"])
     assert lines(rows, "bge", "tei") == job.rows()
     assert {""} == {heard.key for heard in server.heard}
     assert [6, 6, 32, 32, 32, 32] == sorted(len(heard.asked["texts"]) for heard in server.heard)

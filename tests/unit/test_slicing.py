@@ -27,6 +27,7 @@ from batchrank.domain import (
     Share,
     Slice,
 )
+from batchrank.policy import slicing
 from batchrank.policy.slicing import (
     assembled,
     firsts,
@@ -153,6 +154,7 @@ def test_cuts_fall_on_hundreds(count: int, most: int | None, expected: list[obje
     Search units are billed by the hundred documents.
     """
     assert expected == slices(requests(group_of(["d"] * count), most))
+    assert len(expected) == slicing.slices(count, most)
 
 
 @pytest.mark.parametrize(
