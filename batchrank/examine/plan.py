@@ -382,6 +382,8 @@ def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
     What *profile* foretells; so many *known* documents of it are not sent.
     """
     requests = _requests(profile, job.documents_max)
+    if known:  # how many of a group's is not known: one request at least, and no more than as ever
+        requests = _requests(profile, None)[0], requests[1]
     documents = sum(sent * groups for sent, groups in profile.sent.items())
     left = 1 - min(1.0, known / (_mean(profile.sent) * profile.groups or 1.0))
     most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left

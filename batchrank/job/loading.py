@@ -355,7 +355,10 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
     found: list[Problem] = []
     provider = config.provider
     if config.output.reuse_pairs and (why := _pairs_need(config, vendor)):
-        found.append(problem("output", "reuse_pairs", why, "leave it out: whole groups are reused"))
+        remedy = "leave it out: whole groups are reused"
+        if vendor is not None and not vendor.scores_pairs_alone:
+            remedy += "; or state that the model does so with provider.splits = true"
+        found.append(problem("output", "reuse_pairs", why, remedy))
     if vendor is None:
         return found
     if not provider.model:
@@ -389,8 +392,10 @@ def _pairs_need(config: JobConfig, vendor: Vendor | None) -> str:
     Why pairs cannot be reused one by one; "" if they can.
     """
     name, provider = config.provider.name, config.provider
-    if vendor is None or not vendor.scores_pairs_alone:
+    alone = vendor is not None and vendor.scores_pairs_alone
+    if not (alone if provider.splits is None or vendor is None else provider.splits):
         return f"needs scores that do not depend on the other documents: {name} does not promise it"
+    assert vendor is not None
     price = provider.price.as_price() if provider.price else vendor.prices.get(provider.model)
     if price is None or price.usd_per_million_tokens is None:
         known = "it is billed by search units" if price else "no price of it is known"

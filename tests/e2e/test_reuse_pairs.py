@@ -207,12 +207,15 @@ def test_plan_foretells_what_run_does_not_send(tmp_path: Path, liar: Liar) -> No
     foretold, dear = job.cli("plan", "--json").json, as_new.cli("plan", "--json").json
     words = job.cli("plan").out
     summary = job.run()
+    calls = len(liar.heard)
 
     known = 24 * 5 - new.total()
     assert (6, known) == (foretold["reused"], foretold["documents_reused"])
     assert (6, known) == (summary.reused, summary.documents_reused)
     assert new == sent(liar)
-    assert [24, 24] == foretold["requests"]
+    assert [24, 72] == foretold["requests"]
+    assert calls == summary.calls
+    assert 24 <= calls <= 72
     for less, more in zip(foretold["tokens"], dear["tokens"], strict=True):
         assert new.total() / 150 == pytest.approx(less / more, abs=0.02)
     assert f"{known} documents of groups that have changed, from earlier outputs: not sent" in words
@@ -373,6 +376,12 @@ def test_what_top_n_has_left_of_a_group_is_taken_pair_by_pair(tmp_path: Path, li
         ),
         pytest.param(
             ALONE,
+            {"provider": {"splits": False}},
+            "do not depend on the other documents",
+            id="a model that its owner knows better",
+        ),
+        pytest.param(
+            ALONE,
             {"provider": {"model": "cohere/rerank-v3.5"}},
             "of cohere/rerank-v3.5, it is billed by search units",
             id="search units",
@@ -411,3 +420,15 @@ def test_it_is_refused_where_it_would_be_wrong_or_save_nothing(
     assert f"line {line}" in refused.err
     assert words in refused.err
     assert not sent(liar)
+
+
+def test_who_runs_a_model_may_say_that_it_scores_pairs_alone(tmp_path: Path, liar: Liar) -> None:
+    """
+    Nobody else can know that of a server of one's own.
+    """
+    job = night(tmp_path, liar, "job", groups(1))
+    file = job.file
+    job.file = tmp_path / "job.toml"
+    job.change(provider={"splits": True})
+
+    assert 0 == cli("plan", file).code

@@ -44,6 +44,7 @@ DEEPINFRA = Vendor(
     base_url="https://api.deepinfra.com/v1/inference",
     key_env="DEEPINFRA_API_KEY",
     takes_top_n=False,
+    scores_pairs_alone=True,  # its request is a list of pairs, each with a query of its own
     facts=Facts(
         "DeepInfra",
         billing="the cost is in the reply, taken as US dollars",
