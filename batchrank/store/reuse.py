@@ -88,8 +88,8 @@ SELECT position, leader, cut FROM waiting JOIN leaders USING (digest) WHERE posi
 """
 
 # Of pairs that are alike the first counts, as of groups. `place` is where it stands: its group, and
-# which one it is there. One join, one sum or one sorting a statement: each is given all the memory,
-# and lists are taken apart as they stream, never gathered.
+# which one it is there. One join or one sorting a statement, so that each has all the memory; no
+# `arg_min`, which does not spill as well; and lists are taken apart as they stream, never gathered.
 _PAIRS = """
 CREATE TABLE asked AS
 SELECT position, documents, sent, cut,
@@ -103,8 +103,8 @@ SELECT place, pair, score, served FROM (
     FROM old WHERE pairs IS NOT NULL
 ) SEMI JOIN asked USING (pair);
 CREATE TABLE alike AS
-SELECT pair, arg_min(score, place) AS score, arg_min(served, place) AS served
-FROM hit GROUP BY pair;
+SELECT pair, score, served FROM hit
+QUALIFY row_number() OVER (PARTITION BY pair ORDER BY place) = 1;
 DROP TABLE hit;
 CREATE TABLE known AS
 SELECT position, documents, sent, cut, index, score, served FROM asked JOIN alike USING (pair);
