@@ -6,6 +6,7 @@ What is in the store is the same, byte for byte, as on a disk; at no moment does
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -272,6 +273,10 @@ def test_dates_reuse_and_restart_work_as_on_a_disk(
 
     assert 0 == code, err
     assert GROUPS == watched.settled().billed
+    asked_about = {
+        found[1] for seen in faults.log if (found := re.search("dt(?:=|%3D)([0-9-]+)", seen.target))
+    }
+    assert {"2026-11-17", "2026-11-18"} == asked_about, "days that are not there cost requests"
     first, second = output_of(bucket, "2026-11-17"), output_of(bucket)
     assert first == second
     assert NAMES == set(second)

@@ -17,6 +17,7 @@ import pytest
 from batchrank.config.schema import S3Table, SourceTable, StoresTable
 from batchrank.domain import Positions
 from batchrank.errors import ChangedError, NotReady, OutputError, SourceError, StorageError
+from batchrank.job.earlier import _perhaps_there
 from batchrank.places.remote import Remote
 from batchrank.places.stores import ATTEMPTS
 from batchrank.places.uri import parsed
@@ -101,6 +102,25 @@ def test_a_snapshot_lists_each_folder_once(bucket: Bucket, at: At, faults: Fault
     assert not (snapshot / "_SUCCESS").is_file()
 
     assert 6 == len(faults.log)
+
+
+def test_of_a_year_of_days_those_are_asked_about_that_a_listing_names(
+    bucket: Bucket, at: At, faults: FaultProxy
+) -> None:
+    """
+    Where nobody may list, or days are buckets, each of them is.
+    """
+    bucket.write("out/dt=2/scores/_SUCCESS", b"")
+    days = [at(f"out/dt={day}/scores") for day in range(1, 4)]
+    faults.reset()
+
+    assert [days[1]] == list(_perhaps_there(days))
+    assert 1 == len(faults.log)
+    assert [] == list(_perhaps_there([at("none/dt=1"), at("none/dt=2")]))
+    faults.arm(Fault.ACCESS_DENIED, "GET", "list-type=2")
+    assert days == _perhaps_there(days)
+    apart = [Remote(parsed(f"s3://{bucket.name}-{day}/out")) for day in range(2)]
+    assert apart == _perhaps_there(apart)
 
 
 @pytest.mark.parametrize(
