@@ -261,6 +261,7 @@ class RemoteShelf:
     def __init__(self, place: Remote, pause: Callable[[float], None] = time.sleep) -> None:
         self._place = place
         self._pause = pause
+        self._claimed: str | None = None
 
     def prepare(self) -> None:
         """
@@ -298,6 +299,7 @@ class RemoteShelf:
         """
         Put it, and read it back.
         """
+        self._refuse_taken()
         self._put(self._place / file.name, self._way(file), sha256_of(file))
         tell("put")
         file.unlink()
@@ -406,12 +408,29 @@ class RemoteShelf:
 
     def claim(self, owner: Callable[[], str]) -> None:
         """
-        Leave the mark. Two that begin at the same moment may both think that it is theirs for as
-        long as a put takes; whoever comes later does not.
+        Leave the mark, and never in place of another's, however often it takes to put it. Two that
+        begin at the same moment may both think that it is theirs for as long as a put takes: so it
+        is looked at again before each part, and the first to put has lost.
         """
-        if self._owner() is None:
-            self._keep(self._beside / OWNER, owner().encode())
-        self.check_owner(owner)
+        mine = owner().encode()
+
+        def put(there: Remote) -> None:
+            if self._owner() is None:
+                there.write_bytes(mine)
+            self.check_owner(owner)
+
+        self._put(self._beside / OWNER, put, hashlib.sha256(mine).hexdigest())
+        self._claimed = mine.decode()
+
+    def _refuse_taken(self) -> None:
+        """
+        Stop before somebody else's parts are overwritten.
+        """
+        if self._claimed and (held := self._owner()) not in (None, self._claimed):
+            raise StorageError(
+                f"{self._place} is written from another state folder by now ({str(held)[:200]})",
+                "see that one machine only runs this job: what was paid for is kept",
+            )
 
     def _owner(self) -> str | None:
         with self._told("looked into"):

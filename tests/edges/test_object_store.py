@@ -553,6 +553,33 @@ def test_a_mark_keeps_other_states_out(at: At, bucket: Bucket, waits: Waits) -> 
     assert b"there:/state 2" == bucket.read("out/_batchrank/dt=2026-11-18/owner")
 
 
+def test_of_two_that_begin_at_the_same_moment_one_gives_way(
+    part: Path, at: At, bucket: Bucket, faults: FaultProxy, waits: Waits
+) -> None:
+    """
+    A mark that did not come through is never put in another's place; one that was overwritten is
+    missed before the next part.
+    """
+    mark = "out/_batchrank/dt=2026-11-18/owner"
+
+    def meanwhile(wait_s: float) -> None:
+        if wait_s:
+            bucket.write(mark, b"there:/state 2")
+
+    faults.arm(Fault.ACCESS_DENIED, "PUT", "owner")
+    with pytest.raises(OutputError, match=r"another state folder \(there:/state 2\)"):
+        RemoteShelf(at(OUT), meanwhile).claim(lambda: "here:/state 1")
+    assert b"there:/state 2" == bucket.read(mark)
+
+    bucket.delete(mark)
+    shelf = RemoteShelf(at(OUT), waits)
+    shelf.claim(lambda: "here:/state 1")
+    bucket.write(mark, b"there:/state 2")
+    with pytest.raises(StorageError, match=r"by now \(there:/state 2\)"):
+        shelf.put(part, lambda _: None)
+    assert {} == bucket.keys(f"{OUT}/")
+
+
 @pytest.mark.parametrize(
     ("key", "words"), [("", "is a whole bucket"), ("out/dt=2026-11-18", "is an object")]
 )
