@@ -378,10 +378,19 @@ class RemoteShelf:
         """
         Copy every object, and only then delete any.
         """
+        with self._told("set aside"):
+            self._take_down(to)
+
+    def _take_down(self, to: Path) -> None:
+        entries = list(self._place.iterdir())
+        if below := next((entry for entry in entries if not entry.is_file()), None):
+            raise OutputError(
+                f"{self._place} cannot be set aside: {below} is another folder, and no part",
+                "move it out of the output",
+            )
         aside = to.with_name(f".{to.name}.new")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        entries = [entry for entry in self._place.iterdir() if entry.is_file()]
         for entry in entries:
             entry.fetch(aside / entry.name)
         aside.rename(to)

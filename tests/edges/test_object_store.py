@@ -629,6 +629,27 @@ def test_an_output_folder_in_a_store(
     assert [] == folder.visible()
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_cannot_be_set_aside_stays(
+    at: At, bucket: Bucket, faults: FaultProxy, tmp_path: Path
+) -> None:
+    """
+    All of it: with another's folder in it, it would be refused again, and its state were gone.
+    """
+    bucket.write(PART, b"a part")
+    bucket.write(f"{OUT}/else/where", b"")
+    with pytest.raises(OutputError, match=r"else is another folder"):
+        RemoteShelf(at(OUT)).take_down(tmp_path / "aside")
+    bucket.delete(f"{OUT}/else/where")
+
+    faults.arm(Fault.ACCESS_DENIED, "GET", re.escape(PART), times=1000)
+    with pytest.raises(StorageError, match="cannot be set aside: AWS Error"):
+        RemoteShelf(at(OUT)).take_down(tmp_path / "aside")
+
+    assert b"a part" == bucket.read(PART)
+    assert not (tmp_path / "aside").exists()
+
+
 def test_an_output_without_its_bucket_is_refused(stores: StoresTable) -> None:
     """
     Before anything is paid.
