@@ -287,6 +287,13 @@ def test_dates_reuse_and_restart_work_as_on_a_disk(
     assert 0 == seen.code
     assert f"s3://{bucket.name}/in/dt=2026-11-17/late.parquet is new" in seen.out
 
+    faults.arm(Fault.ACCESS_DENIED, "*", "/in/", times=1000)
+    seen = cli("backfill", job, *dates, "--dry-run")
+
+    assert 0 == seen.code
+    assert "access denied" in seen.out, "nobody knows whether anything came late"
+    faults.reset()
+
     code, err = here("run", str(job), "--restart")
 
     assert 0 == code, err
