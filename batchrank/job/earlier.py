@@ -15,7 +15,7 @@ from pathlib import Path
 
 from batchrank.errors import OutputError, StorageError
 from batchrank.job.loading import Job
-from batchrank.places.remote import Place, StoreError, that_may_exist
+from batchrank.places.remote import Place, Remote, StoreError
 from batchrank.store.reuse import Finished, as_it_is, finished, is_finished
 
 
@@ -56,10 +56,33 @@ def earlier_of(job: Job) -> Earlier:
     """
     if job.config.output.reuse != "previous":
         return Earlier(tuple(map(_checked, job.reused)))
-    newest = next(filter(is_finished, that_may_exist(job.reused)), None)
+    newest = next(filter(is_finished, _perhaps_there(job.reused)), None)
     if newest is not None:
         return Earlier((_checked(newest),))
     return Earlier(none=f'output.reuse = "previous": {_none(job)}')
+
+
+def _perhaps_there(folders: Sequence[Place]) -> Sequence[Place]:
+    """
+    Those of *folders* that the folder above all of them does not lack.
+
+    Of a year of days most are not there, and in a store each question is a request or two: the
+    names of all are one. Who may not list there asks one by one.
+    """
+    first = next(iter(folders), None)
+    if not isinstance(first, Remote):
+        return folders
+    above = next((p for p in first.parents if all(p in f.parents for f in folders)), None)
+    if above is None:  # the day is in the bucket's name
+        return folders
+    depth = len(above.uri.segments)
+    try:
+        names = {entry.name for entry in above.iterdir()}
+    except FileNotFoundError:
+        return ()
+    except StoreError:
+        return folders
+    return [f for f in folders if isinstance(f, Remote) and f.uri.segments[depth] in names]
 
 
 def _checked(folder: Place) -> Finished:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, TypeVar
@@ -356,23 +356,6 @@ def is_within(place: Place, folder: Place) -> bool:
     if isinstance(place, Remote) or isinstance(folder, Remote):
         return isinstance(place, Remote) and place.is_relative_to(folder)
     return place.is_relative_to(folder)
-
-
-def that_may_exist(places: Iterable[Place]) -> Iterator[Place]:
-    """
-    Yield those that may be there: of a store each folder above them is listed once, which spares
-    two requests for each that is not.
-    """
-    listed: dict[Remote, set[str]] = {}
-    for place in places:
-        if isinstance(place, Remote):
-            if (above := place.parent) not in listed:
-                listed[above] = (
-                    {entry.name for entry in above.iterdir()} if above.is_dir() else set()
-                )
-            if place.name not in listed[above]:
-                continue
-        yield place
 
 
 def readable(place: Place) -> Path | pa.NativeFile:

@@ -19,14 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrank.events import Silence
+from batchrank.events import ReplyRead, Silence
 from batchrank.job import load
 from batchrank.job.opening import Wishes, opened
 from batchrank.job.reusing import reuse
 from batchrank.providers import OPENROUTER, VENDORS, Vendor
 from tests.e2e.forks import Fork
 from tests.e2e.jobs import faults_of
-from tests.e2e.killing import PATIENCE_S, SLICE_DURABLE, run_until
+from tests.e2e.killing import PATIENCE_S, run_until
 from tests.e2e.small_jobs import (
     Heard,
     Liar,
@@ -232,7 +232,7 @@ def test_plan_foretells_what_run_does_not_send(tmp_path: Path, liar: Liar) -> No
 
 def _run_alone(job: Path) -> None:
     VENDORS[ALONE.name] = ALONE
-    run_until(job, SLICE_DURABLE, 3)
+    run_until(job, ReplyRead.name, 20)
 
 
 def test_whoever_is_killed_sends_no_pair_again(tmp_path: Path, liar: Liar) -> None:
