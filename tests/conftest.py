@@ -28,9 +28,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """
-    One worker more than there are cores: a fifth of the time tests wait, for clocks and for disks.
+    Two workers more than there are cores: a third of the time tests wait, for clocks, for disks and
+    for clients of stores that wait before they ask again.
     """
-    return 1 + (yield)
+    return 2 + (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

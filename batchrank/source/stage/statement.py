@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def select(
     Raises:
         SourceError: it is not exactly one SELECT that only reads; with its line and column.
     """
-    with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as scratch:
+    with _scratch().cursor() as scratch:
         tree = _tree(scratch, text, key)
         body = _without_end(text)
         named = next(iter(scratch.extract_statements(text))).named_parameters
@@ -198,6 +199,15 @@ def select(
     used, unused = _bound(named, parameters)
     edits = tuple(found.absolute(body, base)) if base is not None else ()
     return Statement(text, used, key, unused, found.unstable(), body, edits)
+
+
+@cache
+def _scratch() -> duckdb.DuckDBPyConnection:
+    """
+    An empty database that takes statements apart and runs none; to open one takes as long as to
+    look at ten statements.
+    """
+    return duckdb.connect(":memory:", config={"python_enable_replacements": False})
 
 
 def ours(sql: str, key: str) -> Statement:
