@@ -10,13 +10,16 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo $$p; break; fi; done)
 
-.PHONY: demo test check lint types imports fmt bench flame oracle torture pins schema clean
+.PHONY: demo test campaigns check lint types imports fmt bench flame oracle torture pins schema clean
 
 demo: $(VENV)/demo ## a real job against a real HTTP server, killed once, with the proof
 	$(BIN)/python jobs/demo.py
 
 test: $(VENV)/dev ## the fast tests, on all cores
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
+
+campaigns: $(VENV)/dev ## whole nights that are killed and broken on the way (a minute)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "campaign and not long"
 
 check: lint types imports ## what reviewers should not have to look at
 

@@ -130,6 +130,7 @@ def booked(job: SmallJob, count: int) -> tuple[Counter[tuple[date, int]], int]:
     return well, billed
 
 
+@pytest.mark.campaign
 def test_fourteen_days_killed_twice_with_one_damaged_pay_for_nothing_twice(
     tmp_path: Path, watched: Watched
 ) -> None:

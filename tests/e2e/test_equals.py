@@ -32,6 +32,8 @@ from tests.e2e.jobs import (
 from tests.e2e.killing import killed
 from tests.e2e.small_jobs import toml
 
+pytestmark = pytest.mark.campaign
+
 GROUPS, QUESTIONS = 90, 31
 CONCURRENCY = 4
 PARTS = {"part_groups": 20}

@@ -101,6 +101,7 @@ def parts_of(folder: Path) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.campaign
 def test_every_form_gives_the_same_bytes(tmp_path: Path) -> None:
     """
     Ten forms of ten of SciFact's queries.

@@ -69,6 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, watched: Watched) -> dict[st
     return bytes_of(job)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "scenario",
     [

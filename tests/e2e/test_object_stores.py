@@ -31,6 +31,8 @@ from tests.e2e.small_jobs import cli
 from tests.stores.faults import Fault, FaultProxy
 from tests.stores.s3 import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
+pytestmark = pytest.mark.campaign
+
 GROUPS = 60
 PARTS = {"part_groups": 20}
 NAMES = {"_SUCCESS", *(f"part-0000{n}.parquet" for n in range(3))}

@@ -39,6 +39,8 @@ from tests.e2e.small_jobs import (
 )
 from tests.laws import law
 
+pytestmark = pytest.mark.campaign
+
 MODEL = "cohere/rerank-5-fast"
 """It is billed by tokens."""
 

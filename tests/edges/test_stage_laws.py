@@ -21,6 +21,8 @@ from batchrank.errors import SourceError
 from tests.edges.test_staging import groups_of, source_of, written
 from tests.laws import law
 
+pytestmark = pytest.mark.campaign
+
 Row = dict[str, Any]
 Settings = dict[str, Any]
 Groups = list[tuple[object, str | None, list[Row]]]

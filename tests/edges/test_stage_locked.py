@@ -431,6 +431,7 @@ def test_an_error_in_a_view_is_not_given_a_place_in_the_sql(place: Place) -> Non
         place.rows("SELECT m FROM bad")
 
 
+@pytest.mark.campaign
 def test_an_error_far_down_the_stream_is_told_like_any_other(place: Place) -> None:
     """
     The rows before it have arrived.
@@ -716,6 +717,7 @@ print(rows, peak)
 """
 
 
+@pytest.mark.campaign
 def test_sorting_more_than_memory_stays_within_it(tmp_path: Path) -> None:
     """
     200 MB of texts, sorted within 100 MB of DuckDB's and what a process with Arrow needs besides.
