@@ -15,7 +15,8 @@ import batchrank
 from tests.shared import data
 
 PAIRS = """
-    SELECT r.query_id, q.query, r.doc_id, c.title || chr(10) || c.text AS text, r.rank, r.score
+    SELECT r.query_id, q.query, r.doc_id, c.title || chr(10) || c.text AS text, r.rank,
+        r.score - r.rank * 1e-9 AS score -- of equal ones the run has an order that no score tells
     FROM r JOIN q USING (query_id) JOIN c USING (doc_id) ORDER BY hash(r.doc_id || r.query_id)
 """
 THREE = 'rank = "rank"\ntemplate = "{title}\\n{text}"'
