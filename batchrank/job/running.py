@@ -261,15 +261,25 @@ async def _engine(
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     published = {part.number: part for part in world.ledger.parts()}
     try:
-        ledger = world.state.ledger
-        with LedgerReader.open(ledger) as reader, LedgerReader.open(ledger) as known:
-            source = KnowingSource(world.source, known)
+        with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
             ports = _ports(world, reporter, scorer, source, reader, steering)
             return await runner.run(_plan(world, equals), ports, done, ranges, published)
     finally:
         await close()
         if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
             reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
+
+
+@contextmanager
+def _source(world: World) -> Iterator[Source]:
+    """
+    The groups; of those of which some documents need not be sent, without these.
+    """
+    if not Account.of(world.ledger).count("documents_reused"):
+        yield world.source
+        return
+    with LedgerReader.open(world.state.ledger) as known:
+        yield KnowingSource(world.source, known)
 
 
 def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
