@@ -9,10 +9,12 @@ follows from it `policy.slicing`'s: these documents are not sent, and the outcom
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from functools import partial
 
 from batchrank.domain import Group, Positions, Ranked, SourceBatch
 from batchrank.engine.feed import Source
 from batchrank.policy.slicing import knowing
+from batchrank.source.batch import Altered
 from batchrank.store.reading import LedgerReader
 
 
@@ -37,30 +39,12 @@ class KnowingSource:
         for batch in self._source.batches(done, stop):
             found = self._ledger.known(batch.position, batch.position + batch.rows)
             known = {ranked.position: ranked for ranked in found}
-            yield _KnowingBatch(batch, known) if known else batch
+            yield Altered(batch, partial(_less, known)) if known else batch
 
 
-class _KnowingBatch:
+def _less(known: Mapping[int, Ranked], group: Group) -> Group:
     """
-    A batch of which some groups are known in part.
+    The group without the documents that need not be sent.
     """
-
-    def __init__(self, inner: SourceBatch, known: Mapping[int, Ranked]) -> None:
-        self._inner = inner
-        self._known = known
-        self.position = inner.position
-        self.rows = inner.rows
-
-    @property
-    def carried(self) -> bytes:
-        """
-        As that of the batch.
-        """
-        return self._inner.carried
-
-    def group(self, position: int) -> Group:
-        """
-        As that of the batch, without the documents that need not be sent.
-        """
-        group, known = self._inner.group(position), self._known.get(position)
-        return group if known is None or group.flaw is not None else knowing(group, known)
+    ranked = known.get(group.position)
+    return group if ranked is None or group.flaw is not None else knowing(group, ranked)

@@ -449,7 +449,7 @@ class _Turn:
         exit_code, why = Exit.LATER, ""
         try:
             return self._end_of(each, number, over=over)
-        except BaseException as raised:
+        except BaseException as raised:  # a signal is no Exception, and the other days are told
             if isinstance(raised, Exception):
                 exit_code, why, self.bug = Exit.BUG, repr(raised), raised
             elif signalled := _signalled(raised):

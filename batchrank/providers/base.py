@@ -196,6 +196,14 @@ class Vendor:
     takes_images: bool = False
 
 
+def structure(document: RichDocument) -> dict[str, str]:
+    """
+    A document as Cohere's format, and whoever follows it, writes one that is more than a text.
+    """
+    both = {"text": document.text, "image": document.image}
+    return {key: value for key, value in both.items() if value is not None}
+
+
 # --- statuses -------------------------------------------------------------------------------------
 
 STATUS_KINDS: Mapping[int, FailureKind] = {

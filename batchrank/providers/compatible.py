@@ -36,6 +36,7 @@ from batchrank.providers.base import (
     kind_of_status,
     retry_after_s,
     same_model,
+    structure,
 )
 from batchrank.providers.reading import UNREADABLE, another_model, bill, limited, text, whatever
 from batchrank.providers.shape import PresetOptions, RequestShape, Shape
@@ -224,15 +225,8 @@ def _query(request: RerankRequest, form: str) -> object:
 
 def _documents(documents: Sequence[Document], form: str) -> list[object]:
     if form == "structure":
-        return [_structure(document) for document in documents]
+        return [structure(d if isinstance(d, RichDocument) else RichDocument(d)) for d in documents]
     return [d if isinstance(d, str) else d.text or "" for d in documents]
-
-
-def _structure(document: Document) -> dict[str, str]:
-    if isinstance(document, str):
-        return {"text": document}
-    both = {"text": document.text, "image": document.image}
-    return {key: value for key, value in both.items() if value is not None}
 
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:")

@@ -45,6 +45,7 @@ from batchrank.providers.base import (
     positive,
     retry_after_s,
     same_model,
+    structure,
 )
 from batchrank.providers.reading import (
     UNREADABLE,
@@ -304,10 +305,7 @@ def _headers(options: OpenRouterOptions) -> Iterator[tuple[str, str]]:
 
 
 def _sent(document: Document) -> str | dict[str, str]:
-    if isinstance(document, str):
-        return document
-    both = {"text": document.text, "image": document.image}
-    return {key: value for key, value in both.items() if value is not None}
+    return document if isinstance(document, str) else structure(document)
 
 
 def _results(read: list[_Result]) -> Results:

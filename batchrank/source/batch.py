@@ -7,11 +7,11 @@ content key. Never reads a file: what cannot be decoded has been found before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from batchrank.domain import Document, Group
+from batchrank.domain import Document, Group, SourceBatch
 from batchrank.policy.digest import content_of, pairs_of
 from batchrank.policy.slicing import firsts, without_call
 from batchrank.source.carried import block, plainly, taken_apart, with_contents
@@ -114,3 +114,28 @@ class Batch:
 def _query_ids(ids: pa.Array) -> list[str | int]:
     missing = NO_QUERY_ID[str(ids.type)]
     return [missing if query_id is None else query_id for query_id in ids.to_pylist()]
+
+
+class Altered:
+    """
+    A batch whose groups are other than its file says: *alter* makes them of those that are there.
+    """
+
+    def __init__(self, inner: SourceBatch, alter: Callable[[Group], Group]) -> None:
+        self._inner = inner
+        self._alter = alter
+        self.position = inner.position
+        self.rows = inner.rows
+
+    @property
+    def carried(self) -> bytes:
+        """
+        As that of the batch.
+        """
+        return self._inner.carried
+
+    def group(self, position: int) -> Group:
+        """
+        As that of the batch, altered.
+        """
+        return self._alter(self._inner.group(position))

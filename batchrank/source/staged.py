@@ -8,7 +8,7 @@ everybody else is like any other. How it is staged is `stage`'s business.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import finalize
@@ -17,6 +17,7 @@ from batchrank.config.schema import SourceTable, StoresTable
 from batchrank.domain import Group, Positions, SourceBatch
 from batchrank.errors import SourceError
 from batchrank.places.stores import AT_HOME
+from batchrank.source.batch import Altered
 from batchrank.source.files import find, relative
 from batchrank.source.parquet import ParquetSource, open_source
 from batchrank.source.profile import Profile
@@ -61,7 +62,17 @@ class StagedSource(ParquetSource):
         for batch in self._whole(self._inner.batches(done, stop)):
             here = range(batch.position, batch.position + batch.rows)
             flawed = self._flaws and any(position in self._flaws for position in here)
-            yield FlawedBatch(batch, self._flaws) if flawed else batch
+            yield Altered(batch, self._flawed) if flawed else batch
+
+    def _flawed(self, group: Group) -> Group:
+        """
+        The group without its texts if it has a flaw that its file does not show.
+        """
+        flaw = self._flaws.get(group.position)
+        if flaw is None:
+            return group
+        nothing = (None,) * len(group.documents)
+        return Group(group.position, group.query_id, "", nothing, flaw)
 
     def _whole(self, batches: Iterator[SourceBatch]) -> Iterator[SourceBatch]:
         """
@@ -102,35 +113,6 @@ class StagedSource(ParquetSource):
         """
         more = {} if clock is None else {"clock": clock}
         return self._inner.profile(seconds_max, full=full, done=done, seed=seed, **more)
-
-
-class FlawedBatch:
-    """
-    A batch with groups that cannot be asked about, for reasons that its file does not show.
-    """
-
-    def __init__(self, inner: SourceBatch, flaws: Mapping[int, str]) -> None:
-        self._inner = inner
-        self._flaws = flaws
-        self.position = inner.position
-        self.rows = inner.rows
-
-    @property
-    def carried(self) -> bytes:
-        """
-        As that of the batch.
-        """
-        return self._inner.carried
-
-    def group(self, position: int) -> Group:
-        """
-        As that of the batch, without its texts if it has a flaw.
-        """
-        group = self._inner.group(position)
-        flaw = self._flaws.get(position)
-        if flaw is None:
-            return group
-        return Group(position, group.query_id, "", (None,) * len(group.documents), flaw)
 
 
 def open_groups(

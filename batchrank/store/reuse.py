@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,13 +186,14 @@ def as_it_is(folder: Place) -> Finished:
     Raises:
         OutputError: its parts cannot be read, or have no digests.
     """
-    names = sorted(path.name for path in folder.iterdir() if PART_NAME.fullmatch(path.name))
-    parts = tuple(folder / name for name in names)
+    found = sorted(path.name for path in folder.iterdir() if PART_NAME.fullmatch(path.name))
+    parts = tuple(folder / name for name in found)
     has_pairs = bool(parts)
     for part in parts:
         with _readable(part), pq.ParquetFile(readable(part), pre_buffer=False) as file:
-            missing = sorted(set(_READ) - _names(file))
-            has_pairs = has_pairs and _PAIR in _names(file)
+            names = _names(file)
+        missing = sorted(set(_READ) - names)
+        has_pairs = has_pairs and _PAIR in names
         if missing:
             raise OutputError(
                 f"output.reuse: {part} has no column {', '.join(missing)}:"
@@ -474,18 +475,14 @@ class Comparison:
         Of which groups `match_pairs` found some pairs: position, how many, whether that is all that
         would be sent.
         """
-        for batch in self._read(_KNOWN_COUNTS, WANTED_TOGETHER):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield from self._rows(_KNOWN_COUNTS)
 
     def known(self) -> Iterator[tuple[Ranked, bool]]:
         """
         What `match_pairs` found: each group with the scores that it has, in order, and whether
         these are all.
         """
-        batches = self._read(_KNOWN, WANTED_TOGETHER)
-        rows = chain.from_iterable(
-            zip(*(c.to_pylist() for c in b.columns), strict=True) for b in batches
-        )
+        rows = self._rows(_KNOWN)
         for (position, documents, sent, cut), found in groupby(rows, key=itemgetter(0, 1, 2, 3)):
             indices, scores, served = zip(*(row[4:] for row in found), strict=True)
             yield (
@@ -498,23 +495,22 @@ class Comparison:
         Groups that ask the same as another, which one that is, and how many documents of theirs
         were cut.
         """
-        for batch in self._read("SELECT position, leader, cut FROM equal", WANTED_TOGETHER):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield from self._rows("SELECT position, leader, cut FROM equal")
 
     def positions(self) -> Iterator[int]:
         """
         The positions that were found, in no order.
         """
-        for batch in self._read("SELECT position FROM found", WANTED_TOGETHER):
-            yield from batch.column("position").to_pylist()
+        for (position,) in self._rows("SELECT position FROM found"):
+            yield position
 
     def ranked(self, together: int) -> Iterator[list[Ranked]]:
         """
         What was found as outcomes, so many at a time, in order.
         """
-        for batch in self._read(_FOUND, together):
-            columns = (column.to_pylist() for column in batch.columns)
-            yield [self._outcome(*row) for row in zip(*columns, strict=True)]
+        rows = self._rows(_FOUND, together)
+        while some := [self._outcome(*row) for row in islice(rows, together)]:
+            yield some
 
     def _outcome(
         self,
@@ -558,22 +554,27 @@ class Comparison:
         with _translated():
             interruptible(asked, insert)
 
-    def _run(self, sql: str) -> None:
+    def _run(self, sql: str) -> list[Any]:
+        """
+        The few rows that a statement returns.
+        """
+        ask = self._connection.execute
         with _translated():
-            interruptible(self._connection, lambda: self._connection.execute(sql).fetchall())
+            return interruptible(self._connection, lambda: ask(sql).fetchall())
 
     def _count(self, sql: str) -> int:
-        with _translated():
-            ask = self._connection.execute
-            ((count,),) = interruptible(self._connection, lambda: ask(sql).fetchall())
+        ((count,),) = self._run(sql)
         return int(count)
 
-    def _read(self, sql: str, together: int) -> Iterator[pa.RecordBatch]:
+    def _rows(self, sql: str, together: int = WANTED_TOGETHER) -> Iterator[tuple[Any, ...]]:
+        """
+        The rows that a statement returns, as they come; so many are held at once.
+        """
         asked = self._connection
         with _translated():
             reader = interruptible(asked, lambda: asked.sql(sql).to_arrow_reader(together))
             while batch := interruptible(asked, lambda: next(reader, None)):
-                yield batch
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 @contextmanager

@@ -30,14 +30,16 @@ from batchrank.store.parts import sha256_of
 WAITS_S = (0.5, 2.0, 5.0, 10.0)
 """Before a put is tried again, each after the store's own client has given up."""
 
+BESIDE = "_batchrank"
+"""Beside outputs in a store: a prefix that readers of dated folders leave out, as it begins so."""
+
 OWNER = "owner"
+"""What the mark is called there."""
+
 _ENVELOPE = (
     "look whether the address is that of the store; one that keeps the checksums that AWS's client"
     " sends as part of the object needs AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
 )
-
-BESIDE = "_batchrank"
-"""Beside outputs in a store: a prefix that readers of dated folders leave out, as it begins so."""
 
 Tell = Callable[[str], None]
 """Hears of every named point on a file's way."""

@@ -76,7 +76,7 @@ def types_of(connection: duckdb.DuckDBPyConnection, statement: Statement) -> dic
     """
     look(connection, statement)
     described = statement.within("DESCRIBE ", "")
-    rows = _fetched(connection, described)
+    rows = rows_of(connection, described)
     return {str(name): str(kind) for name, kind, *_ in rows}
 
 
@@ -87,10 +87,6 @@ def rows_of(connection: duckdb.DuckDBPyConnection, statement: Statement) -> list
     Raises:
         SourceError: it cannot be run here.
     """
-    return _fetched(connection, statement)
-
-
-def _fetched(connection: duckdb.DuckDBPyConnection, statement: Statement) -> list[tuple[Any, ...]]:
     with _told(statement, connection):
         return interruptible(
             connection,
@@ -116,7 +112,7 @@ class Rows(Iterator[pa.RecordBatch]):
             with _told(statement, connection):
                 self._reader = interruptible(connection, lambda: self._run(rows_per_batch))
                 self.schema: pa.Schema = self._reader.schema
-        except BaseException:
+        except BaseException:  # a signal's, too: the connection has to be free
             self.close()
             raise
 
@@ -133,7 +129,7 @@ class Rows(Iterator[pa.RecordBatch]):
                 batch: pa.RecordBatch | None = interruptible(
                     self._connection, lambda: next(reader, None)
                 )
-        except BaseException:
+        except BaseException:  # a signal's, too: the connection has to be free
             self.close()
             raise
         if batch is None:
@@ -185,7 +181,7 @@ def look(connection: duckdb.DuckDBPyConnection, statement: Statement) -> None:
         SourceError: that, or it cannot be planned.
     """
     planned = statement.within("EXPLAIN (FORMAT JSON) ", "")
-    rows = _fetched(connection, planned)
+    rows = rows_of(connection, planned)
     left: list[dict[str, Any]] = json.loads(rows[0][1])
     while left:
         node = left.pop()

@@ -16,6 +16,7 @@ from batchrank.source.fitting import fit, named
 from batchrank.source.stage.asking import rows_of, schema_of
 from batchrank.source.stage.folding import OF_GROUP
 from batchrank.source.stage.forms import FLAW, Staged
+from batchrank.source.stage.sql import literal
 from batchrank.source.stage.statement import Statement, ours
 
 
@@ -68,7 +69,7 @@ def check_whole(connection: duckdb.DuckDBPyConnection, staged: Staged, path: Pat
     """
     if staged.nested or not staged.table.group_order:
         return
-    groups = f"read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')"
+    groups = f"read_parquet({literal(str(path))})"
     torn = f"SELECT query_id AS id FROM {groups}\nGROUP BY ALL HAVING count(*) > 1"
     sql = f"SELECT count(*), list(id ORDER BY id)[:3] FROM ({torn})"
     count, examples = rows_of(connection, ours(sql, "source.group_order"))[0]

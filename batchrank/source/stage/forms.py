@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 from batchrank.config.braces import template_fields
 from batchrank.config.schema import SourceTable
-from batchrank.source.stage.looking import Looking, Relation, id_of, quoted
+from batchrank.source.stage.looking import Looking, Relation, id_of
+from batchrank.source.stage.sql import literal, quoted
 
 QUERY_IDS = ("query_id", "_id")
 DOC_IDS = ("doc_id", "_id")
@@ -134,7 +135,7 @@ def _candidates(table: SourceTable, relation: Relation) -> Staged:
 
 
 def _finding(relation: Relation, query_id: str, value: str | None) -> str:
-    is_it = "IS NULL" if value is None else f"= '{value.replace(chr(39), chr(39) * 2)}'"
+    is_it = "IS NULL" if value is None else f"= {literal(value)}"
     return (
         f"SELECT {relation.places} FROM {relation.located}"
         f"\nWHERE CAST({quoted(query_id)} AS VARCHAR) {is_it} ORDER BY ALL LIMIT 3"

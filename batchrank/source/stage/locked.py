@@ -25,6 +25,7 @@ from batchrank.domain import SourceFile
 from batchrank.errors import BatchrankError, NotReady, Problem, SourceError
 from batchrank.source.files import relative
 from batchrank.source.stage.postgres import refusal
+from batchrank.source.stage.sql import literal, literals, quoted
 
 Kind = Literal["duckdb", "sqlite", "postgres"]
 
@@ -107,15 +108,15 @@ def connect(
         temp.mkdir(mode=0o700, parents=True, exist_ok=True)
         folders, files = _permitted(readable)
         for name, value in (
-            ("temp_directory", _text(str(temp.absolute()))),
-            ("memory_limit", _text(f"{memory_bytes}B")),
+            ("temp_directory", literal(str(temp.absolute()))),
+            ("memory_limit", literal(f"{memory_bytes}B")),
             ("threads", str(threads)),
             ("preserve_insertion_order", str(keep_order)),
             ("errors_as_json", "true"),
             ("enable_progress_bar", "false"),  # python -c counts as a person who looks at it
-            ("TimeZone", _text("UTC")),
-            ("allowed_directories", _list(folders)),
-            ("allowed_paths", _list(files)),
+            ("TimeZone", literal("UTC")),
+            ("allowed_directories", literals(folders)),
+            ("allowed_paths", literals(files)),
             ("enable_external_access", "false"),
             ("lock_configuration", "true"),
         ):
@@ -155,7 +156,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, other: Attached) -> None:
         if other.kind == "postgres":
             options.append(f"SECRET {_secret(connection, other)}")
         connection.execute(
-            f"ATTACH {_text(other.target)} AS {_name(other.alias)} ({', '.join(options)})"
+            f"ATTACH {literal(other.target)} AS {quoted(other.alias)} ({', '.join(options)})"
         )
     except duckdb.Error as error:
         if other.kind == "postgres":
@@ -168,8 +169,8 @@ def _secret(connection: duckdb.DuckDBPyConnection, other: Attached) -> str:
     Make a secret of this connection's and return its name. Where none is named DuckDB looks for one
     among those that are kept on disk, which are shut.
     """
-    name = _name(f"of {other.alias}")
-    password = f", PASSWORD {_text(other.password)}" if other.password else ""
+    name = quoted(f"of {other.alias}")
+    password = f", PASSWORD {literal(other.password)}" if other.password else ""
     connection.execute(f"CREATE TEMPORARY SECRET {name} (TYPE postgres{password})")
     return name
 
@@ -343,18 +344,6 @@ def _permitted(readable: Sequence[Path]) -> tuple[list[str], list[str]]:
         if glob.has_magic(name) and not path.exists():
             files += glob.glob(name, recursive=True)  # noqa: PTH207 - keeps the pattern's spelling
     return folders, files
-
-
-def _name(value: str) -> str:
-    return '"' + value.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _list(values: Sequence[str]) -> str:
-    return f"[{', '.join(map(_text, values))}]"
 
 
 def _first_line(words: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from batchrank.config.schema import SourceTable
 from batchrank.errors import Problem, SourceError
+from batchrank.source.stage.sql import quoted
 
 Types = Mapping[str, str]
 """DuckDB's types of an input's columns, by name."""
@@ -30,13 +31,6 @@ class Relation:
     types: Types
     located: str = ""
     places: str = ""
-
-
-def quoted(name: str) -> str:
-    """
-    *name* as an identifier of SQL.
-    """
-    return '"' + name.replace('"', '""') + '"'
 
 
 _PLAIN_IDS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}

@@ -37,9 +37,10 @@ from batchrank.source.stage.forms import (
 )
 from batchrank.source.stage.inputs import Input, fetched, input_of, look_through
 from batchrank.source.stage.locked import Attached, connect, identity
-from batchrank.source.stage.looking import Relation, quoted
+from batchrank.source.stage.looking import Relation
 from batchrank.source.stage.postgres import way_to
 from batchrank.source.stage.scans import Roles, relation_of
+from batchrank.source.stage.sql import quoted
 from batchrank.source.stage.statement import Statement, ours, select
 
 

@@ -28,7 +28,8 @@ from batchrank.source.stage.asking import rows_of, types_of
 from batchrank.source.stage.endings import packing_of
 from batchrank.source.stage.forms import NEGATIVE, POSITIVE
 from batchrank.source.stage.inputs import Input, wrong
-from batchrank.source.stage.looking import Relation, Types, quoted
+from batchrank.source.stage.looking import Relation, Types
+from batchrank.source.stage.sql import literal, literals, quoted
 from batchrank.source.stage.statement import ours
 
 TREC = {
@@ -211,9 +212,9 @@ def _as_text(names: Iterable[str], roles: Roles) -> dict[str, str]:
 def _lines(
     paths: Iterable[Path], columns: Mapping[str, str], delimiter: str, quote: str, *, head: bool
 ) -> _Scan:
-    told = ", ".join(f"{_literal(name)}: {_literal(kind)}" for name, kind in columns.items())
+    told = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns.items())
     options = (
-        f"delim={_literal(delimiter)}, quote={_literal(quote)}, escape={_literal(quote)},"
+        f"delim={literal(delimiter)}, quote={literal(quote)}, escape={literal(quote)},"
         f" header={str(head).lower()}, auto_detect=false, strict_mode=true, columns={{{told}}}"
     )
     files = _list(paths)
@@ -293,7 +294,7 @@ def _json(connection: duckdb.DuckDBPyConnection, given: Input, roles: Roles) -> 
     kept = {name: _settled(name, kind, roles, given) for name, kind in types.items()}
 
     def reading(columns: Mapping[str, str]) -> str:
-        told = ", ".join(f"{_literal(name)}: {_literal(kind)}" for name, kind in columns.items())
+        told = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in columns.items())
         return f"read_json({files}, {lines}, columns={{{told}}}"
 
     short = _of_64_bits(connection, f"{reading(kept)})", kept, given)
@@ -349,8 +350,4 @@ _SCANS: Mapping[str, Callable[[duckdb.DuckDBPyConnection, Input, Roles], _Scan]]
 
 
 def _list(paths: Iterable[Path]) -> str:
-    return "[" + ", ".join(_literal(str(path)) for path in paths) + "]"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return literals(map(str, paths))

@@ -21,6 +21,7 @@ from typing import Any
 import duckdb
 
 from batchrank.errors import Problem, SourceError
+from batchrank.source.stage.sql import literal
 
 READERS = frozenset(
     [
@@ -455,5 +456,5 @@ def _made_absolute(node: Mapping[str, Any], path: str, body: bytes, base: Path) 
     quoted = _QUOTED.match(body, start) if start < len(body) else None
     if quoted is None or "://" in path or path.startswith(("/", "~", "file:")):
         return {}
-    whole = os.path.join(base.absolute(), path).replace("'", "''")  # noqa: PTH118 - keeps a last /
-    return {start: _Edit(start, quoted.end(), f"'{whole}'".encode())}
+    whole = os.path.join(base.absolute(), path)  # noqa: PTH118 - keeps a last /
+    return {start: _Edit(start, quoted.end(), literal(whole).encode())}
