@@ -94,7 +94,7 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._throttles_max: float = THROTTLES_MIN
+        self._throttles_max = float(THROTTLES_MIN)
         self._shut: _Shut | None = None
         self._run: Counter[Hashable] = Counter()
         self._failures = 0
@@ -181,7 +181,7 @@ class Gate:
         """
         Requests leave at *per_s* now: so many are refused in THROTTLES_S when nothing is accepted.
         """
-        self._throttles_max = max(THROTTLES_MIN, THROTTLES_S * per_s)
+        self._throttles_max = max(float(THROTTLES_MIN), THROTTLES_S * per_s)
 
     def probe_sent(self) -> None:
         """

@@ -6,6 +6,9 @@ The controller against servers with a hidden limit: twenty seeds each, on virtua
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -78,3 +81,21 @@ def test_what_is_to_be_compiled_is_there() -> None:
     Otherwise the long form would play uncompiled, with a word that nobody reads.
     """
     assert () == tuple(module for module in MODULES if not (ROOT / module).is_file())
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_what_is_to_be_compiled_can_be() -> None:
+    """
+    The compiler refuses types that mypy lets pass (an int where a float was declared).
+    """
+    arguments = ["--seeds", "1", "--only", "bucket 20/s, hint given"]
+    played = subprocess.run(
+        [sys.executable, "-m", "tests.sim.compiled", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (0, "") == (played.returncode, played.stderr)
