@@ -177,6 +177,8 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
         code: the provider's typed code, or our own word for a failure of the wire.
         retry_after_s: how long the other side asked us to stay away.
         too_large: the request would do if it were smaller.
+        too_many: it is the number of its documents that is too large.
+        documents_max: how many one request may have, if the reply says so.
         usage, served: as far as the reply told.
         reply_bytes, reply_sha256: what is kept of a reply that was refused.
         advertised: the limit that the reply's headers told.
@@ -188,6 +190,8 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     code: str | None = None
     retry_after_s: float | None = None
     too_large: bool = False
+    too_many: bool = False
+    documents_max: int | None = None
     usage: Usage = Usage()
     served: Served | None = None
     request_id: str | None = None
@@ -231,6 +235,7 @@ class RejectKind(StrEnum):
 
     EMPTY_QUERY = "empty_query"
     FLAWED = "flawed"
+    TOO_LARGE = "too_large"
     BAD_GROUP = "bad_group"
     BAD_REPLY = "bad_reply"
     UNKNOWN = "unknown"

@@ -305,6 +305,14 @@ class ProviderTable(Table):
     documents_max: PositiveInt | None = Field(
         None, description="documents in one request, at most, where that is not the provider's own"
     )
+    bytes_max: PositiveInt | None = Field(
+        None,
+        description="bytes of one request, at most, likewise; of its body unless it is known"
+        " that the provider counts otherwise",
+    )
+    tokens_max: PositiveInt | None = Field(
+        None, description="tokens of one request, at most, likewise, the query once a document"
+    )
     splits: bool | None = Field(
         None,
         description="pairs are scored independently, so that a group may be asked in several"

@@ -36,6 +36,7 @@ from batchrank.errors import Exit
 from batchrank.events import AttemptFailed, GateOpened, GateShut, Noticed, ReplyRead, Reporter
 from batchrank.policy.billing import NOT_BILLED, Booking, booked
 from batchrank.policy.budget import Budget
+from batchrank.policy.capacity import Capacity
 from batchrank.policy.control import Controller, Heard
 from batchrank.policy.retry import (
     IN_A_ROW_MAX,
@@ -47,7 +48,7 @@ from batchrank.policy.retry import (
     Suspend,
     verdict,
 )
-from batchrank.policy.slicing import halves, scored
+from batchrank.policy.slicing import scored, smaller
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ class Caller:
         committer: Committer,
         backlog: Backlog,
         budget: Budget,
+        capacity: Capacity,
         controller: Controller,
         pacer: Pacer,
         brake: Brake,
@@ -90,6 +92,7 @@ class Caller:
         self._backlog = backlog
         self._gate = controller.gate
         self._budget = budget
+        self._capacity = capacity
         self._controller = controller
         self._pacer = pacer
         self._brake = brake
@@ -101,6 +104,7 @@ class Caller:
         self._rejected_in_a_row = 0
         self.in_hand: set[Work] = set()
         self._told_shut = ("", 0.0)
+        self._told_capacity = False
         self.notes: list[str] = []
 
     async def attempt(self, work: Work, probe: bool) -> None:
@@ -158,6 +162,7 @@ class Caller:
     def _scored(self, work: Work, reply: RerankReply, sending: _Sending) -> None:
         self._rejected_in_a_row = 0
         self._compared(reply)
+        self._capacity.passed(work.request)
         if self._gate.succeeded(sending.at, sending.probe):
             self.gate_opened()
         self._steer(work, reply, sending)
@@ -177,7 +182,7 @@ class Caller:
         """
         Say once if documents do not come back: what is paid for is kept, on one check less.
         """
-        if not reply.echoed and not self.notes:
+        if not reply.echoed and NOT_ECHOED not in self.notes:
             self.notes.append(NOT_ECHOED)
             self._reporter.report(Noticed(NOT_ECHOED))
 
@@ -208,14 +213,25 @@ class Caller:
         self._reporter.report(AttemptFailed(call, words))
 
     def _split(self, work: Work, failure: Failure, now: float, outcomes: list[Outcome]) -> str:
-        smaller = [] if work.of.closed else halves(work.of.group, work.slice)
-        if not smaller:
-            outcomes += self._reject(work, RejectKind.BAD_GROUP, failure)
+        if self._capacity.refused(work.request, failure):
+            self._tell_capacity()
+        bounds = self._capacity.bounds
+        pieces = [] if work.of.closed else smaller(work.of.group, work.slice, bounds)
+        if not pieces:
+            outcomes += self._reject(work, RejectKind.TOO_LARGE, failure)
             return "rejected: one candidate is too large"
-        work.of.waiting += len(smaller) - 1
-        for request in smaller:
+        work.of.waiting += len(pieces) - 1
+        for request in pieces:
             self._backlog.put(Work(work.of, request), now)
-        return "again in two halves"
+        return f"again in {len(pieces)} pieces"
+
+    def _tell_capacity(self) -> None:
+        """
+        Say once that a limit was met which nobody told; what it comes to is for the summary.
+        """
+        if not self._told_capacity:
+            self._told_capacity = True
+            self._reporter.report(Noticed(self._capacity.learned.sentence()))
 
     def _reject(self, work: Work, kind: RejectKind, failure: Failure) -> list[Outcome]:
         if work.of.closed:

@@ -15,11 +15,21 @@ from typing import Protocol
 import anyio
 import msgspec
 
-from batchrank.domain import Group, Outcome, Positions, Scored, Slice, SourceBatch
+from batchrank.domain import (
+    Group,
+    Outcome,
+    Positions,
+    Rejected,
+    RejectKind,
+    Scored,
+    Slice,
+    SourceBatch,
+)
 from batchrank.engine.backlog import OpenGroup, Work
 from batchrank.engine.waiting import Lane
+from batchrank.policy.capacity import Capacity
 from batchrank.policy.retry import History
-from batchrank.policy.slicing import assembled, requests, without_call
+from batchrank.policy.slicing import TooLargeError, assembled, requests, without_call
 
 
 class Source(Protocol):
@@ -70,14 +80,14 @@ class Feed:
         stop: int,
         *,
         past: Past,
-        documents_max: int | None,
+        capacity: Capacity,
         lane: Lane,
     ) -> None:
         self._batches = source.batches(done, stop)
         self._done = done
         self._stop = stop
         self._past = past
-        self._documents_max = documents_max
+        self._capacity = capacity
         self._lane = lane
         # Without a buffer: the reader has one batch in its hand, and no more.
         self._ahead, self._taken = anyio.create_memory_object_stream[
@@ -136,7 +146,11 @@ class Feed:
         if outcome := without_call(group):
             return Fed((), outcome)
         scored = list(self._past.scored.get(group.position, ()))
-        asked = requests(group, self._documents_max, [part.slice for part in scored])
+        try:
+            asked = requests(group, self._capacity.bounds, [part.slice for part in scored])
+        except TooLargeError as error:
+            too_large = RejectKind.TOO_LARGE
+            return Fed((), Rejected(group.position, group.query_id, too_large, str(error)))
         if not asked:
             return Fed((), assembled(group, scored))
         opened = OpenGroup(group, len(asked), scored)

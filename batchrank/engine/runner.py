@@ -29,6 +29,7 @@ from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Slots, Stop, Turn
 from batchrank.errors import Exit
 from batchrank.events import Reporter, Stopping, Tick
 from batchrank.policy.budget import Allowance, Budget
+from batchrank.policy.capacity import Capacity
 from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
 from batchrank.store.disk import Reserve
@@ -67,7 +68,6 @@ class Plan:
 
     target: int
     past: Past
-    documents_max: int | None
     price: Price | None
     rules: Rules
     patience: Patience
@@ -96,6 +96,7 @@ class Ports:
     controller: Controller
     turnstiles: Turnstiles
     budget: Budget
+    capacity: Capacity
     allowance: Allowance = field(default_factory=Allowance)
     reserve: Reserve | None = None
 
@@ -169,7 +170,7 @@ class _Run:
             done.united(equals.followers) if equals.followers else done,
             plan.target,
             past=plan.past,
-            documents_max=plan.documents_max,
+            capacity=ports.capacity,
             lane=ports.lanes.source,
         )
         self._dispatcher = self._sender()
@@ -186,6 +187,7 @@ class _Run:
             committer=self._committer,
             backlog=self._backlog,
             budget=ports.budget,
+            capacity=ports.capacity,
             controller=ports.controller,
             pacer=pacer,
             brake=self._brake,
@@ -221,13 +223,13 @@ class _Run:
             watching.start_soon(self._watch_stop)
             await self._writing()
             watching.cancel_scope.cancel()
-        publisher = self._publisher
+        publisher, ports = self._publisher, self._ports
         return Ending(
             self._brake.stop,
             publisher.parts,
             publisher.outcomes,
             self._slots.in_use_max,
-            tuple(self._caller.notes),
+            tuple(filter(None, (*self._caller.notes, ports.capacity.learned.sentence()))),
         )
 
     async def _writing(self) -> None:

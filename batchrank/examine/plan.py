@@ -35,6 +35,7 @@ from batchrank.policy.billing import (
     units_expected,
     usd,
 )
+from batchrank.policy.capacity import Bounds
 from batchrank.policy.pace import HEADROOM
 from batchrank.policy.slicing import slices
 from batchrank.source.parquet import ParquetSource
@@ -381,9 +382,9 @@ def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
     """
     What *profile* foretells; so many *known* documents of it are not sent.
     """
-    requests = _requests(profile, job.documents_max)
+    requests = _requests(profile, job.bounds)
     if known:  # how many of a group's is not known: one request at least, and no more than as ever
-        requests = _requests(profile, None)[0], requests[1]
+        requests = _requests(profile, Bounds())[0], requests[1]
     documents = sum(sent * groups for sent, groups in profile.sent.items())
     left = 1 - min(1.0, known / (_mean(profile.sent) * profile.groups or 1.0))
     most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left
@@ -395,13 +396,13 @@ def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
     return _Work(requests, most, units, tokens, _cost(job.price, units, tokens))
 
 
-def _requests(profile: Profile, documents_max: int | None) -> tuple[int, int]:
+def _requests(profile: Profile, bounds: Bounds) -> tuple[int, int]:
     """
-    One for each group that needs a call, several for one above *documents_max*.
+    One for each group that needs a call, several for one with more documents than *bounds* allow.
     """
-    if documents_max is not None:
-        sliced = float(sum(slices(n, documents_max) * many for n, many in profile.sent.items()))
-        doubt = _doubt(profile, lambda sent: slices(sent, documents_max))
+    if bounds.documents_max is not None and bounds.splits:
+        sliced = float(sum(slices(n, bounds) * many for n, many in profile.sent.items()))
+        doubt = _doubt(profile, lambda sent: slices(sent, bounds))
         low, high = _widened(profile, (sliced, sliced), doubt)
         return round(low), round(high)
     seen = sum(groups for sent, groups in profile.sent.items() if sent)

@@ -69,6 +69,8 @@ def _data(vendor: Vendor) -> dict[str, Any]:
         "key_header": vendor.key_header.name,
         "needs_key": vendor.needs_key,
         "documents_max": vendor.documents_max,
+        "bytes_max": vendor.bytes_max,
+        "tokens_max": vendor.tokens_max,
         "splits": vendor.splits,
         "sends_top_n": vendor.takes_top_n,
         "sends_images": vendor.takes_images,
@@ -111,10 +113,16 @@ def _key(vendor: Vendor) -> str:
 
 
 def _requests(vendor: Vendor) -> str:
-    if not vendor.splits:
-        return "a group is never cut, unless splits = true says that it may be"
-    most = f"of {vendor.documents_max:,} documents" if vendor.documents_max else "of a whole group"
-    return f"{most}, unless documents_max says otherwise"
+    told = (
+        (vendor.documents_max, "documents"),
+        (vendor.bytes_max, "bytes"),
+        (vendor.tokens_max, "tokens"),
+    )
+    known = [(f"{most:,} {unit}", f"{unit}_max") for most, unit in told if most is not None]
+    most = f"of {' and '.join(m for m, _ in known)} at most" if known else "of a whole group"
+    settings = " and ".join(name for _, name in known) or "documents_max"
+    never = "" if vendor.splits else "a group is never cut, unless splits = true says it may be; "
+    return f"{never}{most}, unless {settings} says otherwise"
 
 
 def _prices(vendor: Vendor) -> Iterator[str]:

@@ -26,10 +26,11 @@ from batchrank.config import (
 )
 from batchrank.config.lines import Lines
 from batchrank.config.schema import ProviderTable
-from batchrank.domain import Price
+from batchrank.domain import Price, RerankRequest, Slice
 from batchrank.errors import JobError, Problem, SourceError
 from batchrank.places.remote import Place, placed
 from batchrank.places.uri import is_uri, parsed
+from batchrank.policy.capacity import Bounds, Weigh, pairs_bytes
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Options, Settings
 from batchrank.source.parquet import ParquetSource
@@ -105,18 +106,41 @@ class Job:
     def splits(self) -> bool:
         """
         Whether a group may be asked about in several requests: as the job says, else as is known
-        of the vendor.
+        of the vendor. The best of each slice would not be the best of the group.
         """
+        if self.sent_top_n is not None:
+            return False
         wish = self.config.provider.splits
         return wish if wish is not None else self.vendor is None or self.vendor.splits
 
     @property
-    def documents_max(self) -> int | None:
+    def bounds(self) -> Bounds:
         """
-        How many documents one request may hold; None if nobody says, or if no group may be cut.
+        What one request may hold: as the job says, else as is known of the vendor.
         """
-        known = self.vendor.documents_max if self.vendor else None
-        return (self.config.provider.documents_max or known) if self.splits else None
+        told, vendor = self.config.provider, self.vendor
+        if vendor is None:
+            return Bounds(documents_max=told.documents_max, splits=self.splits)
+        weigh = self._weigh(vendor)
+        return Bounds(
+            documents_max=told.documents_max or vendor.documents_max,
+            bytes_max=told.bytes_max or vendor.bytes_max,
+            tokens_max=told.tokens_max or vendor.tokens_max,
+            hundreds=self._bills_hundreds(vendor),
+            splits=self.splits,
+            weigh=weigh,
+            frame_bytes=weigh(RerankRequest(Slice(0, 0, 0), "", (), ())),
+        )
+
+    def _weigh(self, vendor: Vendor) -> Weigh:
+        if vendor.pair_bytes is not None:
+            return pairs_bytes(vendor.pair_bytes)
+        call = vendor.make(self.settings()).call
+        return lambda request: len(call(request).body)
+
+    def _bills_hundreds(self, vendor: Vendor) -> bool:
+        price = self.price
+        return vendor.bills_hundreds if price is None else bool(price.usd_per_search_unit)
 
     @property
     def sent_top_n(self) -> int | None:

@@ -42,11 +42,13 @@ from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.reusing import reuse
-from batchrank.job.steering import Steering, remember
+from batchrank.job.steering import Steering, capacity_for, remember, remember_capacity
+from batchrank.job.uncut import check_uncut
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
+from batchrank.policy.capacity import Capacity
 from batchrank.policy.retry import Rules
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
@@ -141,6 +143,8 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
         return nothing_to_do(world, before, time.monotonic() - began), None
     world.output.withdraw_success()
     reuse(world, reporter, done)
+    with _source(world) as source:
+        check_uncut(world, source, done)
     equals = equals_of(world.ledger, done, world.target) if world.dedupes else None
     with _reserve(world), _noted(world, done) as ended:
         last = _until_whole(world, reporter, done, ranges, equals)
@@ -259,14 +263,20 @@ async def _engine(
     scorer, close = _scorer(world.job)
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
+    capacity = capacity_for(world.job, datetime.now(UTC))
     published = {part.number: part for part in world.ledger.parts()}
     try:
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
-            ports = _ports(world, reporter, scorer, source, reader, steering)
+            ports = _ports(world, reporter, scorer, source, reader, steering, capacity)
             return await runner.run(_plan(world, equals), ports, done, ranges, published)
     finally:
         await close()
-        if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
+        now = datetime.now(UTC)
+        rate, size = (
+            remember(world.job, steering.controller, now),
+            remember_capacity(world.job, capacity, now),
+        )
+        if why_not := rate or size:
             reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
 
 
@@ -308,6 +318,7 @@ def _ports(
     source: Source,
     reader: LedgerReader,
     steering: Steering,
+    capacity: Capacity,
 ) -> Ports:
     job = world.job
     layout = job.layout
@@ -333,6 +344,7 @@ def _ports(
             authorised=spent,
             block_sends=max(1, job.config.limits.concurrency_most // 4),
         ),
+        capacity=capacity,
         allowance=steering.allowance,
         reserve=Reserve(world.state.reserve),
     )
@@ -347,7 +359,6 @@ def _plan(world: World, equals: Equals | None) -> Plan:
     return Plan(
         target=world.target,
         past=Past(scored, world.ledger.sends()),
-        documents_max=job.documents_max,
         price=job.price,
         rules=Rules(times.throttled_s_max, can_split=job.splits),
         patience=Patience(times.outage_s_max, times.throttled_s_max),

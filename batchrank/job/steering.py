@@ -1,8 +1,9 @@
 """
 How fast a run may go: what its job file says, and what earlier runs have met.
 
-Owns what the controller begins with, that what it has learned is there for the next run, and what
-runs share that follow each other. Steers nothing itself: `policy.control` does.
+Owns what the controller begins with, and how large a request may be, that what was learned of both
+is there for the next run, and what runs share that follow each other. Steers nothing itself:
+`policy.control` does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Self
 from batchrank.engine.waiting import Quotas, Turnstiles
 from batchrank.job.loading import Job
 from batchrank.policy.budget import Allowance
+from batchrank.policy.capacity import Capacity, Learned, narrowed
 from batchrank.policy.control import Adaptive, Controller, Known
 from batchrank.policy.pace import pace_of
 from batchrank.store.learned import Account, LearnedLimits
@@ -75,6 +77,35 @@ def remember(job: Job, controller: Controller, now: datetime) -> str | None:
     if controller.learned_per_s is None or job.vendor is None:
         return None
     return _learned(job).remember(_account(job), controller.learned_per_s, now)
+
+
+def capacity_for(job: Job, now: datetime) -> Capacity:
+    """
+    What a request of *job* may hold at *now* (aware): as it says, else as was learned, else as is
+    known of the vendor.
+    """
+    bounds, told = job.bounds, job.config.provider
+    if job.vendor is None or not bounds.splits:
+        return Capacity(bounds)
+    learned = _learned(job).of_request(_account(job), now)
+    return Capacity(
+        narrowed(
+            bounds,
+            Learned(
+                None if told.documents_max else learned.documents_max,
+                None if told.bytes_max else learned.bytes_max,
+            ),
+        )
+    )
+
+
+def remember_capacity(job: Job, capacity: Capacity, now: datetime) -> str | None:
+    """
+    Keep what *capacity* has learned by *now* (aware); returns why that could not be done.
+    """
+    if capacity.learned == Learned() or job.vendor is None:
+        return None
+    return _learned(job).remember_request(_account(job), capacity.learned, now)
 
 
 def _learned(job: Job) -> LearnedLimits:

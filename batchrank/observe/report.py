@@ -167,6 +167,7 @@ FAILURE_WORDS = {
 REJECT_WORDS = {
     "empty_query": "with an empty query",
     "flawed": "flawed in the source",
+    "too_large": "too large for one request",
     "bad_group": "refused by the provider for the content",
     "bad_reply": "answered wrongly each time",
     "unknown": "without a clear answer",

@@ -109,7 +109,11 @@ def _redirected(job: Job, base_url: str, folder: str) -> Job:
     if vendor and known.name != OPENROUTER.name:
         changes |= {"name": OPENROUTER.name, "options": {}}
         facts = {
-            name: getattr(vendor, name) for name in ("documents_max", "splits", "prices", "bills")
+            name: getattr(vendor, name)
+            for name in (
+                *("documents_max", "bytes_max", "tokens_max", "pair_bytes"),
+                *("splits", "prices", "bills", "bills_hundreds"),
+            )
         }
         vendor = replace(OPENROUTER, **facts)
     provider = known.model_copy(update=changes)

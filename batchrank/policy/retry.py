@@ -1,5 +1,5 @@
 """
-What a failed attempt means for its slice: again, in two halves, rejected, or the end of the job.
+What a failed attempt means for its slice: again, in pieces, rejected, or the end of the job.
 
 Owns the table from failure class to next step. Randomness is an argument (`jitter`, 0 to 1), so is
 time. Whether failures were the group's fault or an outage's is for `gate` to say: it takes strikes
@@ -82,7 +82,7 @@ class Again:
 @dataclass(frozen=True, slots=True)
 class Split:
     """
-    Ask in two halves.
+    Ask in several smaller requests.
     """
 
 
@@ -130,9 +130,9 @@ def verdict(failure: Failure, past: History, rules: Rules, now: float, jitter: f
         case FailureKind.FATAL:
             return Halt()
         case FailureKind.BAD_GROUP:
-            return (
-                Split() if failure.too_large and rules.can_split else Reject(RejectKind.BAD_GROUP)
-            )
+            if not failure.too_large:
+                return Reject(RejectKind.BAD_GROUP)
+            return Split() if rules.can_split else Reject(RejectKind.TOO_LARGE)
         case FailureKind.NEVER_SENT:
             return Again(_backoff_s(past.never_sent, jitter))
         case FailureKind.THROTTLED:

@@ -2,7 +2,7 @@
 What to ask about a group: nothing, one request, or several.
 
 Owns which candidates go into which request and how scores come back to their candidates. Knows no
-provider: what a provider takes at most is an argument.
+provider: what a provider takes at most is an argument (`capacity.Bounds`).
 
 A candidate whose document the group has before (`Group.firsts`) is in no request. In its slice, and
 in what the ledger keeps of that, it has no score; when the group is assembled it gets the first
@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from math import isnan
 from typing import cast
 
@@ -35,9 +36,14 @@ from batchrank.domain import (
     Share,
     Slice,
 )
+from batchrank.policy.billing import DOCUMENTS_PER_UNIT
+from batchrank.policy.capacity import Bounds, Load, loads
 
-BILLED_HUNDRED = 100
-"""Search units are billed by the hundred documents: cuts fall on multiples of it where they can."""
+
+class TooLargeError(Exception):
+    """
+    A group, or one candidate of it, is more than a request may hold: nobody need be asked.
+    """
 
 
 def firsts(documents: Sequence[Document | None]) -> tuple[int, ...]:
@@ -78,24 +84,23 @@ def knowing(group: Group, known: Ranked) -> Group:
     return replace(group, documents=left, known=known)
 
 
-def requests(
-    group: Group, documents_max: int | None, scored: Sequence[Slice] = ()
-) -> list[RerankRequest]:
+def requests(group: Group, bounds: Bounds, scored: Sequence[Slice] = ()) -> list[RerankRequest]:
     """
-    The fewest requests of at most *documents_max* candidates (None: no limit) that are still to be
-    asked about a group of which the slices *scored* have their scores.
+    The few requests within *bounds* that are still to be asked about a group of which the slices
+    *scored* have their scores.
 
-    Candidates that cannot be sent are in no request; a slice of nothing else makes none. Those that
-    repeat an earlier one do not count either: a slice with some is longer.
+    Candidates that cannot be sent are in no request; a slice of nothing else makes none. Neither
+    they nor those that repeat an earlier one count: a slice with some is longer.
+
+    Raises:
+        TooLargeError: it cannot be asked about within *bounds*.
     """
     count = len(group.documents)
-    if not scored and (documents_max is None or count <= documents_max):
+    if not scored and bounds.surely_hold(group.query, group.documents):
         whole = request_for(group, Slice(group.position, 0, count))
         return [] if whole is None else [whole]
     gaps = _gaps(count, sorted((part.start, part.stop) for part in scored))
-    cuts = (cut for start, stop in gaps for cut in _cuts_of(group, start, stop, documents_max))
-    asked = (request_for(group, Slice(group.position, *cut)) for cut in cuts)
-    return [request for request in asked if request is not None]
+    return [request for gap in gaps for request in _cut(group, *gap, bounds)]
 
 
 def _gaps(count: int, covered: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -108,31 +113,145 @@ def _gaps(count: int, covered: Iterable[tuple[int, int]]) -> Iterator[tuple[int,
         yield at, count
 
 
-def _cuts_of(group: Group, start: int, stop: int, most: int | None) -> Iterator[tuple[int, int]]:
-    if not group.firsts:
-        yield from _cuts(start, stop, most)
+def _cut(group: Group, start: int, stop: int, bounds: Bounds) -> list[RerankRequest]:
+    """
+    The requests about `start <= index < stop`, each within *bounds*.
+
+    Raises:
+        TooLargeError: as in `requests`.
+    """
+    sent = _sent(group, start, stop)
+    if not bounds.splits:
+        _check_whole(group, sent, bounds)
+        return _asked(group, start, stop, ())
+    evenly = _even(len(sent), bounds)
+    cuts = [piece for cut in evenly for piece in _packed(group, sent, cut, bounds)]
+    return _asked(group, start, stop, [sent[first] for first, _ in cuts[1:]])
+
+
+def _sent(group: Group, start: int, stop: int) -> list[int]:
+    """
+    Which of these candidates are sent.
+    """
+    documents, firsts = group.documents, group.firsts
+    return [
+        n for n in range(start, stop) if documents[n] is not None and (not firsts or firsts[n] == n)
+    ]
+
+
+def documents_sent(group: Group) -> int:
+    """
+    How many of a group's documents are sent if it is asked about.
+    """
+    return len(_sent(group, 0, len(group.documents)))
+
+
+def _asked(group: Group, start: int, stop: int, inside: Sequence[int]) -> list[RerankRequest]:
+    """
+    The requests about `start <= index < stop`, cut at the indices *inside*.
+    """
+    ends = pairwise((start, *inside, stop))
+    asked = (request_for(group, Slice(group.position, *cut)) for cut in ends)
+    return [request for request in asked if request is not None]
+
+
+def _even(count: int, bounds: Bounds) -> Iterator[tuple[int, int]]:
+    """
+    The fewest cuts by number: at hundreds where these are billed, else all of nearly one length.
+    """
+    step = _step(count, bounds)
+    if bounds.hundreds:
+        yield from ((at, min(at + step, count)) for at in range(0, count, step or 1))
+    else:
+        yield from _alike(count, slices(count, bounds))
+
+
+def _alike(count: int, number: int) -> Iterator[tuple[int, int]]:
+    return ((count * n // number, count * (n + 1) // number) for n in range(number))
+
+
+def _step(count: int, bounds: Bounds) -> int:
+    return _hundreds(min(bounds.documents_max or count, count), count, bounds)
+
+
+def _hundreds(step: int, count: int, bounds: Bounds) -> int:
+    """
+    So many of *count* documents, or the whole hundreds in them if others are left and it matters.
+    """
+    if bounds.hundreds and DOCUMENTS_PER_UNIT < step < count:
+        return step - step % DOCUMENTS_PER_UNIT
+    return step
+
+
+def _packed(
+    group: Group, sent: Sequence[int], cut: tuple[int, int], bounds: Bounds
+) -> list[tuple[int, int]]:
+    """
+    A cut once more, by weight, if it is too heavy.
+
+    Raises:
+        TooLargeError: one document of it is too heavy by itself.
+    """
+    start, stop = cut
+    documents = _documents(group, sent[start:stop])
+    if bounds.surely_hold(group.query, documents):
+        return [cut]
+    weighed = loads(group.query, documents, bounds)
+    for place in range(len(documents)):
+        if over := [load.bound for load in weighed if load.refuses(place, place + 1)]:
+            index = sent[start + place]
+            raise TooLargeError(f"the candidate at index {index}, with the query: {_more(over[0])}")
+    filled = list(_filled(len(documents), weighed, bounds))
+    alike = list(_alike(len(documents), len(filled)))
+    fits = all(load.holds(*piece) for load in weighed for piece in alike)
+    chosen = alike if fits and not bounds.hundreds else filled
+    return [(start + first, start + last) for first, last in chosen]
+
+
+def _filled(count: int, weighed: Sequence[Load], bounds: Bounds) -> Iterator[tuple[int, int]]:
+    """
+    As many documents in each request as go.
+    """
+    at = 0
+    while at < count:
+        reach = min((load.reach(at) for load in weighed), default=count)
+        end = at + _hundreds(max(1, reach - at), count - at, bounds)
+        yield at, end
+        at = end
+
+
+def _check_whole(group: Group, sent: Sequence[int], bounds: Bounds) -> None:
+    """
+    Raises:
+        TooLargeError: these candidates do not go into one request, and may not be cut apart.
+    """
+    documents = _documents(group, sent)
+    if bounds.surely_hold(group.query, documents):
         return
-    new = [n for n in range(start, stop) if group.firsts[n] == n]
-    for first, last in _cuts(0, len(new), most) if new else ():
-        yield new[first] if first else start, new[last] if last < len(new) else stop
+    weighed = loads(group.query, documents, bounds)
+    over = [load.bound for load in weighed if load.refuses(0, len(sent))]
+    if bounds.documents_max is not None and len(sent) > bounds.documents_max:
+        over.insert(0, f"{bounds.documents_max:,} documents")
+    if over:
+        raise TooLargeError(f"its {len(sent):,} documents: {_more(over[0])}, and {NOT_CUT}")
 
 
-def _cuts(start: int, stop: int, most: int | None) -> Iterator[tuple[int, int]]:
-    step = _step(stop - start, most)
-    for at in range(start, stop, step):
-        yield at, min(at + step, stop)
+NOT_CUT = "pairs are not known to be scored independently (provider.splits = true says they are)"
 
 
-def _step(count: int, most: int | None) -> int:
-    step = count if most is None else min(most, count)
-    return step - step % BILLED_HUNDRED if BILLED_HUNDRED < step < count else step
+def _more(bound: str) -> str:
+    return f"more than the {bound} that one request may hold"
 
 
-def slices(count: int, most: int | None) -> int:
+def _documents(group: Group, sent: Sequence[int]) -> list[Document]:
+    return [cast(Document, group.documents[n]) for n in sent]
+
+
+def slices(count: int, bounds: Bounds) -> int:
     """
-    How many requests ask about *count* documents, of at most *most* each (None: no limit).
+    How many requests ask about *count* documents, by their number alone.
     """
-    return -(-count // _step(count, most)) if count else 0
+    return -(-count // _step(count, bounds)) if count else 0
 
 
 def request_for(group: Group, part: Slice) -> RerankRequest | None:
@@ -159,21 +278,26 @@ def _places(start: int, stop: int) -> tuple[int, ...]:
     return tuple(range(start, stop))
 
 
-def halves(group: Group, part: Slice) -> list[RerankRequest]:
+def smaller(group: Group, part: Slice, bounds: Bounds) -> list[RerankRequest]:
     """
-    Ask about a slice that was too large in two requests, cut at a multiple of a hundred if one is
-    near. Empty if only one candidate of it can be sent: there is nothing to cut.
+    Ask about what was too large in several requests: within *bounds*, or in two halves if it was
+    within these already, cut at a hundred where these are billed and one is near.
+
+    Empty if that cannot be: only one candidate of it can be sent.
     """
-    count = part.stop - part.start
-    if count < 2:
+    sent = _sent(group, part.start, part.stop)
+    if len(sent) < 2:
         return []
-    half = count // 2
-    if count > BILLED_HUNDRED:
-        half = max(BILLED_HUNDRED, half - half % BILLED_HUNDRED)
-    bounds = ((part.start, part.start + half), (part.start + half, part.stop))
-    asked = [r for bound in bounds if (r := request_for(group, Slice(part.position, *bound)))]
-    # All that can be sent lies in one half: asked as it is, it would be as large as before.
-    return halves(group, asked[0].slice) if len(asked) == 1 else asked
+    try:
+        asked = _cut(group, part.start, part.stop, bounds)
+    except TooLargeError:
+        return []
+    if len(asked) > 1:
+        return asked
+    half = _hundreds(len(sent) // 2, len(sent), bounds)
+    if bounds.hundreds and half < DOCUMENTS_PER_UNIT < len(sent):
+        half = DOCUMENTS_PER_UNIT
+    return _asked(group, part.start, part.stop, [sent[half]])
 
 
 def scored(request: RerankRequest, reply: RerankReply) -> Scored:

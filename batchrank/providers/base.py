@@ -164,6 +164,9 @@ class Vendor:
         options: the model of `[provider.options]`, named as the vendor names its request fields.
         score_options: those that decide a score.
         documents_max: how many documents one request may hold; None is "not documented".
+        bytes_max, tokens_max: how many bytes and tokens, likewise. Bytes are those of the body,
+            unless *pair_bytes* is told: then those of each document, of the query, and so many.
+        bills_hundreds: it bills by the hundred documents where no price says otherwise.
         splits: pairs are scored independently, so that a group may be asked in several requests.
         scores_pairs_alone: somebody who must know says so of every model behind it: the vendor's
             documents, or the server's code (beside the value stands who). Where nobody does, a
@@ -184,6 +187,10 @@ class Vendor:
     make: Callable[[Settings], Provider]
     score_options: frozenset[str] = frozenset()
     documents_max: int | None = None
+    bytes_max: int | None = None
+    tokens_max: int | None = None
+    pair_bytes: int | None = None
+    bills_hundreds: bool = False
     splits: bool = True
     scores_pairs_alone: bool = False
     prices: Mapping[str, Price] = field(default_factory=dict)

@@ -39,7 +39,7 @@ from batchrank.providers.base import (
     structure,
 )
 from batchrank.providers.reading import UNREADABLE, another_model, bill, limited, text, whatever
-from batchrank.providers.shape import PresetOptions, RequestShape, Shape
+from batchrank.providers.shape import Phrase, PresetOptions, RequestShape, Shape
 
 
 def compatible(name: str, shape: Shape) -> Callable[[Settings], Provider]:
@@ -160,14 +160,16 @@ class Compatible:
         message = next(filter(None, (_said(_at(body, place)) for place in errors.message)), "")
         codes = [str(code) for place in errors.code if _is_code(code := _at(body, place))]
         status = reply.status if reply.status != 200 else _status_in(codes)
-        kind, too_large = self._kind(codes, message, status)
+        phrase = self._phrase(message, status)
         failure = Failure(
-            self._retried(kind, reply),
+            self._retried(phrase.kind if phrase else self._kind(codes, status), reply),
             message or f"HTTP {reply.status} without a readable error",
             status=status,
             code=codes[0] if codes else None,
             retry_after_s=retry_after_s(reply.headers, now_epoch_s),
-            too_large=too_large or status == 413,
+            too_large=status == 413 or bool(phrase and (phrase.too_large or phrase.too_many)),
+            too_many=bool(phrase and phrase.too_many),
+            documents_max=phrase.most_in(message) if phrase else None,
             usage=self._usage(reply, body),
             request_id=text(_told(reply, body, self._shape.reply.request_id)),
         )
@@ -175,19 +177,19 @@ class Compatible:
             return bad_reply(reply, failure.message, failure)
         return failure
 
-    def _kind(self, codes: Sequence[str], message: str, status: int) -> tuple[FailureKind, bool]:
+    def _phrase(self, message: str, status: int) -> Phrase | None:
         """
-        The class of an error, and whether it would do if it were smaller.
+        The words that are known of an error of this status, if there are such in its message. A
+        redirect carries the key elsewhere whatever it says.
         """
-        errors = self._shape.errors
-        if 300 <= status < 400:
-            return FailureKind.FATAL, False  # whatever it says, it would carry the key elsewhere
         said = message.casefold()
-        for phrase in errors.phrases:
-            if phrase.status == status and phrase.says.casefold() in said:
-                return phrase.kind, phrase.too_large
-        known = (errors.kinds[code] for code in (*codes, str(status)) if code in errors.kinds)
-        return next(known, None) or kind_of_status(status), False
+        known = () if 300 <= status < 400 else self._shape.errors.phrases
+        return next((p for p in known if p.status == status and p.says.casefold() in said), None)
+
+    def _kind(self, codes: Sequence[str], status: int) -> FailureKind:
+        kinds = {} if 300 <= status < 400 else self._shape.errors.kinds
+        known = (kinds[code] for code in (*codes, str(status)) if code in kinds)
+        return next(known, None) or kind_of_status(status)
 
     def _retried(self, kind: FailureKind, reply: HttpReply) -> FailureKind:
         header = self._shape.errors.should_retry

@@ -460,6 +460,7 @@ OPENROUTER = Vendor(
     options=OpenRouterOptions,
     make=OpenRouter,
     score_options=frozenset({"provider"}),
+    bills_hundreds=True,
     takes_images=True,
     facts=Facts(
         "OpenRouter, which passes on to others",

@@ -63,7 +63,19 @@ class Phrase(Options):
     status: int
     says: str
     kind: Kind = FailureKind.BAD_GROUP
-    too_large: bool = False
+    too_large: bool = Field(False, description="the request would do if it were smaller")
+    too_many: bool = Field(False, description="it would do with fewer documents")
+    most_after: str = Field(
+        "", description="the words before the number of documents that one request may have"
+    )
+
+    def most_in(self, message: str) -> int | None:
+        """
+        How many documents one request may have, if *message* says so.
+        """
+        words = re.escape(self.most_after)
+        found = words and re.search(rf"{words}\D{{0,3}}(\d[\d,]{{0,11}})", message, re.IGNORECASE)
+        return int(found[1].replace(",", "")) if found else None
 
 
 class ErrorShape(Options):

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from batchrank.config.schema import SourceTable, StoresTable
 from batchrank.domain import Positions, SourceBatch, SourceFile
 from batchrank.errors import ChangedError, SourceError
@@ -108,6 +110,21 @@ class ParquetSource:
                     yield batch
                 if not _some_missing(done, end, min(group.stop, stop)):
                     break
+
+    def longer(self, count: int, done: Positions, stop: int) -> Iterator[int]:
+        """
+        Yield the positions below *stop*, and not in *done*, of groups with more than *count*
+        candidates. No text is read where something else tells how many there are.
+
+        Raises:
+            SourceError, ChangedError, StorageError: as in `batches`.
+        """
+        for file, columns, group in self._in_turn(done, stop):
+            for position, lengths in file.lengths(group, columns):
+                if (pc.max(lengths).as_py() or 0) > count:
+                    long = pc.indices_nonzero(pc.greater(lengths, count)).to_pylist()
+                    there = (position + row for row in long if position + row < stop)
+                    yield from (place for place in there if place not in done)
 
     def no_rows(self) -> bytes:
         """

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchrank.domain import SourceFile
@@ -188,6 +189,25 @@ class OpenFile:
                 self._check_unchanged()
             del piece  # the batch holds what it needs, and the next one is read beside it
             yield batch
+
+    def lengths(self, group: RowGroup, columns: Columns) -> Iterator[tuple[int, pa.Array]]:
+        """
+        Yield how many candidates the groups of a row group have, some at a time, each time with the
+        first one's position. Of the documents only the leaf with the fewest bytes is decoded.
+
+        Raises:
+            SourceError, ChangedError, StorageError: as in `batches`.
+        """
+        path = self._parquet.schema.column(self._lightest(group, columns)).path
+        for position, piece in self._cut(group, columns, [path]):
+            with self._decoding(group):
+                self._check_unchanged()
+                yield position, pc.list_value_length(piece.column(0))
+
+    def _lightest(self, group: RowGroup, columns: Columns) -> int:
+        places = leaves(self.schema, columns.table.documents)[columns.table.documents,]
+        footer = self._parquet.metadata.row_group(group.number)
+        return min(places, key=lambda leaf: footer.column(leaf).total_uncompressed_size)
 
     def _check_unchanged(self) -> None:
         """

@@ -64,6 +64,12 @@ class StagedSource(ParquetSource):
             flawed = self._flaws and any(position in self._flaws for position in here)
             yield Altered(batch, self._flawed) if flawed else batch
 
+    def longer(self, count: int, done: Positions, stop: int) -> Iterator[int]:
+        """
+        As that of the file.
+        """
+        return self._inner.longer(count, done, stop)
+
     def _flawed(self, group: Group) -> Group:
         """
         The group without its texts if it has a flaw that its file does not show.

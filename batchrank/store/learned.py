@@ -14,13 +14,14 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from batchrank.errors import StorageError
+from batchrank.policy.capacity import Learned
 from batchrank.store.disk import write_durably
 
 LEARNED = "learned.json"
@@ -33,6 +34,9 @@ AHEAD_MAX = timedelta(minutes=5)
 
 PER_S_MAX = 1e9
 """No limit is higher; as in the job file."""
+
+MOST: Mapping[str, float] = {"per_s": PER_S_MAX, "documents_max": 1e9, "bytes_max": 1e12}
+"""What may be learned of an account, by its name in the file: each may be so much at most."""
 
 ENTRIES_MAX = 1000
 """The oldest go first beyond so many: a thousand keys and models of one folder's jobs in a week."""
@@ -59,7 +63,8 @@ class Account:
 @dataclass(frozen=True, slots=True)
 class _Learned:
     account: Account
-    per_s: float
+    what: str
+    amount: float
     at: datetime
 
 
@@ -76,11 +81,21 @@ class LearnedLimits:
         The requests a second that *account* was last seen to allow; None if nobody has seen it
         within a week before *now* (aware), or what is written cannot be read.
         """
+        return self._amount(account, "per_s", now)
+
+    def of_request(self, account: Account, now: datetime) -> Learned:
+        """
+        What *account* was last seen to take in one request, likewise.
+        """
+        found = (self._amount(account, what, now) for what in ("documents_max", "bytes_max"))
+        return Learned(*(None if amount is None else int(amount) for amount in found))
+
+    def _amount(self, account: Account, what: str, now: datetime) -> float | None:
         try:
             known = _newest(_read(self.path), now)
         except OSError:
             return None
-        return known[account].per_s if account in known else None
+        return known[account, what].amount if (account, what) in known else None
 
     def remember(self, account: Account, per_s: float, now: datetime) -> str | None:
         """
@@ -89,11 +104,25 @@ class LearnedLimits:
         What others have written stays, but for what is too old. Returns why it could not be
         written, in a person's words; None if it was.
         """
-        assert 0 < per_s <= PER_S_MAX, "only a limit that was met is worth remembering"
-        mine = _Learned(account, per_s, now.astimezone(UTC).replace(microsecond=0))
+        return self._remember(account, {"per_s": per_s}, now)
+
+    def remember_request(self, account: Account, learned: Learned, now: datetime) -> str | None:
+        """
+        Write what *account* took in one request, likewise.
+        """
+        amounts = {name: most for name, most in asdict(learned).items() if most is not None}
+        return self._remember(account, amounts, now)
+
+    def _remember(
+        self, account: Account, amounts: Mapping[str, float], now: datetime
+    ) -> str | None:
+        for what, amount in amounts.items():
+            assert 0 < amount <= MOST[what], "only a limit that was met is worth remembering"
+        at = now.astimezone(UTC).replace(microsecond=0)
+        mine = [_Learned(account, what, amount, at) for what, amount in amounts.items()]
         try:
             with _alone(self.path.parent):
-                known = _newest([*_read(self.path), mine], now)
+                known = _newest([*_read(self.path), *mine], now)
                 write_durably(self.path, _as_json(known.values()))
         except BlockingIOError:
             return f"cannot write {self.path}: another process keeps it"
@@ -104,13 +133,13 @@ class LearnedLimits:
         return None
 
 
-def _newest(entries: Iterable[_Learned], now: datetime) -> dict[Account, _Learned]:
+def _newest(entries: Iterable[_Learned], now: datetime) -> dict[tuple[Account, str], _Learned]:
     """
-    The last word on each account that is neither too old nor from the future.
+    The last word on each limit of an account that is neither too old nor from the future.
     """
     valid = [entry for entry in entries if now - AGE_MAX <= entry.at <= now + AHEAD_MAX]
     valid.sort(key=lambda entry: entry.at)
-    return {entry.account: entry for entry in valid[-ENTRIES_MAX:]}
+    return {(entry.account, entry.what): entry for entry in valid[-ENTRIES_MAX:]}
 
 
 # --- the file -------------------------------------------------------------------------------------
@@ -139,12 +168,13 @@ def _read(path: Path) -> list[_Learned]:
 def _entry(found: Any) -> _Learned | None:
     try:
         names = [found[name] for name in Account.__dataclass_fields__]
-        per_s, at = found["per_s"], datetime.fromisoformat(found["at"])
-        sane = type(per_s) in (int, float) and 0 < per_s <= PER_S_MAX and at.tzinfo is not None
+        (what,) = MOST.keys() & found.keys()
+        amount, at = found[what], datetime.fromisoformat(found["at"])
+        sane = type(amount) in (int, float) and 0 < amount <= MOST[what] and at.tzinfo is not None
         if not sane or not all(isinstance(name, str) for name in names):
             return None
-        return _Learned(Account(*names), float(per_s), at.astimezone(UTC))
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return _Learned(Account(*names), what, amount, at.astimezone(UTC))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -152,7 +182,7 @@ def _as_json(entries: Iterable[_Learned]) -> bytes:
     listed = [
         {
             **{name: getattr(entry.account, name) for name in Account.__dataclass_fields__},
-            "per_s": entry.per_s,
+            entry.what: entry.amount,
             "at": entry.at.isoformat(),
         }
         for entry in entries

@@ -32,6 +32,7 @@ from batchrank.domain import PERHAPS_BILLED, Positions
 from batchrank.examine.verify import verify
 from batchrank.job import Job, load
 from batchrank.operate.serve import Server
+from batchrank.policy.capacity import Bounds
 from batchrank.policy.slicing import requests
 from batchrank.source.parquet import open_source
 from batchrank.store.parts import sha256_of
@@ -533,7 +534,7 @@ def digests(job: Path) -> dict[str, int]:
     found = {}
     for batch in source.batches(Positions(source.total), source.total):
         for position in range(batch.position, batch.position + batch.rows):
-            (request,) = requests(batch.group(position), vendor.documents_max)
+            (request,) = requests(batch.group(position), Bounds(vendor.documents_max))
             body = translation.call(request).body
             found[blake2b(body, digest_size=8).hexdigest()] = position
     return found

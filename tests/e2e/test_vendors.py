@@ -88,7 +88,7 @@ def test_a_server_of_ones_own_needs_no_key_and_gets_what_it_takes(tmp_path: Path
     assert [6, 6] == list(planned["requests"])
     assert lines(rows, "bge", "tei") == job.rows()
     assert {""} == {heard.key for heard in server.heard}
-    assert [6, 6, 32, 32, 32, 32] == sorted(len(heard.asked["texts"]) for heard in server.heard)
+    assert [23, 23, 23, 23, 24, 24] == sorted(len(heard.asked["texts"]) for heard in server.heard)
 
 
 def test_a_server_of_ones_own_may_have_a_key(tmp_path: Path) -> None:
@@ -136,16 +136,39 @@ def test_a_key_goes_into_the_header_that_a_vendor_or_a_job_names(tmp_path: Path)
 
 def test_pairs_that_may_depend_on_each_other_are_not_cut_apart(tmp_path: Path) -> None:
     """
-    Unless the job says that they do not.
+    Before anybody is called the first group that would have to be is told, with where it lies and
+    what can be done. Documents that are not sent do not count.
+    """
+    rows = groups(3, candidates=4)
+    for document in rows[0]["documents"][2:]:
+        document["text"] = ""
+    with Liar(cohere_reply) as server:
+        job = job_for(tmp_path, server.port, "compatible", "m", documents_max=3)
+        job.source(rows)
+        refused = job.cli("run")
+        job.change(provider={"splits": True})
+        cut = job.cli("run", "--json")
+
+    assert (2, 5) == (refused.code, len(server.heard))
+    told = "group 1 (query_id 'q1001', row 1 of groups.parquet): 4 documents, and one request"
+    assert f"{told} to compatible holds 3" in refused.err
+    assert "provider.splits = true" in refused.err
+    assert 0 == cut.code
+
+
+def test_a_top_n_that_is_sent_lets_no_group_be_cut(tmp_path: Path) -> None:
+    """
+    The best of each slice are not the best of the group: refused, whoever is asked.
     """
     with Liar(cohere_reply) as server:
-        job = job_for(tmp_path, server.port, "compatible", "m", documents_max=2)
-        job.source(groups(1, candidates=5))
-        whole = job.run()
-        job.change(provider={"splits": True})
-        cut = job.run(restart=True)
+        job = job_for(
+            tmp_path, server.port, "cohere", "rerank-v3.5", documents_max=3, send_top_n=True
+        ).change(output={"top_n": 2})
+        job.source(groups(1, candidates=4))
+        refused = job.cli("run")
 
-    assert (1, 3) == (whole.calls_now, cut.calls_now)
+    assert (2, 0) == (refused.code, len(server.heard))
+    assert "leave provider.send_top_n out" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from batchrank.config.schema import SourceTable
 from batchrank.domain import Failure, FailureKind, Group, Positions, RerankReply, RerankRequest
 from batchrank.errors import SourceError
+from batchrank.policy.capacity import Bounds
 from batchrank.policy.slicing import requests, without_call
 from batchrank.providers.base import HttpReply, Settings
 from batchrank.providers.openrouter import OPENROUTER, OpenRouterOptions
@@ -126,7 +127,7 @@ def test_every_character_arrives(kind: pa.DataType, texts: list[str]) -> None:
         doc_id="ids",
         carry=("market",),
     )
-    (request,) = requests(group, None)
+    (request,) = requests(group, Bounds())
     body = PROVIDER.call(request).body
 
     assert (None, one) == (group.flaw, group.query_id)
@@ -267,7 +268,9 @@ def test_a_reply_with_what_is_no_text_is_a_bad_reply(bad: bytes) -> None:
     """
     As bytes, or as an escape in its JSON: an echo of that was never sent.
     """
-    request = RerankRequest(requests(Group(0, 0, "q", ("a",)), None)[0].slice, "q", ("a",), (0,))
+    request = RerankRequest(
+        requests(Group(0, 0, "q", ("a",)), Bounds())[0].slice, "q", ("a",), (0,)
+    )
     good = PROVIDER.call(request).body
     heard = asked.read("application/json", good)
     assert isinstance(heard, asked.Asked)
@@ -299,7 +302,7 @@ def test_an_error_that_quotes_half_a_character_keeps_its_class(status: int, cut:
     """
     Servers cut what they quote as JavaScript counts, or by bytes: a quota that is spent is one.
     """
-    (request,) = requests(Group(0, 0, "q", ("a",)), None)
+    (request,) = requests(Group(0, 0, "q", ("a",)), Bounds())
     body = (
         b'{"error": {"code": 429, "message": "the input \\\\ud800 %s",'
         b' "metadata": {"error_type": "rate_limit_exceeded"}}}'

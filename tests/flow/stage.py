@@ -20,6 +20,7 @@ from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
 from batchrank.engine.waiting import Lane, Quotas, Turnstiles
 from batchrank.policy.budget import Allowance, Budget
+from batchrank.policy.capacity import Bounds, Capacity
 from batchrank.policy.control import Held
 from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
@@ -86,6 +87,8 @@ class Stage:
     parts: FakeParts = field(default_factory=FakeParts)
 
     def __post_init__(self) -> None:
+        bounds = Bounds(self.documents_max, hundreds=True, splits=self.can_split)
+        self.capacity = Capacity(bounds)
         self.source = ListSource(self.held)
         self.ledger.set_meta({"part_groups": self.part_groups})
 
@@ -114,7 +117,6 @@ class Stage:
         return Plan(
             target=total if self.target is None else self.target,
             past=Past(scored, self.ledger.sends()),
-            documents_max=self.documents_max,
             price=PRICE,
             rules=Rules(self.throttled_s_max, self.can_split),
             patience=Patience(self.outage_s_max, self.throttled_s_max),
@@ -139,6 +141,7 @@ class Stage:
             lanes=Lanes(self.ledger_lane, lane, lane),
             controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
             allowance=self.allowance,
+            capacity=self.capacity,
             turnstiles=Turnstiles(Quotas(self.limit, self.documents)),
             budget=Budget(
                 self.cap, spent=self.spent, authorised=meta.get("authorised_nano_usd", 0)

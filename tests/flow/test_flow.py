@@ -4,6 +4,8 @@ The engine, whole, on virtual time.
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 from hypothesis import given
@@ -26,6 +28,7 @@ from batchrank.events import (
     Event,
     GateOpened,
     GateShut,
+    Noticed,
     PartPublished,
 )
 from batchrank.policy.budget import Allowance
@@ -405,24 +408,92 @@ def test_documents_are_paced_too() -> None:
     assert 29 * 50 / (times[-1] - times[0]) == pytest.approx(9.8, rel=0.05)
 
 
+def taking(most: int, **told: Any) -> Script:
+    """
+    The script of a server that takes so many documents in a request, and refuses more with a
+    failure that is as *told*.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        too_large = len(request.documents) > most
+        return failure(K.BAD_GROUP, too_large=True, **told) if too_large else reply(request)
+
+    return script
+
+
 def test_a_group_that_is_too_large_is_split_and_put_together_again() -> None:
     """
     A 413 halves the slice until it fits; the scores come back to their candidates.
     """
-
-    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
-        too_large = len(request.documents) > 30
-        return failure(K.BAD_GROUP, too_large=True) if too_large else reply(request)
-
-    stage = Stage(groups(3, candidates=100), ScriptedScorer(script))
+    stage = Stage(groups(1, candidates=100), ScriptedScorer(taking(30)))
 
     ending = stage.run()
 
     assert ending.stop is None
     (row,) = stage.ledger.ranked(0, 1)
     assert len(row.scores) == 100 * 8
-    assert len(stage.scorer.sent) == 3 * (1 + 2 + 4)
+    assert len(stage.scorer.sent) == 1 + 2 + 4
     assert list(stage.ledger.slices()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "refused_max", "noted"),
+    [
+        pytest.param({"documents_max": 30}, 8, "more than 30 documents are", id="with its limit"),
+        pytest.param({"too_many": True}, 20, " documents are", id="for its number"),
+        pytest.param({}, 20, " bytes are", id="for whatever reason"),
+    ],
+)
+def test_what_is_too_large_is_learned_and_told_once(
+    told: dict[str, Any], refused_max: int, noted: str
+) -> None:
+    """
+    Later groups are cut to it before they are sent, in no more than twice the pieces; the summary
+    says what it came to.
+    """
+    stage = Stage(groups(60, candidates=100), ScriptedScorer(taking(30, **told)))
+
+    ending = stage.run()
+
+    assert list(range(60)) == stage.ranked()
+    assert len(stage.reporter.of(AttemptFailed)) <= refused_max
+    assert len(stage.scorer.sent) <= 60 * 8 + refused_max
+    (word,) = ending.notes
+    assert noted in word
+    assert 1 == len(stage.reporter.of(Noticed))
+
+
+@pytest.mark.parametrize("told", [{"too_many": True}, {}])
+def test_nothing_is_learned_from_one_group(told: dict[str, Any]) -> None:
+    """
+    One that is refused whatever its size is for its texts; the others leave whole.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        bad = request.slice.position == 0 and 0 in request.indices
+        return failure(K.BAD_GROUP, too_large=True, **told) if bad else reply(request)
+
+    stage = Stage(groups(40, candidates=20), ScriptedScorer(script))
+
+    ending = stage.run()
+
+    assert () == ending.notes
+    assert 39 == sum(len(request.documents) == 20 for _, request in stage.scorer.sent[1:])
+
+
+def test_what_may_not_be_cut_is_rejected_for_its_size() -> None:
+    """
+    With nobody asked where the limit is known, and with the server's words where it was not.
+    """
+    known = Stage(groups(2, candidates=5), documents_max=4, can_split=False)
+    met = Stage(groups(2, candidates=5), ScriptedScorer(taking(4)), can_split=False)
+
+    known.run()
+    met.run()
+
+    assert [0, 2] == [len(known.scorer.sent), len(met.scorer.sent)]
+    for stage in (known, met):
+        assert ["too_large"] == [kind for kind, _, _, _ in stage.ledger.reject_counts()]
 
 
 def test_what_comes_home_for_a_rejected_group_is_kept() -> None:

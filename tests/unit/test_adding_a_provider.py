@@ -116,6 +116,6 @@ def test_the_job_file_of_the_page_asks_the_same(
 
     assert told.call(asking) == preset.call(asking)
     read, expected = told.read(asking, reply), preset.read(asking, reply)
-    assert (read.served and read.served.provider, job.documents_max) == ("compatible", 500)
+    assert (read.served and read.served.provider, job.bounds.documents_max) == ("compatible", 500)
     assert getattr(read, "scores", ()) == getattr(expected, "scores", None)
     assert read.usage == expected.usage

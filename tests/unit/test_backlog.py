@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from batchrank.domain import Group, Ranked, Scored, Served, Slice
 from batchrank.engine.backlog import Backlog, OpenGroup, Work
+from batchrank.policy.capacity import Bounds
 from batchrank.policy.retry import History
 from batchrank.policy.slicing import requests
 from tests.laws import law
@@ -24,7 +25,7 @@ def opened(position: int = 0, slices: int = 1) -> tuple[OpenGroup, list[Work]]:
     A group that is asked about in so many slices of one candidate each.
     """
     group = Group(position, f"q{position}", "what", tuple(f"d{n}" for n in range(slices)))
-    asked = requests(group, 1)
+    asked = requests(group, Bounds(1))
     held = OpenGroup(group, len(asked))
     return held, [Work(held, request) for request in asked]
 

@@ -24,7 +24,8 @@ from batchrank.domain import (
     Served,
     Share,
 )
-from batchrank.policy.slicing import assembled, firsts, halves, requests, scored
+from batchrank.policy.capacity import Bounds
+from batchrank.policy.slicing import assembled, firsts, requests, scored, smaller
 from tests.laws import law
 
 ONE, OTHER = Served("m", "one"), Served("m", "other")
@@ -142,7 +143,7 @@ def test_every_candidate_gets_the_score_of_its_text(
     is said to be that one's, wherever it is repeated.
     """
     group = group_of(held)
-    who = {r: random.choice((ONE, OTHER)) for r in requests(group, most)}
+    who = {r: random.choice((ONE, OTHER)) for r in requests(group, Bounds(most))}
     by = {document: served for request, served in who.items() for document in request.documents}
     parts = [answered(request, served) for request, served in who.items()]
     random.shuffle(parts)
@@ -163,7 +164,7 @@ def test_every_document_is_in_one_request(held: list[Document | None], most: int
     """
     group = group_of(held)
 
-    asked = requests(group, most)
+    asked = requests(group, Bounds(most))
 
     assert list(dict.fromkeys(filter(None, held))) == [d for r in asked for d in r.documents]
     for request in asked:
@@ -173,7 +174,7 @@ def test_every_document_is_in_one_request(held: list[Document | None], most: int
         assert len(request.documents) <= (most or len(held))
     # As many as if nothing were repeated: what is not sent counts as it does without repetitions.
     once = [d for n, d in enumerate(held) if d is None or held.index(d) == n]
-    same = requests(Group(7, "q7", "what", tuple(once)), most)
+    same = requests(Group(7, "q7", "what", tuple(once)), Bounds(most))
     assert [r.documents for r in same] == [r.documents for r in asked]
 
 
@@ -187,9 +188,11 @@ def test_what_has_scores_is_not_asked_again(
     and a candidate that repeats one of theirs needs nobody.
     """
     group = group_of(held)
-    kept = [answered(request) for request in requests(group, before) if random.random() < 0.5]
+    kept = [
+        answered(request) for request in requests(group, Bounds(before)) if random.random() < 0.5
+    ]
 
-    asked = requests(group, now, [part.slice for part in kept])
+    asked = requests(group, Bounds(now), [part.slice for part in kept])
 
     outcome = assembled(group, [*kept, *map(answered, asked)])
     assert expected(held) == plain(outcome.scores)
@@ -208,16 +211,16 @@ def test_halving_ends_and_loses_nobody(held: list[Document | None], fits: int) -
     A server that takes only so many at once gets every document once.
     """
     group = group_of(held)
-    waiting, fitting = requests(group, None), list[RerankRequest]()
+    waiting, fitting = requests(group, Bounds()), list[RerankRequest]()
     while waiting:
         request = waiting.pop()
         if len(request.documents) <= fits:
             fitting.append(request)
             continue
-        smaller = halves(group, request.slice)
-        assert all(len(half.documents) < len(request.documents) for half in smaller)
-        assert 2 == len(smaller)
-        waiting += smaller
+        pieces = smaller(group, request.slice, Bounds(hundreds=True))
+        assert all(len(half.documents) < len(request.documents) for half in pieces)
+        assert 2 == len(pieces)
+        waiting += pieces
 
     assert expected(held) == plain(assembled(group, map_answers(fitting)).scores)
     assert {1} >= set(Counter(d for r in fitting for d in r.documents).values())
@@ -235,13 +238,13 @@ def test_a_slice_of_nothing_but_repetitions_makes_no_request() -> None:
     It gets the scores of those that were sent, and is said to be theirs who scored those.
     """
     group = group_of(["a", "b", "b", "a"])
-    first, second = requests(group, 1)
+    first, second = requests(group, Bounds(1))
 
     outcome = assembled(group, [answered(first, ONE), answered(second, OTHER)])
 
     assert [(0, 1), (1, 4)] == [(r.slice.start, r.slice.stop) for r in (first, second)]
     assert (Share(1, ONE), Share(3, OTHER), Share(4, ONE)) == outcome.shares
-    assert [] == requests(group, 1, [first.slice, second.slice])
+    assert [] == requests(group, Bounds(1), [first.slice, second.slice])
 
 
 def test_what_a_sent_top_n_cut_off_stays_without_a_score_wherever_it_stands() -> None:
@@ -249,7 +252,7 @@ def test_what_a_sent_top_n_cut_off_stays_without_a_score_wherever_it_stands() ->
     The reply has scores for the best alone.
     """
     group = group_of(["a", "b", "a", "b"])
-    (request,) = requests(group, None)
+    (request,) = requests(group, Bounds())
 
     outcome = assembled(group, [scored(request, RerankReply((math.nan, 0.5), ONE))])
 
@@ -260,6 +263,6 @@ def test_without_the_wish_repetitions_are_sent() -> None:
     """
     Nobody's bill or score changes unasked.
     """
-    (request,) = requests(Group(7, "q7", "what", ("a", "a")), None)
+    (request,) = requests(Group(7, "q7", "what", ("a", "a")), Bounds())
 
     assert ("a", "a") == request.documents

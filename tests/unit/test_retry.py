@@ -101,7 +101,7 @@ ROWS = {
     "too large, but the model looks at all documents at once": Row(
         fails(K.BAD_GROUP, too_large=True),
         History(1),
-        Reject(RejectKind.BAD_GROUP),
+        Reject(RejectKind.TOO_LARGE),
         Rules(can_split=False),
     ),
     "fatal": Row(fails(K.FATAL), History(1), Halt()),

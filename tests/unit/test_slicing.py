@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -28,14 +29,15 @@ from batchrank.domain import (
     Slice,
 )
 from batchrank.policy import slicing
+from batchrank.policy.capacity import Bounds
 from batchrank.policy.slicing import (
     assembled,
     firsts,
-    halves,
     knowing,
     request_for,
     requests,
     scored,
+    smaller,
     without_call,
 )
 from tests.laws import law
@@ -153,8 +155,8 @@ def test_cuts_fall_on_hundreds(count: int, most: int | None, expected: list[obje
     """
     Search units are billed by the hundred documents.
     """
-    assert expected == slices(requests(group_of(["d"] * count), most))
-    assert len(expected) == slicing.slices(count, most)
+    assert expected == slices(requests(group_of(["d"] * count), Bounds(most, hundreds=True)))
+    assert len(expected) == slicing.slices(count, Bounds(most, hundreds=True))
 
 
 @pytest.mark.parametrize(
@@ -176,40 +178,44 @@ def test_what_has_scores_is_not_asked_again(
     """
     group = group_of([str(n) for n in range(10)])
 
-    assert expected == slices(requests(group, None, [Slice(7, *bounds) for bounds in done]))
+    assert expected == slices(requests(group, Bounds(), [Slice(7, *bounds) for bounds in done]))
 
 
 @law(80)
-@given(documents, limits, st.lists(st.tuples(st.integers(0, 430), st.integers(0, 430)), max_size=4))
+@given(
+    documents,
+    limits,
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 430), st.integers(0, 430)), max_size=4),
+)
 def test_requests_cover_exactly_what_is_still_to_be_asked(
-    held: list[Document | None], most: int | None, done: list[tuple[int, int]]
+    held: list[Document | None], most: int | None, hundreds: bool, done: list[tuple[int, int]]
 ) -> None:
     """
     Whatever has been scored, every other candidate that can be sent is in one request, once, in
-    order; no request is larger than the limit, none is empty; cuts lie at hundreds where they can.
+    order; no request has more documents than the limit, none is empty, and all are of nearly one
+    length, or of whole hundreds where these are billed.
     """
     group = group_of(held)
     covered = [Slice(7, min(a, b), min(max(a, b), len(held))) for a, b in done]
     covered = [part for part in covered if part.start < part.stop]
 
-    asked = requests(group, most, covered)
+    asked = requests(group, Bounds(most, hundreds=hundreds), covered)
 
     kept = {index for part in covered for index in range(part.start, part.stop)}
     wanted = [i for i, document in enumerate(held) if document is not None and i not in kept]
     assert wanted == indices(asked)
     for request in asked:
-        size = request.slice.stop - request.slice.start
-        assert 1 <= len(request.documents) <= size <= (most or len(held))
+        assert 1 <= len(request.documents) <= (most or len(held))
         assert [held[i] for i in request.indices] == list(request.documents)
         assert request.slice.start <= min(request.indices) <= max(request.indices)
         assert max(request.indices) < request.slice.stop
         assert group.query == request.query
-        if most and most > 100 and size < most and request.slice.stop not in _ends(covered, held):
-            assert 0 == size % 100
-
-
-def _ends(covered: list[Slice], held: Sequence[object]) -> set[int]:
-    return {len(held), *(part.start for part in covered)}
+    for first, second in pairwise(asked):
+        if first.slice.stop == second.slice.start:  # cut there, and not by what has scores
+            many, few = len(first.documents), len(second.documents)
+            whole_hundreds = hundreds and most is not None and most > 100
+            assert many % 100 == 0 if whole_hundreds else hundreds or abs(many - few) <= 1
 
 
 # --- the way back ---------------------------------------------------------------------------------
@@ -224,7 +230,7 @@ def test_every_score_comes_back_to_its_candidate(
     Slicing, asking and assembling is the identity on candidates, in whatever order slices come.
     """
     group = group_of(held)
-    parts = [answered(request) for request in requests(group, most)]
+    parts = [answered(request) for request in requests(group, Bounds(most))]
     random.shuffle(parts)  # type: ignore[attr-defined] # Hypothesis's Random
 
     outcome = assembled(group, parts)
@@ -240,7 +246,7 @@ def test_what_a_sent_top_n_cut_off_stays_without_a_score() -> None:
     UNSCORED in a reply is UNSCORED in the group.
     """
     group = group_of(["a", None, "c"])
-    request = requests(group, None)[0]
+    request = requests(group, Bounds())[0]
 
     part = scored(request, RerankReply((UNSCORED, 0.5), ONE))
 
@@ -251,7 +257,7 @@ def test_a_reply_with_too_few_scores_is_a_bug() -> None:
     """
     Providers bind scores to documents before; nothing is shifted silently here.
     """
-    request = requests(group_of(["a", "b"]), None)[0]
+    request = requests(group_of(["a", "b"]), Bounds())[0]
 
     with pytest.raises(ValueError, match="shorter"):
         scored(request, RerankReply((0.5,), ONE))
@@ -280,7 +286,7 @@ def test_shares_tell_who_scored_which_candidates(
     Neighbours that were served alike are one share.
     """
     group = group_of([str(n) for n in range(9)])
-    parts = [answered(r, served) for r, served in zip(requests(group, 3), who, strict=True)]
+    parts = [answered(r, served) for r, served in zip(requests(group, Bounds(3)), who, strict=True)]
 
     assert tuple(Share(*share) for share in shares) == assembled(group, parts).shares
 
@@ -290,7 +296,7 @@ def test_the_last_share_reaches_to_the_end() -> None:
     Candidates at the end that nobody could be asked about belong to the last share.
     """
     group = group_of(["a", "b", None, None])
-    parts = [answered(request) for request in requests(group, 2)]
+    parts = [answered(request) for request in requests(group, Bounds(2))]
 
     assert (Share(4, ONE),) == assembled(group, parts).shares
 
@@ -314,7 +320,7 @@ def test_what_was_too_large_is_cut_in_two(count: int, expected: list[object]) ->
     """
     Near the middle, at a hundred if there is one.
     """
-    asked = halves(group_of(["d"] * count), Slice(7, 0, count))
+    asked = smaller(group_of(["d"] * count), Slice(7, 0, count), Bounds(hundreds=True))
 
     assert expected == slices(asked)
 
@@ -326,8 +332,8 @@ def test_halves_never_ask_the_same_again() -> None:
     few = group_of(["a", "b", *[None] * 98])
     one = group_of([*[None] * 99, "z"])
 
-    assert [(0, 1), (1, 3)] == slices(halves(few, Slice(7, 0, 100)))
-    assert [] == halves(one, Slice(7, 0, 100))
+    assert [(0, 1), (1, 100)] == slices(smaller(few, Slice(7, 0, 100), Bounds()))
+    assert [] == smaller(one, Slice(7, 0, 100), Bounds())
 
 
 @law(50)
@@ -338,17 +344,17 @@ def test_halving_ends_and_loses_nobody(held: list[Document | None], fits: int) -
     single candidate. Every step is smaller than the one before.
     """
     group = group_of(held)
-    waiting, fitting = requests(group, None), list[RerankRequest]()
+    waiting, fitting = requests(group, Bounds()), list[RerankRequest]()
     while waiting:
         request = waiting.pop()
         if len(request.documents) <= fits:
             fitting.append(request)
             continue
-        smaller = halves(group, request.slice)
-        assert 2 == len(smaller)
-        assert sorted(request.indices) == sorted(indices(smaller))
-        assert all(len(half.documents) < len(request.documents) for half in smaller)
-        waiting += smaller
+        pieces = smaller(group, request.slice, Bounds())
+        assert 2 == len(pieces)
+        assert sorted(request.indices) == sorted(indices(pieces))
+        assert all(len(half.documents) < len(request.documents) for half in pieces)
+        waiting += pieces
 
     outcome = assembled(group, [answered(request) for request in fitting])
 
@@ -392,7 +398,7 @@ def test_with_what_is_known_the_outcome_is_that_of_asking_about_everything(
     once = data.draw(st.booleans())
     whole = Group(7, "q7", "what", tuple(held), firsts=firsts(held) if once else (), cut=3)
     group = knowing(whole, known)
-    asked = requests(group, data.draw(limits))
+    asked = requests(group, Bounds(data.draw(limits)))
 
     outcome = without_call(group)
     if outcome is None:

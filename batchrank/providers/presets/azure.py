@@ -69,6 +69,7 @@ AZURE = Vendor(
     ),
     score_options=decisive(FoundryOptions),
     documents_max=1000,
+    bills_hundreds=True,
     prices={
         "Cohere-rerank-v4.0-pro": a_unit(0.0025),
         "Cohere-rerank-v4.0-fast": a_unit(0.002),
@@ -99,6 +100,7 @@ AZURE_SERVERLESS = Vendor(
     ),
     score_options=decisive(ServerlessOptions),
     documents_max=1000,
+    bills_hundreds=True,
     facts=Facts(
         "Azure AI serverless endpoint: Cohere's models, v1; the address decides the model",
         limits=(

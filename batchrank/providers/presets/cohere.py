@@ -74,6 +74,7 @@ COHERE = Vendor(
     make=compatible("cohere", SHAPE),
     score_options=decisive(CohereOptions),
     documents_max=1000,
+    bills_hundreds=True,
     prices={
         "rerank-english-v3.0": a_unit(0.002),
         "rerank-multilingual-v3.0": a_unit(0.002),

@@ -43,11 +43,12 @@ DASHSCOPE = Vendor(
     base_url="https://dashscope.aliyuncs.com/compatible-api/v1",
     key_env="DASHSCOPE_API_KEY",
     documents_max=500,
+    tokens_max=120_000,
     splits=False,
     facts=Facts(
         "DashScope (Alibaba Cloud)",
         limits=(
-            "500 documents and 120,000 tokens a request (gte-rerank-v2: 30,000)",
+            "500 documents and 120,000 tokens a request (gte-rerank-v2: 30,000: tokens_max)",
             "4,000 tokens a document or query, cut there",
             "5,400 requests a minute",
         ),

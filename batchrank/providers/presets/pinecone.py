@@ -54,6 +54,7 @@ PINECONE = Vendor(
     key_env="PINECONE_API_KEY",
     key_header=KeyHeader("api-key", ""),
     documents_max=200,
+    bills_hundreds=True,
     splits=False,
     facts=Facts(
         "Pinecone",

@@ -53,7 +53,12 @@ SHAPE = Shape(
         message=("error",),
         code=("error_type",),
         phrases=(
-            Phrase(status=422, says="batch size", too_large=True),
+            Phrase(
+                status=422,
+                says="batch size",
+                too_many=True,
+                most_after="maximum allowed batch size",
+            ),
             Phrase(status=424, says="not a re-ranker", kind=FailureKind.FATAL),
         ),
     ),
@@ -71,6 +76,7 @@ TEI = Vendor(
     bills=False,
     takes_top_n=False,
     documents_max=32,
+    bytes_max=2_000_000,
     facts=Facts(
         "TEI, on your own machines; it names no model: the job's stands in the output",
         limits=(

@@ -45,6 +45,7 @@ VOYAGE = Vendor(
     base_url="https://api.voyageai.com/v1",
     key_env="VOYAGE_API_KEY",
     documents_max=1000,
+    tokens_max=600_000,
     prices={
         "rerank-3": a_million(0.05, "docs.voyageai.com"),
         "rerank-2.5": a_million(0.05, "docs.voyageai.com"),

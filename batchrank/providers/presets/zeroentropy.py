@@ -40,6 +40,8 @@ ZEROENTROPY = Vendor(
     score_options=decisive(ZeroEntropyOptions),
     base_url="https://api.zeroentropy.dev/v1",
     key_env="ZEROENTROPY_API_KEY",
+    bytes_max=5_000_000,
+    pair_bytes=150,
     facts=Facts(
         "ZeroEntropy",
         limits=(
