@@ -19,6 +19,7 @@ import typer
 from batchrank import __version__
 from batchrank.cli import (
     backfill,
+    bill,
     export,
     init,
     plan,
@@ -53,6 +54,7 @@ app.command()(plan.plan)
 app.command()(run.run)
 app.command()(status.status)
 app.command()(verify.verify)
+app.command()(bill.bill)
 app.command()(backfill.backfill)
 app.command()(rehearse.rehearse)
 app.command()(serve.serve)

@@ -13,13 +13,13 @@ import sys
 from typing import TextIO
 
 
-def say(text: str, to: TextIO | None = None) -> None:
+def say(text: str, to: TextIO | None = None, end: str = "\n") -> None:
     """
-    Print *text* to standard output, or *to* another stream.
+    Print *text* and *end* to standard output, or *to* another stream.
     """
     stream = to or sys.stdout
     try:
-        print(text, file=stream, flush=True)
+        print(text, file=stream, end=end, flush=True)
     except OSError:
         # What is still buffered goes nowhere, or the interpreter would complain at its end.
         with contextlib.suppress(OSError):

@@ -25,6 +25,7 @@ from batchrank.store.disk import storage_error
 from batchrank.store.formats.choice import FORMATS, Format, by_ending
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.terms import How, Tally
+from batchrank.store.formats.writing import check_free
 from batchrank.store.output import OutputFolder, part_file, some
 from batchrank.store.reading import LedgerReader, PartRow
 
@@ -188,7 +189,7 @@ def _target(job: Job, to: Path, form: Format, options: Options) -> Path:
                 "name a file elsewhere",
             )
     for file in form.files(path):
-        _check_free(file, replaces=options.force or form.joins)
+        check_free(file, replaces=options.force or form.joins)
     return path
 
 
@@ -199,21 +200,6 @@ def _path_of(to: Path) -> Path:
         return to.expanduser().resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
         raise OutputError(f"{to} names no file: {error}", "name another file") from error
-
-
-def _check_free(file: Path, *, replaces: bool) -> None:
-    try:
-        there, is_file = file.exists(), file.is_file()
-        file.with_name(f".{file.name}.new").exists()  # what it is called while it is written
-    except OSError as error:
-        why = f"{file} cannot be written: {error.strerror or error}"
-        raise OutputError(why, "name another file") from error
-    if there and not is_file:
-        raise OutputError(f"{file} is there and no file", "name a file")
-    if there and not replaces:
-        raise OutputError(
-            f"{file} is there already", "name another file, or replace it with --force"
-        )
 
 
 # --- what is there --------------------------------------------------------------------------------

@@ -31,6 +31,19 @@ from batchrank.store.tables import SCHEMA_VERSION, unpack_scores, unpack_shares
 
 READER_WAIT_S = 10.0
 
+CALLS_TOGETHER = 100_000
+"""So many calls are summed at once: a fifth of a second, and their sorting fits into memory."""
+
+_BOOKED = """
+SELECT served, CAST(sent_at / 86400 AS INTEGER), cost_source, failure,
+       position IN (SELECT position FROM rejects),
+       count(*), sum(attempt > 1), sum(probe), sum(stop - start), total(search_units),
+       coalesce(sum(total_tokens), 0), sum(cost_nano_usd)
+FROM calls
+WHERE rowid >= ? AND rowid < ? AND sent_at >= ? AND sent_at < ?
+GROUP BY 1, 2, 3, 4, 5
+"""
+
 
 class RankedRow(NamedTuple):
     """
@@ -66,6 +79,26 @@ class PartRow:
     groups: int
     sha256: str
     stale: bool
+
+
+class BookedRow(NamedTuple):
+    """
+    Calls that are alike, summed. *day* counts from 1970 in UTC; *rejected*: their groups are;
+    *failure* is None for those that brought scores.
+    """
+
+    served: int | None
+    day: int
+    cost_source: str
+    failure: str | None
+    rejected: bool
+    calls: int
+    repeated: int
+    probes: int
+    candidates: int
+    search_units: float
+    total_tokens: int
+    nano_usd: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +376,18 @@ class LedgerReader:
                 (at,),
             )
         )
+
+    def booked(
+        self, since: float, until: float, together: int = CALLS_TOGETHER
+    ) -> Iterator[BookedRow]:
+        """
+        The calls sent at `since <= at < until` (seconds since the epoch), summed where they are
+        alike; rows that are alike may come several times. What is committed meanwhile is left out.
+        """
+        last = self._one("SELECT coalesce(max(rowid), 0) FROM calls")
+        for start in range(1, last + 1, together):
+            stop = min(start + together, last + 1)
+            yield from map(BookedRow._make, self._all(_BOOKED, (start, stop, since, until)))
 
     def outcomes_twice(self) -> int:
         """

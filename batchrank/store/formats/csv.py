@@ -36,7 +36,7 @@ def write_csv(published: Published, path: Path, how: How) -> Tally:
     """
     tally = Tally()
     columns = published.columns()
-    names = [_defused_name(name) if how.spreadsheet else name for name in columns]
+    names = [defused(name) if how.spreadsheet else name for name in columns]
     schema = pa.schema(
         [(name, _written_as(kind)) for name, kind in zip(names, columns.values(), strict=True)]
     )
@@ -78,7 +78,10 @@ def _texts(column: pa.Array) -> pa.Array | None:
     return column.cast(pa.string()) if _is_text(kind) else None
 
 
-def _defused_name(name: str) -> str:
+def defused(name: str) -> str:
+    """
+    *name* with an apostrophe before it, if a spreadsheet took it for a formula.
+    """
     return str(pc.replace_substring_regex(pa.scalar(name), f"({FORMULA})", r"'\1"))
 
 

@@ -1,7 +1,8 @@
 """
 Files that are there whole or not at all, also after a power cut.
 
-Owns the order of the steps: write beside, fsync, rename, fsync the folder.
+Owns the order of the steps: write beside, fsync, rename, fsync the folder; and that nothing is
+replaced unasked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from batchrank.errors import OutputError
 from batchrank.store.disk import replacing, sync_file, sync_folder
 
 
@@ -27,3 +29,24 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         file.flush()
         sync_file(file.fileno())
     sync_folder(path.parent)
+
+
+def check_free(file: Path, *, replaces: bool) -> None:
+    """
+    Refuse to write to what cannot be a file, or is one already and is not to be replaced.
+
+    Raises:
+        OutputError: saying what is in the way.
+    """
+    try:
+        there, is_file = file.exists(), file.is_file()
+        file.with_name(f".{file.name}.new").exists()  # what it is called while it is written
+    except OSError as error:
+        why = f"{file} cannot be written: {error.strerror or error}"
+        raise OutputError(why, "name another file") from error
+    if there and not is_file:
+        raise OutputError(f"{file} is there and no file", "name a file")
+    if there and not replaces:
+        raise OutputError(
+            f"{file} is there already", "name another file, or replace it with --force"
+        )
