@@ -25,7 +25,7 @@ from batchrank.observe.report import as_shown, counted
 from batchrank.policy.accounting import Amounts, Entry, Keys, as_paid, dollars, grouped, summed
 from batchrank.store.disk import is_held
 from batchrank.store.formats.csv import defused
-from batchrank.store.formats.writing import check_free, whole
+from batchrank.store.formats.writing import check_free, path_of, whole
 from batchrank.store.output import SUCCESS, StateFolder
 from batchrank.store.reading import BookedRow, LedgerReader
 
@@ -333,7 +333,7 @@ def write_csv(found: Bill, to: Path, *, force: bool) -> None:
         OutputError: *to* is there already and not to be replaced, or lies among states or parts.
         StorageError: the disk.
     """
-    path = to.expanduser().absolute()
+    path = path_of(to)
     if own := next((above for above in path.parents if _is_ours(above)), None):
         raise OutputError(
             f"{path} lies in {own}, which holds what batchrank itself has written",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from batchrank.errors import JobError, OutputError, Problem
@@ -30,17 +31,16 @@ def ledgers(
         JobError: a job file cannot be read, or variables are set where there is none.
         OutputError: there is no ledger at all.
     """
+    paths = [path for name in named for path in _paths(name)]
     found: dict[Path, StateFolder] = {}
     without: list[str] = []
-    jobs = 0
-    for name in named:
-        for path in _paths(name):
-            jobs += not path.is_dir()
-            states = list(_of_folder(path) if path.is_dir() else _of_job(path, overrides))
-            found |= {state.path.resolve(): state for state in states}
-            if not states:
-                without.append(_nothing(path))
-    if overrides and not jobs:
+    for path in paths:
+        with _readable():
+            states = _of_folder(path) if path.is_dir() else _of_job(path, overrides)
+        found |= {state.path.resolve(): state for state in states}
+        if not states:
+            without.append(_nothing(path))
+    if overrides and all(path.is_dir() for path in paths):
         wrong = Problem(0, "--set", "means nothing to folders of states", "name the job file")
         raise JobError("batchrank bill", [wrong])
     if not found:
@@ -52,10 +52,16 @@ def _paths(name: str) -> list[Path]:
     """
     What a name stands for: itself, or if that is not there and it is a pattern, what matches.
     """
-    path = Path(name).expanduser()
-    if path.exists() or not glob.has_magic(name):
-        return [path]
-    found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes none from /
+    try:
+        path = Path(name).expanduser()
+        is_pattern = glob.has_magic(name) and not path.exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody
+        raise JobError("batchrank bill", [Problem(0, name, f"names nothing: {error}")]) from error
+    return _matching(name, str(path)) if is_pattern else [path]
+
+
+def _matching(name: str, pattern: str) -> list[Path]:
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes none from /
     matches = [Path(match) for match in sorted(found)]
     fit = [match for match in matches if match.is_dir() or match.suffix == ".toml"]
     if not fit:
@@ -64,19 +70,31 @@ def _paths(name: str) -> list[Path]:
     return fit
 
 
-def _of_job(file: Path, overrides: Mapping[str, str]) -> Iterator[StateFolder]:
+def _of_job(file: Path, overrides: Mapping[str, str]) -> list[StateFolder]:
     state = load(file, overrides, with_key=False).state
-    before = sorted(state.path.parent.glob(f"{glob.escape(state.path.name)}{ASIDE}*"))
-    return _begun([*before, state.path])
+    aside = f"{glob.escape(state.path.name)}{ASIDE}*"
+    return _begun([*sorted(state.path.parent.glob(aside)), state.path])
 
 
-def _of_folder(folder: Path) -> Iterator[StateFolder]:
+def _of_folder(folder: Path) -> list[StateFolder]:
     return _begun([folder, *sorted(folder.iterdir())])
 
 
-def _begun(folders: Sequence[Path]) -> Iterator[StateFolder]:
+def _begun(folders: Sequence[Path]) -> list[StateFolder]:
+    """
+    Those of *folders* with a ledger; one that is empty was made by a run that did not begin.
+    """
     states = map(StateFolder, folders)
-    return (s for s in states if s.ledger.is_file() and s.ledger.stat().st_size)
+    return [s for s in states if s.ledger.is_file() and s.ledger.stat().st_size]
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = f"{error.filename} cannot be looked into: {error.strerror}"
+        raise OutputError(why, "let it be read, or name it not") from error
 
 
 def _nothing(path: Path) -> str:

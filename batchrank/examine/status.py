@@ -26,6 +26,7 @@ from batchrank.observe.report import (
     in_words,
     size,
     too_many_rejects,
+    with_unknown,
 )
 from batchrank.store.disk import Holder, holder, is_held
 from batchrank.store.output import OutputFolder
@@ -94,6 +95,7 @@ class Status:
     calls_last_minute: int
     cost_usd: float
     cost_usd_lost: float
+    calls_cost_unknown: int
     ledger_bytes: int
     ledger_bytes_per_group: float
     log_bytes: int
@@ -163,7 +165,9 @@ class Status:
     def _cost(self) -> str:
         lost = f", ${self.cost_usd_lost:,.4f} perhaps lost" if self.cost_usd_lost else ""
         end = self.pace.cost_usd_at_end if self.pace else None
-        return f"${self.cost_usd:,.4f}{lost}" + (f", about ${end:,.4f} at the end" if end else "")
+        spent = f"${self.cost_usd:,.4f}{lost}" + (f", about ${end:,.4f} at the end" if end else "")
+        known = self.cost_usd or self.cost_usd_lost
+        return with_unknown(spent if known else "", self.calls_cost_unknown) or spent
 
     def _output(self) -> str:
         stale = f", {self.parts_stale} to be rendered again" if self.parts_stale else ""
@@ -215,6 +219,7 @@ def status(job: Job) -> Status:
             calls_last_minute=ledger.calls_since(now - SPEED_S),
             cost_usd=account.cost_nano_usd / 1e9,
             cost_usd_lost=account.lost_nano_usd / 1e9,
+            calls_cost_unknown=account.calls_cost_unknown,
             ledger_bytes=held_bytes,
             ledger_bytes_per_group=held_bytes / account.done if account.done else 0.0,
             log_bytes=_log_bytes(job),

@@ -90,6 +90,13 @@ class Account:
         return sum(self.count(f"cost_nano_usd.{source}") for source in _SOURCES)
 
     @property
+    def calls_cost_unknown(self) -> int:
+        """
+        Calls that may have cost something, for which nothing is booked because no price is known.
+        """
+        return self.count("calls.cost_unknown")
+
+    @property
     def cost_usd_by_source(self) -> dict[str, float]:
         """
         The same by how it is known.
@@ -249,6 +256,7 @@ def _summary(
         cost_usd_now=(now.cost_nano_usd - before.cost_nano_usd) / 1e9,
         cost_usd_by_source=now.cost_usd_by_source,
         cost_usd_lost=now.lost_nano_usd / 1e9,
+        calls_cost_unknown=now.calls_cost_unknown,
         parts=len(parts),
         rows=sum(part.rows for part in parts),
         success=world.output.has_success(),

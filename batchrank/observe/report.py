@@ -55,6 +55,7 @@ class Summary:
     cost_usd_now: float = 0.0
     cost_usd_by_source: Mapping[str, float] = field(default_factory=dict)
     cost_usd_lost: float = 0.0
+    calls_cost_unknown: int = 0
     parts: int = 0
     rows: int = 0
     success: bool = False
@@ -135,7 +136,8 @@ class Summary:
     def _cost(self) -> str:
         sources = ", ".join(f"${v:,.4f} {k}" for k, v in self.cost_usd_by_source.items() if v)
         known = f" ({sources})" if sources else ""
-        return f"${self.cost_usd_now:,.4f} now, ${self.cost_usd:,.4f} in all{known}"
+        spent = f"${self.cost_usd_now:,.4f} now, ${self.cost_usd:,.4f} in all{known}"
+        return with_unknown(spent if self.cost_usd else "", self.calls_cost_unknown) or spent
 
     def _lost(self) -> str:
         if not self.cost_usd_lost:
@@ -184,6 +186,14 @@ def too_many_rejects(rejected: int, allowed: int) -> str:
     """
     groups, are = counted(rejected, "group"), "is" if rejected == 1 else "are"
     return f"finished, but {groups} {are} rejected where {allowed:,} are allowed"
+
+
+def with_unknown(spent: str, calls: int) -> str:
+    """
+    What was *spent* ("" is nothing that is known), and for how many *calls* nobody knows it.
+    """
+    unknown = calls and f"unknown for {counted(calls, 'call')}: no price is known"
+    return "; ".join(words for words in (spent, unknown) if words)
 
 
 def in_words(counts: Mapping[str, int], words: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from batchrank.store.disk import storage_error
 from batchrank.store.formats.choice import FORMATS, Format, by_ending
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.terms import How, Tally
-from batchrank.store.formats.writing import check_free
+from batchrank.store.formats.writing import check_free, path_of
 from batchrank.store.output import OutputFolder, part_file, some
 from batchrank.store.reading import LedgerReader, PartRow
 
@@ -196,10 +196,7 @@ def _target(job: Job, to: Path, form: Format, options: Options) -> Path:
 def _path_of(to: Path) -> Path:
     if str(to) == "-":
         raise OutputError("standard output is no place for a file that is whole", "name a file")
-    try:
-        return to.expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
-        raise OutputError(f"{to} names no file: {error}", "name another file") from error
+    return path_of(to)
 
 
 # --- what is there --------------------------------------------------------------------------------

@@ -60,7 +60,10 @@ CALLS = pa.schema(
         ("reply_sha256", pa.string()),
     ]
 )
-"""One row per call. `start <= index < stop` are the candidates that it asked about."""
+"""
+One row per call. `start <= index < stop` are the candidates that it asked about; a cost that nobody
+knows is null.
+"""
 
 _REJECTS_SQL = """
 SELECT position, query_id, kind, status, code, message, attempts,
@@ -71,7 +74,8 @@ FROM rejects ORDER BY position
 _CALLS_SQL = """
 SELECT position, start, stop, attempt, probe, CAST(sent_at * 1e6 AS INTEGER),
        round(latency_s, 6), failure, status, code, message, request_id, model, provider,
-       search_units, total_tokens, cost_nano_usd / 1e9, cost_source, reply_bytes, reply_sha256
+       search_units, total_tokens, iif(cost_source = 'unknown', NULL, cost_nano_usd / 1e9),
+       cost_source, reply_bytes, reply_sha256
 FROM calls LEFT JOIN served ON served.id = calls.served ORDER BY calls.rowid
 """
 

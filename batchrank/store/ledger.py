@@ -27,6 +27,7 @@ from typing import Any
 
 from batchrank.domain import (
     Call,
+    CostSource,
     Empty,
     Failure,
     Outcome,
@@ -387,8 +388,10 @@ class Ledger(LedgerReader):
             tally[f"calls.{kind.value}"] += count
         tally["calls.ok"] += len(calls) - failed.total()
         for source in {call.cost_source for call in calls}:
-            costs = (call.cost_nano_usd for call in calls if call.cost_source is source)
+            costs = [call.cost_nano_usd for call in calls if call.cost_source is source]
             tally[f"cost_nano_usd.{source.value}"] += sum(costs)
+            if source is CostSource.UNKNOWN:
+                tally["calls.cost_unknown"] += len(costs)
         tally["calls.repeated"] += sum(call.attempt > 1 for call in calls)
         tally["search_units"] += sum(call.usage.search_units or 0.0 for call in calls)
         tally["total_tokens"] += sum(call.usage.total_tokens or 0 for call in calls)

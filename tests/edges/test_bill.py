@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from batchrank.domain import Call, CostSource, FailureKind, Rejected, RejectKind, Served, Usage
 from batchrank.errors import Exit, JobError, OutputError
 from batchrank.examine.bill import COLUMNS, KEYS, Bill, Days, bill, write_csv
+from batchrank.job.ending import Account
 from batchrank.policy.accounting import Amounts
 from batchrank.store.disk import Lock
 from batchrank.store.ledger import Ledger, Records
@@ -122,6 +123,11 @@ def test_the_bill_is_the_sum_of_the_calls(
         )
 
     total = found.total
+    with LedgerReader.open(folder / "ledger.sqlite") as ledger:
+        account = Account.of(ledger)
+    assert (account.calls, account.cost_nano_usd) == (total.calls, total.nano_usd)
+    assert account.calls_cost_unknown == total.calls_unknown
+    assert sum(account.calls_failed.values()) == total.calls_failed
     assert len(calls) == total.calls
     assert sum(one.cost_nano_usd for one in calls) == total.nano_usd
     assert total.nano_usd == (

@@ -339,6 +339,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for one in self.calls:
             expected[f"calls.{one.failure.kind.value if one.failure else 'ok'}"] += 1
             expected[f"cost_nano_usd.{one.cost_source.value}"] += one.cost_nano_usd
+            expected["calls.cost_unknown"] += one.cost_source is CostSource.UNKNOWN
             expected["calls.repeated"] += one.attempt > 1
             expected["search_units"] += one.usage.search_units or 0
             expected["total_tokens"] += one.usage.total_tokens or 0

@@ -150,6 +150,7 @@ def test_the_summary_for_programs_is_one_line() -> None:
 STABLE = [
     "accepted",
     "calls",
+    "calls_cost_unknown",
     "calls_failed",
     "calls_now",
     "calls_repeated",

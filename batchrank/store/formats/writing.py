@@ -31,6 +31,19 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
+def path_of(to: Path) -> Path:
+    """
+    The file that a person means, absolute.
+
+    Raises:
+        OutputError: there can be none of that name.
+    """
+    try:
+        return to.expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
+        raise OutputError(f"{to} names no file: {error}", "name another file") from error
+
+
 def check_free(file: Path, *, replaces: bool) -> None:
     """
     Refuse to write to what cannot be a file, or is one already and is not to be replaced.
