@@ -244,7 +244,8 @@ class Bill:
         yield "of it", _of_it(total)
         yield from (("saved", words) for words in self._saved())
         yield "lost", self._lost()
-        yield from (("aside", _aside(part)) for part in self.parts if part.set_aside)
+        aside = (part for part in self.parts if part.set_aside and part.entries)
+        yield from (("aside", _aside(part)) for part in aside)
         yield from (("note", note) for note in self._notes())
 
     def _of(self) -> str:
@@ -369,6 +370,7 @@ def _part(state: StateFolder, days: Days) -> Part:
         meta, account = ledger.meta(), Account.of(ledger)
         entries = tuple(_entries(ledger, state, meta, days))
         killed = sum(run.ended_at is None for run in ledger.runs())
+    allowed = 0 if running else int(meta.get("authorised_nano_usd", 0))
     return Part(
         state=str(state.path),
         job=_job(meta, state),
@@ -376,7 +378,7 @@ def _part(state: StateFolder, days: Days) -> Part:
         set_aside=ASIDE in state.path.name,
         running=running,
         killed=max(0, killed - running),
-        lost_nano_usd=account.lost_nano_usd,
+        lost_nano_usd=account.lost_by_kills(allowed),
         saved=_savings(account, summed(entries)),
         entries=entries,
     )
@@ -556,7 +558,7 @@ def _aside(part: Part) -> str:
 def _row(keys: Keys, amounts: Amounts) -> list[str]:
     cost = amounts.known_nano_usd
     return [
-        *("-" if key is None else as_shown(key) for key in keys),
+        *(as_shown(key) if key else "-" for key in keys),
         f"{amounts.calls:,}",
         f"{amounts.calls_failed:,}",
         f"{amounts.search_units:,.10g}",

@@ -54,6 +54,13 @@ class Account:
         """
         return int(self.tally.get(name, 0))
 
+    def lost_by_kills(self, authorised_nano_usd: int) -> int:
+        """
+        What runs that were killed may have spent, while nobody runs: all that they were allowed
+        and had not settled.
+        """
+        return max(self.lost_nano_usd, authorised_nano_usd - self.cost_nano_usd)
+
     @property
     def rejected(self) -> int:
         """

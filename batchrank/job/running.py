@@ -223,11 +223,10 @@ def _count_as_lost(world: World) -> int:
     Book as spent what a run that was killed had been allowed and had not settled.
     """
     meta = world.ledger.meta()
-    booked = Account.of(world.ledger).cost_nano_usd
-    lost = max(meta.get("lost_nano_usd", 0), meta.get("authorised_nano_usd", 0) - booked)
+    lost = Account.of(world.ledger).lost_by_kills(int(meta.get("authorised_nano_usd", 0)))
     if lost != meta.get("lost_nano_usd", 0):
         world.ledger.set_meta({"lost_nano_usd": lost})
-    return int(lost)
+    return lost
 
 
 # --- the engine -----------------------------------------------------------------------------------

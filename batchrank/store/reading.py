@@ -384,6 +384,7 @@ class LedgerReader:
         The calls sent at `since <= at < until` (seconds since the epoch), summed where they are
         alike; rows that are alike may come several times. What is committed meanwhile is left out.
         """
+        # No call is ever deleted: what is there keeps its place, and what comes is behind it.
         last = self._one("SELECT coalesce(max(rowid), 0) FROM calls")
         for start in range(1, last + 1, together):
             stop = min(start + together, last + 1)

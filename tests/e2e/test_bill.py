@@ -170,6 +170,23 @@ def test_what_was_paid_outlives_pruning_and_starting_anew(tmp_path: Path) -> Non
         assert [summary.cost_usd] * 2 == [row["cost_usd"] for row in after["rows"]]
 
 
+def test_a_bill_that_is_not_whole_leaves_with_4(tmp_path: Path) -> None:
+    """
+    What could be read is summed all the same; and two answers do not fit into one output.
+    """
+    job = SmallJob(tmp_path).source(groups(2))
+    job.run()
+    damaged = tmp_path / ".batchrank" / "damaged"
+    damaged.mkdir()
+    (damaged / "ledger.sqlite").write_bytes(b"no ledger" * 1000)
+    found = cli("bill", tmp_path / ".batchrank", "--json", "--csv", tmp_path / "bill.csv")
+
+    assert 4 == found.code
+    assert (2, 1) == (found.json["total"]["calls"], len(found.json["unread"]))
+    assert b"calls,calls_failed" == (tmp_path / "bill.csv").read_bytes()[:18]
+    assert 2 == cli("bill", job.file, "--json", "--csv", "-").code
+
+
 @pytest.mark.parametrize("usage", ["no-cost", "none"])
 def test_a_bill_in_units_only_is_told_in_units(tmp_path: Path, usage: str) -> None:
     """
@@ -189,3 +206,18 @@ def test_a_bill_in_units_only_is_told_in_units(tmp_path: Path, usage: str) -> No
     for words in (summary.as_text(), job.cli("status").out, job.cli("bill").out):
         assert "unknown" in words
         assert "$" not in words
+
+
+def test_a_job_that_was_never_begun_has_no_bill(tmp_path: Path) -> None:
+    """
+    Alone it is refused; beside others it is told.
+    """
+    (tmp_path / "begun").mkdir()
+    begun = SmallJob(tmp_path / "begun").source(groups(2))
+    begun.run()
+    unbegun = SmallJob(tmp_path)
+
+    alone, both = cli("bill", unbegun.file), cli("bill", unbegun.file, begun.file)
+    assert (2, 0) == (alone.code, both.code)
+    assert f"{unbegun.file} was never begun" in alone.err
+    assert f"note     {unbegun.file} was never begun" in both.out

@@ -253,7 +253,7 @@ def test_runs_that_were_killed_are_told(tmp_path: Path) -> None:
     ledger = Ledger.create_or_open(folder / "ledger.sqlite")
     ledger.start_run(1.0, 42, "host", done_before=0, target=24)
     killed = billed(folder)
-    ledger.set_meta({"lost_nano_usd": 2_000_000})
+    ledger.set_meta({"authorised_nano_usd": 2_000_005})
     lost = billed(folder)
     with Lock(folder / "lock", tmp_path, "2026-11-20T02:00:00+00:00"):
         running = billed(folder)
@@ -265,7 +265,7 @@ def test_runs_that_were_killed_are_told(tmp_path: Path) -> None:
     assert "lost     $0.0020 may have been spent beside this: 1 run was killed" in lost.as_text()
     assert (5, 0.002) == (lost.total.nano_usd, lost.as_data()["cost_usd_lost"])
     assert "1 ledger, 1 of them running" in running.as_text()
-    assert 0 == running.parts[0].killed
+    assert (0, 0) == (running.parts[0].killed, running.lost_nano_usd)
 
 
 # --- what was saved -------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def test_what_names_no_ledger_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "＝1", 'a"b,c\r\nd']
+    "text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "\0x", "＝1", 'a"b,c\r\nd']
 )
 def test_no_cell_is_a_formula_and_numbers_stay_numbers(tmp_path: Path, text: str) -> None:
     """

@@ -23,8 +23,11 @@ from batchrank.store.formats.published import Published
 from batchrank.store.formats.terms import How, Tally
 from batchrank.store.formats.writing import whole
 
-FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
-"""How a text begins that spreadsheets take for a formula."""
+FORMULA = r"^[=+\-@\t\r\n\x00＝＋－＠]"
+"""
+How a text begins that spreadsheets take for a formula: OWASP's page on CSV injection, and NUL from
+its ASVS 5.0 (1.2.10), which asks for the apostrophe and for RFC 4180's quotes.
+"""
 
 
 def write_csv(published: Published, path: Path, how: How) -> Tally:
