@@ -18,7 +18,7 @@ from msgspec.structs import asdict
 
 from batchrank.domain import Document, Failure, RerankReply, RerankRequest, RichDocument, Slice
 from batchrank.providers import Vendor
-from batchrank.providers.base import HttpReply, Provider, Settings
+from batchrank.providers.base import HttpReply, Onward, Provider, Settings
 
 CASES = Path(__file__).parent / "cases"
 
@@ -94,9 +94,12 @@ def play_reading(vendor: Vendor, case: Case) -> None:
     """
     A good reply gives scores bound to documents, anything else a failure of the right class.
     """
-    answer = provider_of(vendor, case).read(
-        request_of(case), reply_of(case), case.get("now_epoch_s")
-    )
+    now = case.get("now_epoch_s")
+    answer = provider_of(vendor, case).read(request_of(case), reply_of(case), now)
+    for page in case.get("pages", ()):
+        assert isinstance(answer, Onward)
+        assert page["call"] == json.loads(answer.call.body)
+        answer = answer.read(reply_of(page), now)
 
     expected = case["reading"]
     if "scores" in expected:

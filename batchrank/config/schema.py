@@ -297,6 +297,15 @@ class ProviderTable(Table):
     key_file: str | None = Field(
         None, description="a file with the key that only its owner can read (0400 or 0600)"
     )
+    key_command: Annotated[Names, Field(min_length=1)] | None = Field(
+        None,
+        description="a command that prints the key, for keys that do not last:"
+        ' ["gcloud", "auth", "print-access-token"]',
+    )
+    key_age_s_max: PositiveFloat = Field(
+        300.0,
+        description="after so many seconds key_command is run again; also when its key is refused",
+    )
     base_url: str | None = Field(None, description="where the API is, if not at its usual place")
     connect_timeout_s: PositiveFloat = Field(10.0, description="to reach the server, in seconds")
     timeout_s: PositiveFloat = Field(
@@ -578,7 +587,7 @@ AT_MOST_ONE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("source",), ("path", "run", "table", "sql", "sql_file")),
     (("source",), ("text", "template", "yaml")),
     (("source",), ("score", "rank")),
-    (("provider",), ("key_env", "key_file")),
+    (("provider",), ("key_env", "key_file", "key_command")),
     (("provider", "price"), ("usd_per_search_unit", "usd_per_million_tokens")),
     (("limits",), (*(f"requests_per_{name}" for name in _PERIODS_S), "requests", "unlimited")),
     (("limits",), ("documents_per_minute", "documents")),

@@ -24,7 +24,9 @@ _KEY_LIKE = re.compile(
 )
 """Names under which people write the key itself."""
 
-_UNSPOKEN: frozenset[Path] = frozenset({("provider", "key_env"), ("provider", "key_file")})
+_UNSPOKEN: frozenset[Path] = frozenset(
+    ("provider", name) for name in ("key_env", "key_file", "key_command")
+)
 """Settings into which people paste the key itself: their values are never repeated."""
 
 _ATTACH: Path = ("source", "attach")

@@ -22,7 +22,7 @@ from batchrank.domain import (
     RerankRequest,
     Served,
 )
-from batchrank.providers.base import Provider
+from batchrank.providers.base import HttpReply, Onward, Provider, later_page
 from batchrank.wire.auth import Redacts
 from batchrank.wire.exchange import Wire
 
@@ -59,7 +59,19 @@ class HttpScorer:
         if isinstance(reply, Failure):
             return reply  # in the wire's own words, which it has cleaned
         answer = self._provider.read(request, reply, self._wall())
+        while isinstance(answer, Onward):
+            answer = await self._next_page(answer)
         return cleaned(answer, request, self._secret)
+
+    async def _next_page(self, onward: Onward) -> Answer | Onward:
+        """
+        Ask for one more page of an answer. The first may have been billed, so that a page which is
+        never sent leaves the outcome unknown.
+        """
+        reply = await self._wire.exchange(onward.call)
+        if isinstance(reply, HttpReply):
+            return onward.read(reply, self._wall())
+        return later_page(reply)
 
 
 def cleaned(answer: Answer, request: RerankRequest, secret: Redacts) -> Answer:

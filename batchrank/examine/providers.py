@@ -71,6 +71,8 @@ def _data(vendor: Vendor) -> dict[str, Any]:
         "documents_max": vendor.documents_max,
         "bytes_max": vendor.bytes_max,
         "tokens_max": vendor.tokens_max,
+        "documents_max_by_model": dict(vendor.documents_max_by_model),
+        "signed": vendor.signing is not None,
         "splits": vendor.splits,
         "sends_top_n": vendor.takes_top_n,
         "sends_images": vendor.takes_images,
@@ -107,6 +109,9 @@ def _line(name: str, text: str) -> list[str]:
 def _key(vendor: Vendor) -> str:
     header = vendor.key_header
     form = f"{header.name}: {header.before}KEY"
+    if vendor.signing:
+        signed = "requests are signed with AWS credentials, found as AWS's own tools find them"
+        return f"{signed}; or {vendor.key_env} ({form})" if vendor.signing.or_key else signed
     if not vendor.needs_key:
         return f"none unless key_env or key_file names one ({form})"
     return f"{vendor.key_env} ({form})"
@@ -120,9 +125,15 @@ def _requests(vendor: Vendor) -> str:
     )
     known = [(f"{most:,} {unit}", f"{unit}_max") for most, unit in told if most is not None]
     most = f"of {' and '.join(m for m, _ in known)} at most" if known else "of a whole group"
+    by_model = vendor.documents_max_by_model.items()
+    others = "".join(f", {_most(documents_max)} to {name}*" for name, documents_max in by_model)
     settings = " and ".join(name for _, name in known) or "documents_max"
     never = "" if vendor.splits else "a group is never cut, unless splits = true says it may be; "
-    return f"{never}{most}, unless {settings} says otherwise"
+    return f"{never}{most}{others}, unless {settings} says otherwise"
+
+
+def _most(documents_max: int | None) -> str:
+    return f"of {documents_max:,} documents" if documents_max else "of a whole group"
 
 
 def _prices(vendor: Vendor) -> Iterator[str]:

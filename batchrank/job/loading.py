@@ -38,6 +38,9 @@ from batchrank.source.staged import open_groups
 from batchrank.store.output import StateFolder
 from batchrank.store.parts import Layout
 from batchrank.wire.auth import Secret, check_base_url, key_from_environment, key_from_file
+from batchrank.wire.aws import AwsKey
+from batchrank.wire.command import CommandKey
+from batchrank.wire.renewing import Renewable
 
 LEXICAL = "lexical"
 LEXICAL_MODEL = "lexical-bm25"
@@ -64,7 +67,7 @@ class Job:
     file: Path
     base: Path
     vendor: Vendor | None
-    key: Secret | None
+    key: Secret | Renewable | None
     now: datetime
     lines: Lines
     earlier: tuple[str, ...] = ()
@@ -123,7 +126,7 @@ class Job:
             return Bounds(documents_max=told.documents_max, splits=self.splits)
         weigh = self._weigh(vendor)
         return Bounds(
-            documents_max=told.documents_max or vendor.documents_max,
+            documents_max=told.documents_max or vendor.documents_max_of(self.model),
             bytes_max=told.bytes_max or vendor.bytes_max,
             tokens_max=told.tokens_max or vendor.tokens_max,
             hundreds=self._bills_hundreds(vendor),
@@ -391,6 +394,9 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
     if not (provider.base_url or vendor.base_url):
         found.append(problem("provider", "base_url", "is missing", vendor.address))
     keyed = _is_keyed(provider, vendor)
+    if vendor.signing and not vendor.signing.or_key and _named_key(provider):
+        message = f"takes no key: requests to {provider.name} are signed with AWS credentials"
+        found.append(problem("provider", _named_key(provider), message, "leave it out"))
     if provider.base_url and (wrong := check_base_url(provider.base_url, keyed=keyed)):
         found.append(problem("provider", "base_url", wrong, ""))
     if provider.send_top_n and not vendor.takes_top_n:
@@ -459,11 +465,26 @@ def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | Non
     return None
 
 
+def _named_key(provider: ProviderTable) -> str:
+    """
+    The setting that says where the key is; "" if none does.
+    """
+    names = ("key_env", "key_file", "key_command")
+    return next((name for name in names if getattr(provider, name)), "")
+
+
 def _is_keyed(provider: ProviderTable, vendor: Vendor) -> bool:
-    return bool(vendor.needs_key or provider.key_env or provider.key_file)
+    return bool(vendor.needs_key or _named_key(provider))
 
 
-def _key(config: JobConfig, vendor: Vendor, base: Path) -> Secret:
-    if config.provider.key_file:
-        return key_from_file(config.provider.key_file, base)
-    return key_from_environment(config.provider.key_env or vendor.key_env, os.environ)
+def _key(config: JobConfig, vendor: Vendor, base: Path) -> Secret | Renewable:
+    provider = config.provider
+    options = vendor.options.model_validate(provider.options)
+    if provider.key_command:
+        header = options.keyed(vendor.key_header)
+        return CommandKey(provider.key_command, base, header, provider.key_age_s_max)
+    if provider.key_file:
+        return key_from_file(provider.key_file, base)
+    if vendor.signing and not provider.key_env and vendor.key_env not in os.environ:
+        return AwsKey(vendor.signing.service, options.places()["region"])
+    return key_from_environment(provider.key_env or vendor.key_env, os.environ)

@@ -50,12 +50,15 @@ from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
 from batchrank.policy.capacity import Capacity
 from batchrank.policy.retry import Rules
+from batchrank.providers.base import KeyHeader
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
 from batchrank.store.parts import schema_of
 from batchrank.store.reading import LedgerReader
-from batchrank.wire.auth import Anonymous, Bearer
+from batchrank.wire.auth import Anonymous, Bearer, Redacts, Secret
+from batchrank.wire.carrier import Carrier
 from batchrank.wire.exchange import Wire
+from batchrank.wire.renewing import Renewable, Renewing
 from batchrank.wire.transport import HttpCarrier
 
 T = TypeVar("T")
@@ -303,11 +306,24 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
         connect_timeout_s=provider.connect_timeout_s,
         timeout_s=provider.timeout_s,
     )
-    header = job.options.keyed(job.vendor.key_header)
-    auth = Bearer(job.key, header) if job.key else Anonymous()
     made = job.vendor.make(job.settings())
-    wire = Wire(carrier, auth)
-    return HttpScorer(made, wire, auth, time.time), wire.aclose
+    wire, redacts = _keyed(carrier, job.key, job.options.keyed(job.vendor.key_header))
+    return HttpScorer(made, wire, redacts, time.time), wire.aclose
+
+
+def _keyed(
+    carrier: Carrier, key: Secret | Renewable | None, header: KeyHeader
+) -> tuple[Wire, Redacts]:
+    """
+    The wire with the job's key, if it has one, and who redacts that.
+    """
+    match key:
+        case None:
+            return Wire(carrier, Anonymous()), Anonymous()
+        case Secret():
+            return Wire(carrier, Bearer(key, header)), key
+    renewing = Renewing(carrier, key)
+    return Wire(renewing, renewing), key
 
 
 def _ports(

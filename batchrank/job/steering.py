@@ -19,6 +19,7 @@ from batchrank.policy.budget import Allowance
 from batchrank.policy.capacity import Capacity, Learned, narrowed
 from batchrank.policy.control import Adaptive, Controller, Known
 from batchrank.policy.pace import pace_of
+from batchrank.providers.compatible import address
 from batchrank.store.learned import Account, LearnedLimits
 
 
@@ -115,5 +116,8 @@ def _learned(job: Job) -> LearnedLimits:
 def _account(job: Job) -> Account:
     provider = job.config.provider
     assert job.vendor is not None
-    key = provider.key_file or provider.key_env or job.vendor.key_env
-    return Account(provider.name, provider.base_url or job.vendor.base_url, provider.model, key)
+    # What the command is called with is nobody's business: people may put the key there.
+    command = "key_command" if provider.key_command else ""
+    key = provider.key_file or provider.key_env or command or job.vendor.key_env
+    where = address(job.base_url, job.settings())
+    return Account(provider.name, where, provider.model, key)

@@ -111,11 +111,12 @@ def _redirected(job: Job, base_url: str, folder: str) -> Job:
         facts = {
             name: getattr(vendor, name)
             for name in (
-                *("documents_max", "bytes_max", "tokens_max", "pair_bytes"),
+                *("bytes_max", "tokens_max", "pair_bytes"),
                 *("splits", "prices", "bills", "bills_hundreds"),
             )
         }
-        vendor = replace(OPENROUTER, **facts)
+        documents_max = vendor.documents_max_of(known.model)
+        vendor = replace(OPENROUTER, documents_max=documents_max, **facts)
     provider = known.model_copy(update=changes)
     output = job.config.output.model_copy(
         update={"path": f"{folder}/scores", "state": f"{folder}/state", "reuse": None}

@@ -60,6 +60,16 @@ class HttpReply(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class Onward(msgspec.Struct, frozen=True, gc=False):
+    """
+    A reply that is only a page of its answer: the *call* that asks for the next one, and how the
+    reply to that is *read*, together with what came before.
+    """
+
+    call: HttpCall
+    read: Callable[[HttpReply, float | None], Answer | Onward]
+
+
 class Provider(Protocol):
     """
     A vendor with one job's model and options.
@@ -72,9 +82,10 @@ class Provider(Protocol):
 
     def read(
         self, request: RerankRequest, reply: HttpReply, now_epoch_s: float | None = None
-    ) -> Answer:
+    ) -> Answer | Onward:
         """
-        What *reply* says: scores bound to the request's documents, or a classed failure.
+        What *reply* says: scores bound to the request's documents, or a classed failure; or that
+        there are more pages of it.
 
         *now_epoch_s* is our clock, for times of day in a reply that has no `Date`.
         """
@@ -103,6 +114,12 @@ class Options(BaseModel):
         """
         return usual
 
+    def places(self) -> dict[str, str]:
+        """
+        What stands in an address for `<name>`: a region, a project.
+        """
+        return {}
+
 
 def _fits_a_header(text: str) -> str:
     if not re.fullmatch(r"[\x20-\x7e]+", text):
@@ -127,6 +144,17 @@ class Settings:
     base_url: str
     top_n: int | None
     options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """
+    That requests are signed with AWS's credentials (SigV4), as those for *service*. With *or_key* a
+    job may name a key instead, which goes into a header as anybody's does.
+    """
+
+    service: str
+    or_key: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +195,7 @@ class Vendor:
         bytes_max, tokens_max: how many bytes and tokens, likewise. Bytes are those of the body,
             unless *pair_bytes* is told: then those of each document, of the query, and so many.
         bills_hundreds: it bills by the hundred documents where no price says otherwise.
+        documents_max_by_model: the same of models that differ, by what their names begin with.
         splits: pairs are scored independently, so that a group may be asked in several requests.
         scores_pairs_alone: somebody who must know says so of every model behind it: the vendor's
             documents, or the server's code (beside the value stands who). Where nobody does, a
@@ -175,6 +204,7 @@ class Vendor:
         facts: what a person should know beside.
         address: which address a job has to give where *base_url* is "", and why.
         key_header: where the key goes, unless the options say otherwise.
+        signing: requests are signed, instead of sent with a key; the options have a region.
         needs_key: without one nobody is answered; a server of one's own may do without.
         bills: calls cost money; on a server of one's own they do not.
         takes_top_n, takes_images: it has a field for them.
@@ -191,6 +221,7 @@ class Vendor:
     tokens_max: int | None = None
     pair_bytes: int | None = None
     bills_hundreds: bool = False
+    documents_max_by_model: Mapping[str, int | None] = field(default_factory=dict)
     splits: bool = True
     scores_pairs_alone: bool = False
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -201,6 +232,14 @@ class Vendor:
     bills: bool = True
     takes_top_n: bool = True
     takes_images: bool = False
+    signing: Signing | None = None
+
+    def documents_max_of(self, model: str) -> int | None:
+        """
+        How many documents one request to *model* may hold; None is "not documented".
+        """
+        limits = self.documents_max_by_model.items()
+        return next((most for name, most in limits if model.startswith(name)), self.documents_max)
 
 
 def structure(document: RichDocument) -> dict[str, str]:
@@ -345,6 +384,18 @@ def bad_reply(reply: HttpReply, why: str, known: Failure | None = None) -> Failu
         reply_bytes=len(reply.body),
         reply_sha256=hashlib.sha256(reply.body).hexdigest(),
     )
+
+
+def later_page(failure: Failure) -> Failure:
+    """
+    A failure after the first page of an answer: what is free by itself is not free with a page that
+    may have been billed. Asking anew says by its first page what is wrong, and is not done without
+    end.
+    """
+    if failure.kind is FailureKind.BAD_REPLY:
+        return failure
+    message = f"on a later page: {failure.message}"
+    return replace(failure, kind=FailureKind.UNKNOWN, message=message, too_large=False)
 
 
 def retry_after_s(headers: Headers, now_epoch_s: float | None = None) -> float | None:

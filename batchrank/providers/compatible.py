@@ -8,8 +8,10 @@ a model that is named the one asked for.
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -42,6 +44,16 @@ from batchrank.providers.reading import UNREADABLE, another_model, bill, limited
 from batchrank.providers.shape import Phrase, PresetOptions, RequestShape, Shape
 
 
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """
+    A reply's results, not yet bound to documents, what else it told, and its *body*.
+    """
+
+    results: Results
+    known: Failure
+    body: object
+
+
 def compatible(name: str, shape: Shape) -> Callable[[Settings], Provider]:
     """
     What makes a vendor's provider; *name* stands in the output as who scored.
@@ -59,12 +71,12 @@ class Compatible:
         assert isinstance(options, PresetOptions)
         self._shape = shape = options.shaped(shape)
         self._served = Served(settings.model, name)
-        path = shape.path.replace("<model>", _in_a_path(settings.model))
-        self._url = settings.base_url.rstrip("/") + path
+        self._url = address(settings.base_url.rstrip("/") + shape.path, settings)
         self._headers = (("Content-Type", "application/json"), *options.sent_headers().items())
         self._top_n = settings.top_n if shape.request.top_n else None
         self._fields = _fixed(options, settings, shape.request)
         self._lines = _lines_of(shape)
+        self._by_id = shape.request.document_form == "record"
 
     def call(self, request: RerankRequest) -> HttpCall:
         """
@@ -76,6 +88,12 @@ class Compatible:
             names.query: _query(request, names.query_form),
             names.documents: _documents(request.documents, names.document_form),
         }
+        return self.called(asked)
+
+    def called(self, asked: dict[str, Any]) -> HttpCall:
+        """
+        The call with such a body.
+        """
         return HttpCall("POST", self._url, self._headers, msgspec.json.encode(asked))
 
     def read(
@@ -89,6 +107,13 @@ class Compatible:
     def _answer(
         self, request: RerankRequest, reply: HttpReply, now_epoch_s: float | None
     ) -> Answer:
+        page = self.page(reply, now_epoch_s)
+        return page if isinstance(page, Failure) else self.bound(request, reply, page)
+
+    def page(self, reply: HttpReply, now_epoch_s: float | None) -> Page | Failure:
+        """
+        The results in *reply*, or the failure that it is.
+        """
         if reply.status != 200:
             return self._failure(reply, whatever(reply), now_epoch_s)
         try:
@@ -99,10 +124,9 @@ class Compatible:
             return self._failure(reply, body, now_epoch_s)
         known = self._known(reply, body)
         try:
-            results = self._results(body)
+            return Page(self._results(body), known, body)
         except (msgspec.ValidationError, OverflowError) as error:
             return bad_reply(reply, f"not a rerank reply: {error}", known)
-        return self._bound(request, reply, results, known)
 
     def _results(self, body: object) -> Results:
         """
@@ -114,15 +138,18 @@ class Compatible:
         lines = msgspec.convert(_at(body, self._shape.reply.results), self._lines)
         if not self._shape.reply.index:
             return Results(range(len(lines)), lines, [None] * len(lines))
+        place = self._shape.reply.text
         return Results(
-            [line.index for line in lines],
+            [int(line.index) for line in lines] if self._by_id else [line.index for line in lines],
             [line.score for line in lines],
-            [None if (told := line.document) is None else _echo(told) for line in lines],
+            [None if (told := line.document) is None else _echo(told, place) for line in lines],
         )
 
-    def _bound(
-        self, request: RerankRequest, reply: HttpReply, results: Results, known: Failure
-    ) -> Answer:
+    def bound(self, request: RerankRequest, reply: HttpReply, page: Page) -> Answer:
+        """
+        The answer whose results are all in *page*; *reply* is the one it came with.
+        """
+        results, known = page.results, page.known
         served = known.served or self._served
         if not same_model(self._served.model, served.model):
             return another_model(self._served.model, known)
@@ -158,7 +185,8 @@ class Compatible:
         """
         errors = self._shape.errors
         message = next(filter(None, (_said(_at(body, place)) for place in errors.message)), "")
-        codes = [str(code) for place in errors.code if _is_code(code := _at(body, place))]
+        told = (_told(reply, body, place) for place in errors.code)
+        codes = [_formed(str(code), errors.code_form) for code in told if _is_code(code)]
         status = reply.status if reply.status != 200 else _status_in(codes)
         phrase = self._phrase(message, status)
         failure = Failure(
@@ -226,22 +254,47 @@ def _query(request: RerankRequest, form: str) -> object:
 
 
 def _documents(documents: Sequence[Document], form: str) -> list[object]:
+    if form == "record":
+        return [{"id": str(n), "content": words_of(d)} for n, d in enumerate(documents)]
     if form == "structure":
         return [structure(d if isinstance(d, RichDocument) else RichDocument(d)) for d in documents]
-    return [d if isinstance(d, str) else d.text or "" for d in documents]
+    return [words_of(d) for d in documents]
 
 
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:")
-
-
-def _in_a_path(model: str) -> str:
+def words_of(document: Document) -> str:
     """
-    *model* as it may stand in a path (RFC 3986 §3.3); its slashes are steps of the path.
+    The text of a document, where nothing else can be sent.
     """
-    return "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in model.encode())
+    return document if isinstance(document, str) else document.text or ""
+
+
+def address(template: str, settings: Settings) -> str:
+    """
+    A URL with what stands for `<model>`, and for whatever the options name, put in its place.
+    """
+    model, told = settings.model, settings.options.places()
+    filled = {"<model>": _in_a_path(model, "/:"), "<model-id>": _in_a_path(model, "")}
+    filled |= {f"<{name}>": _in_a_path(value, "") for name, value in told.items()}
+    return re.sub(r"<[a-z-]+>", lambda found: filled.get(found[0], found[0]), template)
+
+
+_PLAIN = string.ascii_letters + string.digits + "-._~"
+
+
+def _in_a_path(text: str, plain: str) -> str:
+    """
+    *text* as it may stand in a path (RFC 3986 §3.3), what is *plain* as it is: its slashes are
+    steps of the path then.
+    """
+    kept = frozenset((_PLAIN + plain).encode())
+    return "".join(chr(b) if b in kept else f"%{b:02X}" for b in text.encode())
 
 
 # --- replies --------------------------------------------------------------------------------------
+
+
+_Id = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,9}$")]
+"""A record's id as we gave it: its place."""
 
 
 def _lines_of(shape: Shape) -> Any:
@@ -251,18 +304,20 @@ def _lines_of(shape: Shape) -> Any:
     places = shape.reply
     if not places.index:
         return list[float]
-    fields: list[Any] = [("index", int), ("score", float), ("document", Any, None)]
+    index = _Id if shape.request.document_form == "record" else int
+    fields: list[Any] = [("index", index), ("score", float), ("document", Any, None)]
     # Where no document comes back, "" is looked for, and no field is called so.
     rename = {"index": places.index, "score": places.score, "document": places.document}
     return list[msgspec.defstruct("Line", fields, rename=rename, gc=False)]  # type: ignore[misc] # made from data
 
 
-def _echo(told: object) -> Document | None:
+def _echo(told: object, place: str) -> Document | None:
     if isinstance(told, str):
         return told
     if not isinstance(told, dict):
         return None
-    words, image = told.get("text"), told.get("image")
+    words: Any = told[place] if place in told else _at(told, place)
+    image = told.get("image")
     if isinstance(words, str) and not isinstance(image, str):
         return words
     return RichDocument(words, image) if isinstance(image, str) else None
@@ -301,6 +356,10 @@ def _said(told: object) -> str:
 
 def _is_code(told: object) -> bool:
     return bool(text(told)) or (isinstance(told, int) and not isinstance(told, bool))
+
+
+def _formed(code: str, form: str) -> str:
+    return code.rpartition("#")[2].partition(":")[0] if form == "name" else code
 
 
 def _status_in(codes: Sequence[str]) -> int:

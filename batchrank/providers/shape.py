@@ -32,8 +32,10 @@ class RequestShape(Options):
     query_form: Literal["text", "structure", "repeated"] = Field(
         "text", description='the text, {"text": ...}, or a list with the text once a document'
     )
-    document_form: Literal["text", "structure"] = Field(
-        "text", description='each document as text, or as {"text": ...}'
+    document_form: Literal["text", "structure", "record"] = Field(
+        "text",
+        description='each document as text, as {"text": ...}, or as {"id": "0", "content": ...}:'
+        " then results come by id",
     )
 
 
@@ -48,6 +50,7 @@ class ReplyShape(Options):
     )
     score: str = Field("relevance_score", description="in a result: its score")
     document: str = Field("document", description="in a result: the document, if it comes back")
+    text: str = Field("text", description="in a document that comes back as an object: its text")
     model: str = Field("", description="who scored: compared with the model that was asked for")
     request_id: str = Field("id", description="what the vendor knows the call by")
     search_units: str = Field("", description="the search units that are billed")
@@ -91,6 +94,9 @@ class ErrorShape(Options):
         ("error.code", "error.type", "error_type", "code"),
         description="where a typed code may stand, the first that is there",
     )
+    code_form: Literal["whole", "name"] = Field(
+        "whole", description="name: of a code as AWS writes it, namespace#Name:address, the name"
+    )
     kinds: dict[str, Kind] = Field(
         default_factory=dict, description="the class of an error by its code, else by its status"
     )
@@ -104,7 +110,8 @@ class ErrorShape(Options):
 
 class Shape(Options):
     """
-    A vendor's whole interface. `<model>` in *path* stands for the model.
+    A vendor's whole interface. In *path* `<model>` stands for the model, `<model-id>` for the model
+    as one step of the path.
     """
 
     path: str = "/rerank"
@@ -141,7 +148,7 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
 OURS = frozenset(
     (
         *("model", "query", "queries", "top_n", "top_k"),
-        *("documents", "texts", "passages", "input"),
+        *("documents", "texts", "passages", "input", "records"),
     )
 )
 """Request fields that batchrank fills itself."""
@@ -161,6 +168,9 @@ class PresetOptions(Options):
 
     IN_HEADERS: ClassVar[dict[str, str]] = {}
     """Options that are sent as a header, by its name."""
+
+    IN_ADDRESS: ClassVar[tuple[str, ...]] = ()
+    """Options that stand in the address, for `<name>`."""
 
     FREE: ClassVar[frozenset[str]] = frozenset({"key_header", "errors"})
     """Options that decide no score."""
@@ -196,6 +206,12 @@ class PresetOptions(Options):
         name = self.key_header.lower()
         return KeyHeader() if name == KeyHeader().name else KeyHeader(name, "")
 
+    def places(self) -> dict[str, str]:
+        """
+        What stands in an address for `<name>`.
+        """
+        return {name: getattr(self, name) for name in self.IN_ADDRESS}
+
     def shaped(self, usual: Shape) -> Shape:
         """
         The interface, if it is *usually* that one: what is said here goes before that.
@@ -211,7 +227,7 @@ class PresetOptions(Options):
         """
         The request fields that are set here.
         """
-        mine = {*PresetOptions.model_fields, *self.IN_HEADERS}
+        mine = {*PresetOptions.model_fields, *self.IN_HEADERS, *self.IN_ADDRESS}
         own = self.model_dump(mode="json", exclude=mine, exclude_none=True)
         return {**(self.body or {}), **own}
 

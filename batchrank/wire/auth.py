@@ -162,7 +162,7 @@ def key_from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     if name not in environ:
         which = f"the environment variable {spoken}" if spoken == name else "that variable"
         raise _refused("key_env", f"{which} is not set", remedy)
-    return _checked(environ[name], "key_env", "the environment variable", remedy)
+    return checked(environ[name], "key_env", "the environment variable", remedy)
 
 
 def key_from_file(setting: str | os.PathLike[str], base: str | os.PathLike[str] = "") -> Secret:
@@ -194,7 +194,7 @@ def key_from_file(setting: str | os.PathLike[str], base: str | os.PathLike[str] 
         os.close(descriptor)
     remedy = f"put the key, and nothing else, into {path}"
     try:
-        return _checked(content.decode(), "key_file", "the file", remedy)
+        return checked(content.decode(), "key_file", "the file", remedy)
     except UnicodeDecodeError:
         raise _refused("key_file", "the file is not text", remedy) from None
 
@@ -234,7 +234,13 @@ def _check_owner(status: os.stat_result, name: str) -> None:
         raise _refused("key_file", problem, f"chmod 600 {name}")
 
 
-def _checked(text: str, setting: str, where: str, remedy: str) -> Secret:
+def checked(text: str, setting: str, where: str, remedy: str) -> Secret:
+    """
+    *text*, which stands *where* the setting says, as a key.
+
+    Raises:
+        JobError: it cannot be one.
+    """
     key = text.removesuffix("\n").removesuffix("\r")
     if not key:
         raise _refused(setting, f"{where} is empty", remedy)

@@ -25,6 +25,24 @@ class NameNotFound(httpx.ConnectError):
     """
 
 
+class KeyRenewed(httpx.ConnectError):
+    """
+    The key was refused, unread and unpaid, and there is another one by now.
+    """
+
+
+class KeyNotRenewed(httpx.ConnectError):
+    """
+    The key was refused, and whoever gives out keys has no other at the moment.
+    """
+
+
+class ClockOff(httpx.LocalProtocolError):
+    """
+    A signature was refused because this machine's clock is wrong.
+    """
+
+
 class Refused(httpx.ConnectError):
     """
     The host is there, and nothing listens at that port.
@@ -145,6 +163,8 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(HandshakeFailed, _NEVER_SENT, "tls_handshake"),
     Meaning(TlsNotVerified, _FATAL, "tls_not_verified"),
     Meaning(ProxyUnreachable, _NEVER_SENT, "proxy"),
+    Meaning(KeyRenewed, _NEVER_SENT, "key_renewed"),
+    Meaning(KeyNotRenewed, _NEVER_SENT, "key_not_renewed"),
     Meaning(httpx.ConnectError, _NEVER_SENT, "connect"),
     Meaning(ProxyRefused, _FATAL, "proxy_refused"),
     Meaning(httpx.ProxyError, _NEVER_SENT, "proxy"),
@@ -162,6 +182,7 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(CutShort, _UNKNOWN, "cut_short"),
     Meaning(Garbage, _UNKNOWN, "garbage"),
     Meaning(httpx.RemoteProtocolError, _UNKNOWN, "protocol"),
+    Meaning(ClockOff, _FATAL, "clock_off"),
     # Our own request cannot be put on the wire: it will not be any better the next time.
     Meaning(httpx.LocalProtocolError, _FATAL, "bad_request"),
     Meaning(httpx.ProtocolError, _UNKNOWN, "protocol"),

@@ -17,7 +17,7 @@ import pytest
 from batchrank.examine.providers import providers
 from batchrank.job import loading
 from batchrank.providers import VENDORS, Vendor
-from batchrank.providers.base import Settings
+from batchrank.providers.base import Onward, Settings
 from tests import playing
 from tests.unit import test_vendors as everybody
 
@@ -116,6 +116,8 @@ def test_the_job_file_of_the_page_asks_the_same(
 
     assert told.call(asking) == preset.call(asking)
     read, expected = told.read(asking, reply), preset.read(asking, reply)
+    assert not isinstance(read, Onward)
+    assert not isinstance(expected, Onward)
     assert (read.served and read.served.provider, job.bounds.documents_max) == ("compatible", 500)
     assert getattr(read, "scores", ()) == getattr(expected, "scores", None)
     assert read.usage == expected.usage

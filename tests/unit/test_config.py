@@ -456,11 +456,12 @@ secrets = st.text("abcdefXYZ0123456789-_.+/=", min_size=12, max_size=60)
 @given(secrets, st.sampled_from(['"{}"', '["{}"]', '{{ k = "{}" }}', '"{} "', '"-{}"']))
 def test_what_is_pasted_in_place_of_a_keys_name_is_never_repeated(secret: str, form: str) -> None:
     """
-    Neither by `key_env` nor by `key_file`, in whatever form.
+    Neither by `key_env` nor by `key_file` or `key_command`, in whatever form; a list is a command.
     """
-    for name in ("key_env", "key_file"):
+    for name in ("key_env", "key_file", "key_command"):
         text = SMALL.replace("[output]", f"{name} = {form.format(secret)}\n[output]")
-        assert secret not in str(refusal(text))
+        if name != "key_command" or not form.startswith("["):
+            assert secret not in str(refusal(text))
 
 
 @pytest.mark.parametrize(
@@ -591,6 +592,8 @@ DEFAULTS: dict[str, object] = {
     "provider.model": "",
     "provider.key_env": None,
     "provider.key_file": None,
+    "provider.key_command": None,
+    "provider.key_age_s_max": 300.0,
     "provider.base_url": None,
     "provider.connect_timeout_s": 10.0,
     "provider.timeout_s": 120.0,
@@ -1156,6 +1159,8 @@ DECIDES: dict[str, tuple[str, object]] = {
     "provider.model": ("score", "other"),
     "provider.key_env": ("free", "OTHER"),
     "provider.key_file": ("free", "other"),
+    "provider.key_command": ("free", ["other"]),
+    "provider.key_age_s_max": ("free", 3.0),
     "provider.base_url": ("score", "https://other"),
     "provider.connect_timeout_s": ("free", 3.0),
     "provider.timeout_s": ("free", 3.0),

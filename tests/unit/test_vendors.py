@@ -95,6 +95,13 @@ def score_of(line: dict[str, Any]) -> str:
     return next(key for key, value in line.items() if isinstance(value, float))
 
 
+def place_of(line: dict[str, Any]) -> str:
+    """
+    The name of what tells which document a result is of.
+    """
+    return "index" if "index" in line else "id"
+
+
 def without_the_last(results: list[Any]) -> None:
     """
     One result is missing.
@@ -120,14 +127,16 @@ def out_of_range(results: list[Any]) -> None:
     """
     An index that is not one of a document.
     """
-    results[0]["index"] = len(results)
+    place = place_of(results[0])
+    results[0][place] = type(results[0][place])(len(results))
 
 
 def negative(results: list[Any]) -> None:
     """
     An index that counts from the end in Python.
     """
-    results[0]["index"] = -1
+    place = place_of(results[0])
+    results[0][place] = type(results[0][place])(-1)
 
 
 def score_as_text(results: list[Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from batchrank.providers.base import Vendor
 from batchrank.providers.presets.anybody import COMPATIBLE, LLMAPI
 from batchrank.providers.presets.azure import AZURE, AZURE_SERVERLESS
+from batchrank.providers.presets.bedrock import BEDROCK, BEDROCK_RERANK
 from batchrank.providers.presets.cohere import COHERE
 from batchrank.providers.presets.dashscope import DASHSCOPE
 from batchrank.providers.presets.deepinfra import DEEPINFRA
@@ -25,6 +26,7 @@ from batchrank.providers.presets.pinecone import PINECONE
 from batchrank.providers.presets.sglang import SGLANG
 from batchrank.providers.presets.tei import TEI
 from batchrank.providers.presets.together import TOGETHER
+from batchrank.providers.presets.vertex import VERTEX
 from batchrank.providers.presets.vllm import VLLM
 from batchrank.providers.presets.voyage import VOYAGE
 from batchrank.providers.presets.xinference import XINFERENCE
@@ -34,6 +36,9 @@ PRESETS: tuple[Vendor, ...] = (
     COHERE,
     AZURE,
     AZURE_SERVERLESS,
+    BEDROCK,
+    BEDROCK_RERANK,
+    VERTEX,
     VOYAGE,
     JINA,
     MIXEDBREAD,

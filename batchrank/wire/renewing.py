@@ -1,0 +1,127 @@
+"""
+Keys that do not last: they are got anew in good time, and when they are refused.
+
+Owns when that is, and that many calls wait for one renewal. What there is serves until it is
+refused: a renewal that comes due is made aside, and no call waits for it. What is refused was not
+billed and is tried again by those who pace calls, never here.
+
+What a key is, and how it goes into a request, is for `Renewable` to know: `command`, `aws`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from batchrank.providers.base import HttpCall, HttpReply
+from batchrank.wire.auth import Redacts
+from batchrank.wire.carrier import Carrier, Lines
+from batchrank.wire.failures import KeyRenewed
+
+
+class Renewable(Redacts, Protocol):
+    """
+    A key that can be got anew.
+    """
+
+    def lines(self, call: HttpCall) -> Lines:
+        """
+        What *call* is sent with beside its headers; names in lower case, here and there.
+        """
+
+    def is_due(self) -> bool:
+        """
+        Tell whether it is time to get it anew.
+        """
+
+    def is_refused(self, reply: HttpReply) -> bool:
+        """
+        Tell whether *reply* says that the key is no longer, or not yet, good.
+
+        Raises:
+            ClockOff: it is, and the clock is at fault.
+        """
+
+    def renew(self, *, refused: bool) -> bool:
+        """
+        Get it anew, and tell whether it is another one now. Blocks; called in a thread.
+
+        Raises:
+            KeyNotRenewed: nobody gave one; what there was is kept.
+        """
+
+
+class Renewing:
+    """
+    A carrier whose requests are sent with a key that does not last, and what it is redacted by.
+    """
+
+    def __init__(self, carrier: Carrier, key: Renewable) -> None:
+        self._carrier = carrier
+        self._key = key
+        self._keys_seen = 0
+        self._aside: asyncio.Task[None] | None = None
+        self._urgent: asyncio.Task[None] | None = None
+        self.redact = key.redact
+
+    def headers(self) -> Lines:
+        """
+        Nothing: what is added depends on the request.
+        """
+        return ()
+
+    async def carry(self, method: str, url: str, headers: Lines, body: bytes) -> HttpReply:
+        """
+        Send the request once, with the key that there is, and read the reply to its end.
+
+        Raises:
+            KeyRenewed, KeyNotRenewed, ClockOff: the key was refused, and this is why to try again,
+                or not to. Where no other key can be had the reply itself is returned.
+        """
+        if self._key.is_due() and self._aside is None and self._urgent is None:
+            self._aside = self._renewal(refused=False)
+        used = self._keys_seen
+        lines = (*headers, *self._key.lines(HttpCall(method, url, headers, body)))
+        reply = await self._carrier.carry(method, url, lines, body)
+        if self._key.is_refused(reply):
+            await self._renewed(used)
+        return reply
+
+    async def aclose(self) -> None:
+        """
+        Close every connection.
+        """
+        await self._carrier.aclose()
+
+    async def _renewed(self, used: int) -> None:
+        """
+        See to it that there is another key than the one *used*; return if there is none.
+        """
+        # Many wait for one renewal: none of them may cancel it.
+        if self._aside is not None:
+            await asyncio.wait((self._aside,))
+        if used == self._keys_seen:
+            if self._urgent is None:
+                self._urgent = self._renewal(refused=True)
+            urgent = self._urgent
+            await asyncio.wait((urgent,))
+            urgent.result()
+        if used != self._keys_seen:
+            raise KeyRenewed("the key was refused, and there is another one by now")
+
+    def _renewal(self, *, refused: bool) -> asyncio.Task[None]:
+        renewal = asyncio.get_running_loop().create_task(self._renew(refused=refused))
+        renewal.add_done_callback(self._ended)
+        return renewal
+
+    async def _renew(self, *, refused: bool) -> None:
+        if await asyncio.to_thread(self._key.renew, refused=refused):
+            self._keys_seen += 1
+
+    def _ended(self, renewal: asyncio.Task[None]) -> None:
+        if renewal is self._aside:
+            self._aside = None
+        if renewal is self._urgent:
+            self._urgent = None
+        if not renewal.cancelled():
+            renewal.exception()  # of one that was made aside nobody asks: what there is serves on
