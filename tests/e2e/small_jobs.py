@@ -262,12 +262,15 @@ def toml(value: object) -> str:
 @dataclass(frozen=True)
 class Heard:
     """
-    One request: its number from 1, its headers (names in lower case), and what it asks.
+    One request: its number from 1, its headers (names in lower case), and what it asks; as bytes
+    where it matters how that was written, beside its first line.
     """
 
     number: int
     headers: Mapping[str, str]
     asked: Any
+    line: str = ""
+    body: bytes = b""
 
     @property
     def key(self) -> str:
@@ -317,14 +320,15 @@ class Liar:
 
         class Connection(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                while self.rfile.readline():
+                while line := self.rfile.readline():
                     lines = iter(self.rfile.readline, b"\r\n")
                     named = (line.decode().rstrip().partition(": ") for line in lines)
                     headers = {name.lower(): value for name, _, value in named}
                     body = self.rfile.read(int(headers.get("content-length", 0)))
                     with lock:
                         asked = json.loads(body) if body else None
-                        heard = Heard(len(liar.heard) + 1, headers, asked)
+                        number = len(liar.heard) + 1
+                        heard = Heard(number, headers, asked, line.decode().rstrip(), body)
                         liar.heard.append(heard)
                     said = answer(heard)
                     with lock:
