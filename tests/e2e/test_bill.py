@@ -69,7 +69,7 @@ def charges(job: SmallJob) -> dict[str, int]:
     found = {}
     for batch in source.batches(Positions(source.total), source.total):
         for position in range(batch.position, batch.position + batch.rows):
-            for request in requests(batch.group(position), loaded.documents_max):
+            for request in requests(batch.group(position), loaded.bounds):
                 digest = blake2b(translation.call(request).body, digest_size=8).hexdigest()
                 texts = [text for text in request.documents if isinstance(text, str)]
                 found[digest] = charge(request.query, texts, PRICE).nano_usd
