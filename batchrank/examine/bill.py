@@ -1,7 +1,7 @@
 """
 What was paid, and for what: the calls of one job or of many, summed in any grouping.
 
-Owns the words of `batchrank bill`, its keys and its table. Whatever is not in the sums is told: a
+Owns the keys of `batchrank bill`, its lines and its table. Whatever is not in the sums is told: a
 ledger that cannot be read, calls whose cost nobody knows, runs that were killed. Reads briefly, so
 that a running job is not held up. Writes nothing but the CSV file that is asked for.
 """
@@ -11,18 +11,32 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchrank.domain import CostSource, Served
 from batchrank.errors import BatchrankError, Exit, JobError, OutputError, Problem
+from batchrank.examine.figures import (
+    COLUMNS,
+    as_data,
+    cell,
+    figures,
+    in_calls,
+    in_costs,
+    in_purposes,
+    in_units,
+    in_unknown,
+    money,
+    usd,
+)
 from batchrank.examine.ledgers import ASIDE, ledgers
 from batchrank.job.ending import Account
 from batchrank.observe.report import as_shown, counted
-from batchrank.policy.accounting import Amounts, Entry, Keys, as_paid, dollars, grouped, summed
+from batchrank.policy.accounting import Amounts, Entry, Keys, Paid, grouped, summed
 from batchrank.store.disk import is_held
 from batchrank.store.formats.csv import defused
 from batchrank.store.formats.writing import check_free, path_of, whole
@@ -69,33 +83,56 @@ def _midnight(day: date) -> float:
 # --- what was found -------------------------------------------------------------------------------
 
 
+class Saving(NamedTuple):
+    """
+    A reason why nobody was called: its name among the ledger's totals and in the bill, what so many
+    would have cost, and its words.
+    """
+
+    tally: str
+    name: str
+    cost: Callable[[Paid, int], int | None]
+    thing: str
+    why: str
+
+
+_OLD = "earlier outputs had"
+
+SAVINGS = (
+    Saving("reused", "groups_reused", Paid.for_groups, "group", f"whose scores {_OLD}"),
+    Saving("equal", "groups_equal", Paid.for_groups, "group", "equal to another"),
+    Saving(
+        "documents_reused",
+        "documents_reused",
+        Paid.for_documents,
+        "document",
+        f"of changed groups that {_OLD}",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """
-    What was not paid for: groups or documents that have scores without a call, and what they would
-    have cost at the mean of what was paid for; None if that is not known.
+    What was not paid for, and what it would have cost; None if that is not known.
     """
 
     count: int = 0
     nano_usd: int | None = 0
 
-    def __add__(self, other: Saved) -> Saved:
-        both = self.nano_usd, other.nano_usd
-        return Saved(self.count + other.count, None if None in both else sum(n for n in both if n))
+    def plus(self, other: Saved) -> Saved:
+        """
+        Both in one; it is not known if one is not.
+        """
+        if self.nano_usd is None or other.nano_usd is None:
+            return Saved(self.count + other.count, None)
+        return Saved(self.count + other.count, self.nano_usd + other.nano_usd)
 
     def as_data(self) -> dict[str, Any]:
         """
         Plain data, ready for JSON.
         """
-        return {"count": self.count, "cost_usd": _usd(self.nano_usd)}
-
-
-SAVINGS = {
-    "reused": "groups_reused",
-    "equal": "groups_equal",
-    "documents_reused": "documents_reused",
-}
-"""Why nobody was called, as the ledger's totals say it, and as the bill does."""
+        return {"count": self.count, "cost_usd": usd(self.nano_usd)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +141,8 @@ class Part:
     One ledger's part of the bill.
 
     *killed* counts runs that left without a word, *lost_nano_usd* is what they may have spent
-    beyond what is written down.
+    beyond what is written down. *unpaid* counts what has scores for nothing, by its name in
+    `SAVINGS`; *paid* is what the others cost, None if that is not known; *model* the one asked for.
     """
 
     state: str
@@ -114,7 +152,9 @@ class Part:
     running: bool
     killed: int
     lost_nano_usd: int
-    saved: Mapping[str, Saved]
+    model: str
+    unpaid: Mapping[str, int]
+    paid: Paid | None
     entries: tuple[Entry, ...] = field(repr=False)
 
     def as_data(self) -> dict[str, Any]:
@@ -128,8 +168,8 @@ class Part:
             "set_aside": self.set_aside,
             "running": self.running,
             "runs_killed": self.killed,
-            "cost_usd_lost": _usd(self.lost_nano_usd),
-            **_as_data(summed(self.entries)),
+            "cost_usd_lost": usd(self.lost_nano_usd),
+            **as_data(summed(self.entries)),
         }
 
 
@@ -171,12 +211,18 @@ class Bill:
     @property
     def saved(self) -> dict[str, Saved]:
         """
-        What was not paid for, over all days.
+        What was not paid for, over all days, at the mean of what the same ledger paid for, or if it
+        paid for nothing, all of this bill with the same model.
         """
-        return {
-            name: sum((part.saved[name] for part in self.parts), Saved())
-            for name in SAVINGS.values()
-        }
+        means: dict[str, Paid] = {}
+        for part in self.parts:
+            if part.paid:
+                means[part.model] = part.paid.plus(means.get(part.model, Paid()))
+        found = {saving.name: Saved() for saving in SAVINGS}
+        for part, saving in product(self.parts, SAVINGS):
+            count, paid = part.unpaid[saving.name], part.paid or means.get(part.model, Paid())
+            found[saving.name] = found[saving.name].plus(Saved(count, saving.cost(paid, count)))
+        return found
 
     @property
     def lost_nano_usd(self) -> int:
@@ -196,10 +242,10 @@ class Bill:
             "by": list(self.by),
             "since": self.days.since and self.days.since.isoformat(),
             "until": self.days.until and self.days.until.isoformat(),
-            "total": _as_data(self.total),
-            "rows": [dict(zip(self.by, k, strict=True)) | _as_data(a) for k, a in self._told()],
+            "total": as_data(self.total),
+            "rows": [dict(zip(self.by, k, strict=True)) | as_data(a) for k, a in self._told()],
             "saved": {name: s.as_data() for name, s in self.saved.items()} if whole else None,
-            "cost_usd_lost": _usd(self.lost_nano_usd) if whole else None,
+            "cost_usd_lost": usd(self.lost_nano_usd) if whole else None,
             "states": [part.as_data() for part in self.parts],
             "unread": list(self.unread),
             "never_begun": list(self.without),
@@ -218,7 +264,7 @@ class Bill:
         writer.writerow([*map(defused, self.by), *COLUMNS])
         for keys, amounts in self._told():
             names = [defused(key or "") for key in keys]
-            writer.writerow([*names, *(_cell(amounts, column) for column in COLUMNS)])
+            writer.writerow([*names, *(cell(amounts, column) for column in COLUMNS)])
         return text.getvalue()
 
     def _told(self) -> Iterator[tuple[Keys, Amounts]]:
@@ -237,11 +283,11 @@ class Bill:
         yield "bill", self._of()
         yield "days", str(self.days) if self.days else ""
         total = self.total
-        yield "calls", _calls(total)
-        yield "units", _units(total.search_units, total.total_tokens)
-        yield "cost", _cost(total)
-        yield "unknown", _unknown(total)
-        yield "of it", _of_it(total)
+        yield "calls", in_calls(total)
+        yield "units", in_units(total.search_units, total.total_tokens)
+        yield "cost", in_costs(total)
+        yield "unknown", in_unknown(total)
+        yield "of it", in_purposes(total)
         yield from (("saved", words) for words in self._saved())
         yield "lost", self._lost()
         aside = (part for part in self.parts if part.set_aside and part.entries)
@@ -256,17 +302,10 @@ class Bill:
         return f"{shown}: {counted(len(self.parts), 'ledger')}{still}"
 
     def _saved(self) -> Iterator[str]:
-        if self.days:
-            return
-        told = {
-            "groups_reused": ("group", "whose scores earlier outputs had"),
-            "groups_equal": ("group", "equal to another"),
-            "documents_reused": ("document", "of changed groups that earlier outputs had"),
-        }
-        for name, saved in self.saved.items():
-            thing, why = told[name]
-            if saved.count:
-                yield f"{_estimate(saved)} by {counted(saved.count, thing)} {why}"
+        for saving, saved in zip(SAVINGS, self.saved.values(), strict=True):
+            if saved.count and not self.days:
+                count = counted(saved.count, saving.thing)
+                yield f"{_estimate(saved)}: {count} {saving.why}"
 
     def _lost(self) -> str:
         killed = sum(part.killed for part in self.parts)
@@ -275,7 +314,7 @@ class Bill:
         runs = f"{counted(killed, 'run')} {'was' if killed == 1 else 'were'} killed"
         if not self.lost_nano_usd:
             return f"{runs}: what was in flight then stands in no ledger, and may have been billed"
-        return f"{_money(self.lost_nano_usd)} may have been spent beside this: {runs}"
+        return f"{money(self.lost_nano_usd)} may have been spent beside this: {runs}"
 
     def _notes(self) -> Iterator[str]:
         if self.days:
@@ -285,9 +324,11 @@ class Bill:
 
     def _table(self) -> list[str]:
         head = [*self.by, "calls", "failed", "units", "tokens", "cost", "of unknown cost"]
-        rows = [head, *(_row(keys, amounts) for keys, amounts in self._told())]
+        rows = [head]
+        for keys, amounts in self._told():
+            rows.append([*(as_shown(key) if key else "-" for key in keys), *figures(amounts)])
         if len(rows) > 2:
-            rows.append(_row(("total", *[""] * (len(self.by) - 1)), self.total))
+            rows.append(["total", *[""] * (len(self.by) - 1), *figures(self.total)])
         if not self.total.calls_unknown:
             rows = [row[:-1] for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -379,13 +420,20 @@ def _part(state: StateFolder, days: Days) -> Part:
         running=running,
         killed=max(0, killed - running),
         lost_nano_usd=account.lost_by_kills(allowed),
-        saved=_savings(account, summed(entries)),
+        model=_asked(meta)[0],
+        unpaid={saving.name: account.count(saving.tally) for saving in SAVINGS},
+        paid=_paid(account, summed(entries)),
         entries=entries,
     )
 
 
 def _job(meta: Mapping[str, Any], state: StateFolder) -> str:
     return str(meta.get("job", state.path.name))
+
+
+def _asked(meta: Mapping[str, Any]) -> tuple[str, str]:
+    settings = meta.get("score_settings", {})
+    return str(settings.get("provider.model", "")), str(settings.get("provider.name", ""))
 
 
 def _labels(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -397,17 +445,15 @@ def _entries(
 ) -> Iterator[Entry]:
     same = {"job": _job(meta, state), "state": str(state.path)}
     same |= {f"{LABEL}{name}": value for name, value in _labels(meta).items()}
-    asked = meta.get("score_settings", {})
+    asked_model, asked_provider = _asked(meta)
     rows = list(ledger.booked(*days.span))
     who = ledger.served()  # after the rows: a running job adds to both
     for row in rows:
         # Nobody served what failed: it is theirs who were asked.
         by = who[row.served] if row.served is not None else Served("")
-        model = by.model or str(asked.get("provider.model", ""))
-        provider = by.provider or str(asked.get("provider.name", ""))
+        keys = {"model": by.model or asked_model, "provider": by.provider or asked_provider}
         day = (EPOCH + timedelta(days=row.day)).isoformat()
-        keys = {"day": day, "month": day[:7], "model": model, "provider": provider}
-        yield Entry({**same, **keys}, _amounts(row))
+        yield Entry({**same, **keys, "day": day, "month": day[:7]}, _amounts(row))
 
 
 def _amounts(row: BookedRow) -> Amounts:
@@ -433,136 +479,26 @@ def _amounts(row: BookedRow) -> Amounts:
     )
 
 
-def _savings(account: Account, paid: Amounts) -> dict[str, Saved]:
+def _paid(account: Account, amounts: Amounts) -> Paid | None:
     """
-    What need not be paid, at the mean of what was; by group, since that is what a call is about,
-    and by document where only some of a group's were sent.
+    The groups and documents that were paid for; what is equal to another has its scores for
+    nothing, and so has what was reused.
     """
-    reused, equal, documents = (account.count(name) for name in SAVINGS)
-    groups = account.count("ranked") - reused - equal
-    cost = None if paid.calls_unknown else paid.nano_usd_scored
-    counts = (reused, groups), (equal, groups), (documents, paid.candidates - documents)
-    return {
-        name: Saved(count, as_paid(count, of, cost))
-        for name, (count, of) in zip(SAVINGS.values(), counts, strict=True)
-    }
-
-
-# --- columns --------------------------------------------------------------------------------------
-
-COLUMNS = (
-    *("calls", "calls_failed", "calls_repeated", "calls_probing", "candidates"),
-    *("search_units", "total_tokens", "cost_usd"),
-    *("cost_usd_reported", "cost_usd_priced", "cost_usd_estimated"),
-    *("cost_usd_scored", "cost_usd_failed", "cost_usd_rejected"),
-    *("calls_unknown", "search_units_unknown", "total_tokens_unknown"),
-)
-"""What a row of the bill has, in JSON and in CSV."""
-
-
-def _value(amounts: Amounts, column: str) -> int | float | None:
-    """
-    What stands in a column; money in 10^-9 US dollars, None where nothing is known.
-    """
-    if column.startswith("cost") and amounts.known_nano_usd is None:
+    groups = account.count("ranked") - account.count("reused") - account.count("equal")
+    if amounts.calls_unknown or groups < 1:
         return None
-    found: int | float = getattr(amounts, column.replace("cost_usd", "nano_usd"))
-    return found
-
-
-def _as_data(amounts: Amounts) -> dict[str, Any]:
-    values = ((column, _value(amounts, column)) for column in COLUMNS)
-    return {c: _usd(value) if c.startswith("cost") else value for c, value in values}
-
-
-def _usd(nano_usd: float | None) -> float | None:
-    return None if nano_usd is None else nano_usd / 1e9
-
-
-def _cell(amounts: Amounts, column: str) -> str:
-    value = _value(amounts, column)
-    if value is None:
-        return ""
-    return dollars(int(value)) if column.startswith("cost") else _number(value)
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+    documents = amounts.candidates - account.count("documents_reused")
+    return Paid(groups, documents, amounts.nano_usd_scored)
 
 
 # --- words ----------------------------------------------------------------------------------------
 
 
-def _money(nano_usd: int) -> str:
-    whole, _, rest = dollars(nano_usd, 4).partition(".")
-    return f"${int(whole):,}.{rest}"
-
-
-def _calls(amounts: Amounts) -> str:
-    probes = f", {counted(amounts.calls_probing, 'probe')}" if amounts.calls_probing else ""
-    failed, repeated = amounts.calls_failed, amounts.calls_repeated
-    return f"{amounts.calls:,}: {failed:,} failed, {repeated:,} repeated{probes}"
-
-
-def _units(search_units: float, total_tokens: int) -> str:
-    units = f"{search_units:,.10g} search unit{'' if search_units == 1 else 's'}"
-    told = (search_units and units, total_tokens and counted(total_tokens, "token"))
-    return ", ".join(words for words in told if words)
-
-
-def _cost(amounts: Amounts) -> str:
-    if amounts.known_nano_usd is None:
-        return "unknown"
-    sources = {
-        "reported": amounts.nano_usd_reported,
-        "priced": amounts.nano_usd_priced,
-        "estimated": amounts.nano_usd_estimated,
-    }
-    known = ", ".join(f"{_money(cost)} {source}" for source, cost in sources.items() if cost)
-    beside = ", and what is unknown" if amounts.calls_unknown else ""
-    return f"{_money(amounts.nano_usd)}{f' ({known})' if known else ''}{beside}"
-
-
-def _unknown(amounts: Amounts) -> str:
-    if not amounts.calls_unknown:
-        return ""
-    told = _units(amounts.search_units_unknown, amounts.total_tokens_unknown)
-    calls = f"{counted(amounts.calls_unknown, 'call')}{f' ({told})' if told else ''}"
-    return f"what {calls} cost: no price is known ([provider.price] states one for later calls)"
-
-
-def _of_it(amounts: Amounts) -> str:
-    """
-    What the money went for, where some of it went for anything but scores.
-    """
-    told = {
-        "for scores": amounts.nano_usd_scored,
-        "for calls without scores": amounts.nano_usd_failed,
-        "for groups that are rejected": amounts.nano_usd_rejected,
-    }
-    if amounts.nano_usd == amounts.nano_usd_scored:
-        return ""
-    return ", ".join(f"{_money(cost)} {what}" for what, cost in told.items() if cost)
-
-
 def _estimate(saved: Saved) -> str:
     if saved.nano_usd is None:
-        return "nobody knows how much"
+        return "nobody knows what"
     return f"about ${saved.nano_usd / 1e9:,.4f}"
 
 
 def _aside(part: Part) -> str:
-    return f"{_cost(summed(part.entries))} of it in {part.state}, which --restart has set aside"
-
-
-def _row(keys: Keys, amounts: Amounts) -> list[str]:
-    cost = amounts.known_nano_usd
-    return [
-        *(as_shown(key) if key else "-" for key in keys),
-        f"{amounts.calls:,}",
-        f"{amounts.calls_failed:,}",
-        f"{amounts.search_units:,.10g}",
-        f"{amounts.total_tokens:,}",
-        "unknown" if cost is None else _money(cost),
-        f"{amounts.calls_unknown:,}",
-    ]
+    return f"{in_costs(summed(part.entries))} of it in {part.state}, which --restart has set aside"

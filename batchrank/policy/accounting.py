@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +103,37 @@ def summed(entries: Iterable[Entry]) -> Amounts:
     return sum((entry.amounts for entry in entries), Amounts())
 
 
-def as_paid(things: int, paid: int, nano_usd: int | None) -> int | None:
+class Paid(NamedTuple):
     """
-    What so many *things* would have cost at the mean of those that were *paid* together with
-    *nano_usd*, rounded; None if that is not known.
+    So many groups, with so many documents, were scored for 10^-9 US dollars.
     """
-    if not things:
-        return 0
-    if nano_usd is None or paid < 1:
-        return None
-    return (2 * things * nano_usd + paid) // (2 * paid)
+
+    groups: int = 0
+    documents: int = 0
+    nano_usd: int = 0
+
+    def plus(self, other: Paid) -> Paid:
+        """
+        Both in one.
+        """
+        return Paid(*(one + another for one, another in zip(self, other, strict=True)))
+
+    def for_groups(self, count: int) -> int | None:
+        """
+        What so many groups would have cost at the mean of these, rounded; None if there are none.
+        """
+        return self._at_the_mean(count, self.groups)
+
+    def for_documents(self, count: int) -> int | None:
+        """
+        The same for so many documents.
+        """
+        return self._at_the_mean(count, self.documents)
+
+    def _at_the_mean(self, count: int, of: int) -> int | None:
+        if not count:
+            return 0
+        return (2 * count * self.nano_usd + of) // (2 * of) if of > 0 else None
 
 
 def dollars(nano_usd: int, places: int = 0) -> str:

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from batchrank.domain import Call, CostSource, FailureKind, Rejected, RejectKind, Served, Usage
 from batchrank.errors import Exit, JobError, OutputError
-from batchrank.examine.bill import COLUMNS, KEYS, Bill, Days, bill, write_csv
+from batchrank.examine.bill import KEYS, Bill, Days, Saved, bill, write_csv
+from batchrank.examine.figures import COLUMNS
 from batchrank.job.ending import Account
 from batchrank.policy.accounting import Amounts
 from batchrank.store.disk import Lock
@@ -288,7 +289,7 @@ def test_what_was_saved_is_told_at_the_mean_of_what_was_paid(tmp_path: Path) -> 
     saved = found.as_data()["saved"]
     assert {"count": 2, "cost_usd": 0.006} == saved["groups_reused"]
     assert {"count": 1, "cost_usd": 0.003} == saved["groups_equal"]
-    assert "about $0.0060 by 2 groups whose scores earlier outputs had" in found.as_text()
+    assert "saved    about $0.0060: 2 groups whose scores earlier outputs had" in found.as_text()
     assert (
         "of it    $0.0060 for scores, $0.0090 for calls without scores,"
         " $0.0090 for groups that are rejected" in found.as_text()
@@ -302,7 +303,21 @@ def test_nobody_knows_what_was_saved_where_nothing_was_paid(tmp_path: Path) -> N
     found = billed(state(tmp_path / "s", outcomes=[ranked(0, [0.5])], reused=1))
 
     assert {"count": 1, "cost_usd": None} == found.as_data()["saved"]["groups_reused"]
-    assert "saved    nobody knows how much by 1 group whose" in found.as_text()
+    assert "saved    nobody knows what: 1 group whose" in found.as_text()
+
+
+def test_a_night_that_paid_for_nothing_is_measured_by_the_others(tmp_path: Path) -> None:
+    """
+    By those of this bill with the same model.
+    """
+    other = {"provider.model": "v/another"}
+    first = [call(0, cost=2_000_000)]
+    dear = [call(0, cost=9_000_000)]
+    state(tmp_path / "one", first, outcomes=[ranked(0, [0.5])])
+    state(tmp_path / "dear", dear, outcomes=[ranked(0, [0.5])], score_settings=other)
+    state(tmp_path / "two", outcomes=[ranked(n, [0.5]) for n in range(3)], reused=3)
+
+    assert Saved(3, 6_000_000) == billed(tmp_path).saved["groups_reused"]
 
 
 # --- which ledgers --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrank.policy.accounting import Amounts, Entry, as_paid, dollars, grouped, summed
+from batchrank.policy.accounting import Amounts, Entry, Paid, dollars, grouped, summed
 from tests.laws import law
 
 NAMES = ("day", "model", "label.team")
@@ -74,9 +74,11 @@ def test_the_mean_of_what_was_paid_is_rounded_once() -> None:
     """
     Halves go up; without anything that was paid nobody knows.
     """
-    assert (0, 0) == (as_paid(0, 0, None), as_paid(0, 5, 10))
-    assert (20, 3, 2) == (as_paid(10, 5, 10), as_paid(1, 2, 5), as_paid(1, 3, 5))
-    assert as_paid(1, 0, 0) is as_paid(1, 3, None) is as_paid(1, -1, 5) is None
+    assert (20, 4) == (Paid(5, 25, 10).for_groups(10), Paid(5, 25, 10).for_documents(10))
+    assert (3, 2) == (Paid(2, 1, 5).for_groups(1), Paid(3, 1, 5).for_groups(1))
+    assert (0, None) == (Paid().for_groups(0), Paid().for_groups(1))
+    assert Paid(1, -1, 5).for_documents(1) is None
+    assert Paid(3, 5, 7) == Paid(1, 2, 3).plus(Paid(2, 3, 4))
 
 
 @law(200)
