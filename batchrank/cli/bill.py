@@ -7,6 +7,7 @@ What counts, and how it is told apart, is decided in `examine`.
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -67,6 +68,8 @@ def bill(
     found = examine(jobs, overrides(variables), by=keys, days=days)
     if csv == "-":
         say(found.as_csv(), end="")
+        for unread in found.unread:
+            say(f"not in this bill: {unread}", sys.stderr)
         return found.exit_code
     if csv is not None:
         write_csv(found, Path(csv), force=force)

@@ -184,6 +184,9 @@ def test_a_bill_that_is_not_whole_leaves_with_4(tmp_path: Path) -> None:
     assert 4 == found.code
     assert (2, 1) == (found.json["total"]["calls"], len(found.json["unread"]))
     assert b"calls,calls_failed" == (tmp_path / "bill.csv").read_bytes()[:18]
+    printed = cli("bill", tmp_path / ".batchrank", "--csv", "-")
+    assert (4, (tmp_path / "bill.csv").read_bytes().decode()) == (printed.code, printed.out)
+    assert printed.err.startswith(f"not in this bill: {damaged}: ")
     assert 2 == cli("bill", job.file, "--json", "--csv", "-").code
 
 
