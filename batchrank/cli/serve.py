@@ -69,6 +69,9 @@ Models = Annotated[
     typer.Option(help='Those that exist: "a/b,c/d". Another gets a 404; unless told, all exist.'),
 ]
 BodyMax = Annotated[int | None, typer.Option(help="A request of more bytes gets a 413 (32 MiB).")]
+DocumentsMax = Annotated[
+    int | None, typer.Option(help="A request with more documents is refused as too large.")
+]
 Seed = Annotated[int, typer.Option(help="Decides everything that looks random.")]
 Scorer = Annotated[ScorerName, typer.Option(help="Real lexical scores, or cheap hashed ones.")]
 UntilStdin = Annotated[
@@ -91,6 +94,7 @@ def serve(
     credit_usd: Credit = None,
     models: Models = None,
     body_bytes_max: BodyMax = None,
+    documents_max: DocumentsMax = None,
     seed: Seed = 0,
     scorer: Scorer = ScorerName.LEXICAL,
     until_stdin_closes: UntilStdin = False,
@@ -98,7 +102,8 @@ def serve(
     """
     Serve OpenRouter's rerank API on this machine: no key, no cost, with faults on demand.
 
-    Any key is taken. The bill that it would have charged, and all it saw, are at /admin.
+    Cohere's is at /v2/rerank, TEI's at /rerank. Any key is taken. The bill that it would have
+    charged, and all it saw, are at /admin.
 
     What the options set can be changed while it runs: POST it as JSON to /admin/dials.
     """
@@ -117,6 +122,7 @@ def serve(
         "credit_usd": credit_usd,
         "models": models,
         "body_bytes_max": body_bytes_max,
+        "documents_max": documents_max,
         "seed": seed,
     }
     serve_here(

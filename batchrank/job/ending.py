@@ -262,6 +262,7 @@ def _summary(
         cost_usd=now.cost_nano_usd / 1e9,
         cost_usd_now=(now.cost_nano_usd - before.cost_nano_usd) / 1e9,
         cost_usd_by_source=now.cost_usd_by_source,
+        cost_usd_rejected=ledger.cost_of_rejects() / 1e9 if now.rejected else 0.0,
         cost_usd_lost=now.lost_nano_usd / 1e9,
         calls_cost_unknown=now.calls_cost_unknown,
         parts=len(parts),

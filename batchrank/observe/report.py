@@ -56,6 +56,7 @@ class Summary:
     cost_usd_by_source: Mapping[str, float] = field(default_factory=dict)
     cost_usd_lost: float = 0.0
     calls_cost_unknown: int = 0
+    cost_usd_rejected: float = 0.0
     parts: int = 0
     rows: int = 0
     success: bool = False
@@ -136,7 +137,9 @@ class Summary:
     def _cost(self) -> str:
         sources = ", ".join(f"${v:,.4f} {k}" for k, v in self.cost_usd_by_source.items() if v)
         known = f" ({sources})" if sources else ""
-        spent = f"${self.cost_usd_now:,.4f} now, ${self.cost_usd:,.4f} in all{known}"
+        vain = self.cost_usd_rejected
+        rejected = f", ${vain:,.4f} for groups that were rejected" if vain else ""
+        spent = f"${self.cost_usd_now:,.4f} now, ${self.cost_usd:,.4f} in all{known}{rejected}"
         return with_unknown(spent if self.cost_usd else "", self.calls_cost_unknown) or spent
 
     def _lost(self) -> str:

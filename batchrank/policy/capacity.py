@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from batchrank.domain import Document, Failure, RerankRequest, Slice
-from batchrank.policy.billing import BYTES_PER_TOKEN_MOST, Sizes, sizes_of
+from batchrank.policy.billing import BYTES_PER_TOKEN_MOST, Sizes, sizes_of, tokens_most
 
 BYTES_PER_TOKEN_SURE = 2.0
 """
@@ -89,10 +89,19 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
             return False
         if self.bytes_max is None and self.tokens_max is None:
             return True
-        chars = count * len(query) + sum(map(_chars, documents))
+        chars = sum(len(d) if type(d) is str else _chars(d) for d in documents)
+        chars += count * len(query)
         most_bytes = self.frame_bytes + PAIR_BYTES_MAX * count + ESCAPED_BYTES_MAX * chars
         most_tokens = TEXT_BYTES_MAX * chars / BYTES_PER_TOKEN_SURE
         return _within(most_bytes, self.bytes_max) and _within(most_tokens, self.tokens_max)
+
+    def hold(self, query: str, documents: Sequence[Document]) -> bool:
+        """
+        Tell the same of bytes and tokens by weighing them.
+        """
+        asking = _asking(query, *documents)
+        tokens = tokens_most(sizes_of(asking)) / BYTES_PER_TOKEN_SURE
+        return _within(self.weigh(asking), self.bytes_max) and _within(tokens, self.tokens_max)
 
 
 def _chars(document: Document | None) -> int:

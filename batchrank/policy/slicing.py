@@ -196,6 +196,8 @@ def _packed(
     documents = _documents(group, sent[start:stop])
     if bounds.surely_hold(group.query, documents):
         return [cut]
+    if bounds.hold(group.query, documents):
+        return [cut]
     weighed = loads(group.query, documents, bounds)
     for place in range(len(documents)):
         if over := [load.bound for load in weighed if load.refuses(place, place + 1)]:

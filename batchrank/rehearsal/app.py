@@ -19,10 +19,9 @@ import msgspec
 
 from batchrank.errors import JobError
 from batchrank.rehearsal.desk import GONE, Call, Desk, Fate, refusal
+from batchrank.rehearsal.dialects import DIALECTS
 from batchrank.rehearsal.dials import turned
 from batchrank.rehearsal.faults import Manner
-
-RERANK = "/api/v1/rerank"
 
 DRIPS = 20
 """In so many pieces a slow body comes."""
@@ -47,14 +46,15 @@ class Rehearsal:
             ("POST", "/admin/reset"): self._resets,
             ("POST", "/admin/dials"): self._turns,
         }
-        self._methods = {path: method for method, path in self._admin} | {RERANK: "POST"}
+        self._methods = {path: method for method, path in self._admin}
+        self._methods |= dict.fromkeys(DIALECTS, "POST")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
         Answer one request, or do what the dials say instead.
         """
         try:
-            if scope["path"] == RERANK and scope["method"] == "POST":
+            if scope["path"] in DIALECTS and scope["method"] == "POST":
                 await self._reranks(scope, receive, send)
             else:
                 await _send(send, await self._other(scope, receive))
@@ -83,7 +83,14 @@ class Rehearsal:
                 fate = GONE
             else:
                 fate = self._desk.fate(
-                    Call(number, at_s, self._in_flight, dict(scope["headers"]), body)
+                    Call(
+                        number,
+                        at_s,
+                        self._in_flight,
+                        dict(scope["headers"]),
+                        body,
+                        DIALECTS[scope["path"]],
+                    )
                 )
             tally.decided(number, at_s, fate.status, fate.fault, body or b"")
             await self._meets(fate, scope, receive, send)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from math import ceil, floor, inf
 
 from batchrank.rehearsal import replies
 from batchrank.rehearsal.asked import Asked, Refused, read
 from batchrank.rehearsal.bill import PRICE, PRICES, Charge, charge
+from batchrank.rehearsal.dialects import DIALECTS, OPENROUTER, Dialect
 from batchrank.rehearsal.dials import Dials, RetryAfter
 from batchrank.rehearsal.faults import (
     HINTED,
@@ -49,7 +50,8 @@ class Call:
     A call as it came.
 
     *number* counts arrivals from 1, *at_s* is when by the desk's clock, *in_flight* how many were
-    under way when its fate was asked for, itself included. Header names are in lower case.
+    under way when its fate was asked for, itself included. Header names are in lower case. The
+    *body* is in the tongue of *dialect*.
     """
 
     number: int
@@ -57,6 +59,7 @@ class Call:
     in_flight: int
     headers: Mapping[bytes, bytes]
     body: bytes
+    dialect: Dialect = DIALECTS[OPENROUTER]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,13 @@ class Desk:
         """
         Decide what becomes of a call that has been read.
         """
+        if call.dialect.words is None:
+            return self._decided(call)
+        decided = self._decided(replace(call, body=call.dialect.asked(call.body)))
+        body, headers = call.dialect.answered(decided.status, decided.body, call.body)
+        return replace(decided, body=body, headers=(*decided.headers, *headers))
+
+    def _decided(self, call: Call) -> Fate:
         key = _key(call.headers)
         asked = self._asked(call, key)
         if isinstance(asked, Fate):
@@ -143,7 +153,7 @@ class Desk:
         return self._answered(call, asked, key, fault, cost)
 
     def _asked(self, call: Call, key: str) -> Asked | Fate:
-        if not key:
+        if not key and call.dialect.needs_key:
             return refusal(401, *replies.MESSAGES[Fault.UNAUTHORIZED])
         if self._dials.keys and key not in self._dials.keys:
             return refusal(401, "Invalid credentials", "authentication")
@@ -154,6 +164,9 @@ class Desk:
             return refusal(400, asked.message, asked.error_type)
         if self._dials.models and asked.model not in self._dials.models:
             return refusal(404, f"No endpoints found for {asked.model[:80]}.", "not_found")
+        count, most = len(asked.documents), self._dials.documents_max
+        if most is not None and count > most:
+            return refusal(*call.dialect.refused(count, most))
         return asked
 
     def _limited(self, call: Call, asked: Asked) -> Fate | None:

@@ -123,6 +123,7 @@ class Dials:
         keys: those that are known; empty is any that is not empty.
         credit_usd: what each key can spend before it gets a 402.
         body_bytes_max: a longer request is a 413.
+        documents_max: one with more documents is refused, in the words of whoever is asked.
     """
 
     seed: int = 0
@@ -139,6 +140,7 @@ class Dials:
     keys: frozenset[str] = field(default=frozenset(), repr=False)
     credit_usd: float | None = None
     body_bytes_max: int = 32 * 1024 * 1024
+    documents_max: int | None = None
 
 
 # --- how a person writes it -----------------------------------------------------------------------
@@ -406,5 +408,6 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "keys": _names,
     "credit_usd": _number,
     "body_bytes_max": lambda given: _whole(given, at_least=1),
+    "documents_max": lambda given: _whole(given, at_least=1),
 }
 """How each dial is read."""

@@ -31,10 +31,14 @@ REJECTS = pa.schema(
         ("code", pa.string()),
         ("message", pa.string()),
         ("attempts", pa.int32()),
+        ("cost_usd", pa.float64()),
         ("rejected_at", _AT),
     ]
 )
-"""One row per rejected group. `message` is the provider's, trimmed and redacted."""
+"""
+One row per rejected group. `message` is the provider's, trimmed and redacted; `cost_usd` is what is
+booked for all its calls, those of slices included that have their scores.
+"""
 
 CALLS = pa.schema(
     [
@@ -66,9 +70,14 @@ knows is null.
 """
 
 _REJECTS_SQL = """
-SELECT position, query_id, kind, status, code, message, attempts,
+WITH spent AS (
+    SELECT position, sum(cost_nano_usd) AS nano_usd FROM calls
+    WHERE EXISTS (SELECT 1 FROM rejects) AND position IN (SELECT position FROM rejects)
+    GROUP BY position
+)
+SELECT position, query_id, kind, status, code, message, attempts, coalesce(nano_usd, 0) / 1e9,
        CAST(rejected_at * 1e6 AS INTEGER)
-FROM rejects ORDER BY position
+FROM rejects LEFT JOIN spent USING (position) ORDER BY position
 """
 
 _CALLS_SQL = """

@@ -341,6 +341,17 @@ class LedgerReader:
         )
         return [(kind, count, query_id, message) for kind, count, query_id, message, _ in rows]
 
+    def cost_of_rejects(self) -> int:
+        """
+        What is booked for the calls of groups that are rejected, in 10^-9 USD. Reads every call.
+        """
+        return int(
+            self._one(
+                "SELECT coalesce(sum(cost_nano_usd), 0) FROM calls"
+                " WHERE position IN (SELECT position FROM rejects)"
+            )
+        )
+
     def slices(self) -> Iterator[Scored]:
         """
         The scored slices of groups that have others still to come.

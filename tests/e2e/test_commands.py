@@ -503,6 +503,7 @@ def test_every_dial_but_the_keys_is_an_option(monkeypatch: pytest.MonkeyPatch) -
         "models": "a/b,c/d",
         "credit_usd": 2.5,
         "body_bytes_max": 1000,
+        "documents_max": 100,
     }
     heard: list[object] = []
     monkeypatch.setattr(serving, "serve", lambda dials, *more, **named: heard.append(dials))

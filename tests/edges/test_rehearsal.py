@@ -184,7 +184,7 @@ def test_a_bad_request_is_a_400_and_free(server: Server, body: object) -> None:
     ("method", "path", "headers", "status"),
     [
         pytest.param("POST", "/api/v1/chat", JSON, 404, id="another path"),
-        pytest.param("POST", "/rerank", JSON, 404, id="a path without its beginning"),
+        pytest.param("POST", "/v1/rerank", JSON, 404, id="a path without its beginning"),
         pytest.param("POST", RERANK + "/", JSON, 404, id="a slash too many"),
         pytest.param("GET", RERANK, JSON, 405, id="GET"),
         pytest.param("PUT", RERANK, JSON, 405, id="PUT"),
