@@ -126,5 +126,5 @@ def _seen(answer: RerankReply | Failure) -> dict[str, Any]:
     if isinstance(answer, RerankReply):
         scores = [None if math.isnan(s) else s for s in answer.scores]
         return seen | {"scores": scores, "echoed": answer.echoed}
-    names = ("status", "code", "retry_after_s", "too_large")
+    names = ("status", "code", "retry_after_s", "too_large", "too_many", "documents_max")
     return seen | {"kind": answer.kind.value} | {name: getattr(answer, name) for name in names}

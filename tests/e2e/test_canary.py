@@ -148,6 +148,24 @@ def test_no_fault_that_stops_a_job_tells_the_key(
     check_clean(job, ran, job.cli("status"), job.cli("verify"), job.cli("run", "--json"))
 
 
+def test_a_403_for_one_groups_texts_is_not_one_for_the_key(tmp_path: Path, server: Server) -> None:
+    """
+    The moderated group is rejected, its text untold, and the night goes on; the same status for the
+    key stops the job, which goes on from there.
+    """
+    job = SmallJob(tmp_path, server.port, CANARY, output={"rejected_max": 1}).source(rows(30))
+    server.turn(faults=["403-moderation=number 7", "403-key=number 20"])
+    stopped = job.cli("run")
+    server.turn(faults=["403-moderation=number 7"])
+    done = job.cli("run", "--json")
+
+    assert (3, 0) == (stopped.code, done.code)
+    assert "Key limit exceeded" in stopped.err
+    assert ["q7"] == [reject["query_id"] for reject in job.rejects()]
+    assert {"bad_group": 1} == done.json["rejects_by_kind"]
+    check_clean(job, stopped, done, job.cli("status"), job.cli("verify"))
+
+
 def test_no_other_fault_tells_the_key(tmp_path: Path, server: Server) -> None:
     """
     All of them in one run, each on a call of its own.

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from batchrank.errors import StorageError
+from batchrank.policy.capacity import Learned
 from batchrank.store import disk, learned
 from batchrank.store.learned import AGE_MAX, BYTES_MAX, ENTRIES_MAX, Account, LearnedLimits
 
@@ -69,6 +70,36 @@ def test_nothing_is_known_at_first(tmp_path: Path) -> None:
     """
     assert LearnedLimits(tmp_path).per_s(ACCOUNT, NOW) is None
     assert LearnedLimits(tmp_path / "missing").per_s(ACCOUNT, NOW) is None
+
+
+def test_what_one_request_may_hold_is_remembered_beside(tmp_path: Path) -> None:
+    """
+    Each by itself: what is learned of one keeps the others, and makes none of them younger.
+    """
+    limits, later = LearnedLimits(tmp_path), NOW + timedelta(days=5)
+    limits.remember_request(ACCOUNT, Learned(documents_max=32), NOW)
+    limits.remember_request(ACCOUNT, Learned(bytes_max=10**6), later)
+    limits.remember(ACCOUNT, 12.5, later)
+
+    assert Learned(32, 10**6) == limits.of_request(ACCOUNT, later)
+    assert 12.5 == limits.per_s(ACCOUNT, later)
+    assert Learned(None, 10**6) == limits.of_request(ACCOUNT, NOW + AGE_MAX + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"documents_max": 0}, {"documents_max": "8"}, {"bytes_max": 1e30}, {"per_s": 1.0}]
+)
+def test_what_cannot_be_a_bound_is_not_one(tmp_path: Path, wrong: dict[str, object]) -> None:
+    """
+    Nothing, text, more than there is; nor are two limits one entry.
+    """
+    names = {name: getattr(ACCOUNT, name) for name in Account.__dataclass_fields__}
+    made = {**names, "at": NOW.isoformat(), **wrong}
+    if "per_s" in wrong:
+        made["documents_max"] = 8
+    limits = written(tmp_path, {"limits": [made]})
+
+    assert Learned() == limits.of_request(ACCOUNT, NOW)
 
 
 @pytest.mark.parametrize("other", OTHERS)

@@ -18,8 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrank.domain import Failure, FailureKind, RerankReply, RerankRequest
+from batchrank.engine.scorer import cleaned
 from batchrank.providers import VENDORS
 from batchrank.providers.base import HttpReply, Provider
+from batchrank.providers.shape import ErrorShape
+from batchrank.wire.auth import Secret
 from tests.laws import law
 from tests.playing import Case, cases_of, play_call, play_reading, provider_of, reply_of, request_of
 
@@ -278,6 +281,45 @@ def test_whatever_comes_nobody_raises(
         if isinstance(answer, RerankReply):
             assert status == 200
             assert all(map(math.isfinite, answer.scores))
+
+
+CANARY = "sk-canary-0123456789abcdef"
+
+
+def echoing(shape: ErrorShape, words: str) -> Iterator[dict[str, Any]]:
+    """
+    Errors with *words* wherever this vendor's may stand, one place at a time, as text, as a finding
+    of pydantic's, and as a code.
+    """
+    for place in (*shape.message, *shape.code):
+        for told in (words, [{"msg": words, "input": words}]):
+            body: Any = told
+            for step in reversed(place.split(".")):
+                body = {step: body}
+            yield body
+
+
+@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 413, 422, 500])
+def test_no_error_leaves_with_the_key_or_a_text(name: str, status: int) -> None:
+    """
+    Whoever moderates repeats what was sent, and a 401 the key: wherever the vendor's errors stand.
+    """
+    vendor, case = VENDORS[name], cases_of(name)["good"]
+    asked = request_of(case)
+    provider, secret = provider_of(vendor, case), Secret(CANARY)
+    document = asked.documents[0]
+    text = document if isinstance(document, str) else document.text or ""
+    usual = ErrorShape()  # what OpenRouter's own adapter reads is among these places, too
+    shape = getattr(getattr(provider, "_shape", None), "errors", usual)
+
+    for body in echoing(shape, f"refused {CANARY}: {text} / {asked.query}"):
+        reply = HttpReply(status, {}, json.dumps(body).encode())
+        told = repr(cleaned(provider.read(asked, reply), asked, secret))
+
+        assert CANARY not in told
+        assert text not in told
+        assert asked.query not in told
 
 
 @pytest.mark.parametrize("name", VENDORS)

@@ -34,8 +34,17 @@ class InfinityOptions(PresetOptions):
 SHAPE = Shape(
     reply=ReplyShape(model="model", total_tokens="usage.total_tokens"),
     errors=ErrorShape(
-        # the one 400 of its own is for a model that it does not serve
-        phrases=(Phrase(status=400, says="model", kind=FailureKind.FATAL),),
+        phrases=(
+            # the one 400 of its own is for a model that it does not serve
+            Phrase(status=400, says="model", kind=FailureKind.FATAL),
+            # pydantic's words; of a document that is too long it says "string"
+            Phrase(
+                status=422,
+                says="list should have at most",
+                too_many=True,
+                most_after="list should have at most",
+            ),
+        ),
     ),
 )
 
