@@ -550,6 +550,8 @@ def _warnings(
         yield f"`run` refuses to carry on, and the figures are of beginning anew: {past.refused}"
     if job.vendor is not None:
         yield from _about_money(job, past, work)
+    if job.vendor is not None:
+        yield from _about_sizes(profile, job.bounds)
     yield from _about_groups(profile, billed=job.vendor is not None)
     yield from _about_texts(profile, job.config.source, billed=job.vendor is not None)
     if profile.row_group_bytes_max > ROW_GROUP_BYTES:
@@ -582,6 +584,18 @@ def _about_money(job: Job, past: _Past, work: _Work) -> Iterator[str]:
         yield (
             f"budget.cost_usd_max (${cap:,.4f}) {verb} enough: it can take ${high / NANO:,.4f}"
             f"{before}, and the run stops where the budget ends"
+        )
+
+
+def _about_sizes(profile: Profile, bounds: Bounds) -> Iterator[str]:
+    most = bounds.documents_max
+    if most is None or bounds.splits:
+        return
+    if many := sum(n for sent, n in profile.sent.items() if sent > most):
+        yield (
+            f"{many:,} of {counted(profile.sampled, 'group')} with more documents than the {most:,}"
+            " that one request may hold: `run` refuses the source before it calls anybody, unless"
+            " provider.splits = true says that groups may be cut apart"
         )
 
 

@@ -128,8 +128,9 @@ def _requests(vendor: Vendor) -> str:
     by_model = vendor.documents_max_by_model.items()
     others = "".join(f", {_most(documents_max)} to {name}*" for name, documents_max in by_model)
     settings = " and ".join(name for _, name in known) or "documents_max"
+    say = "say" if len(known) > 1 else "says"
     never = "" if vendor.splits else "a group is never cut, unless splits = true says it may be; "
-    return f"{never}{most}{others}, unless {settings} says otherwise"
+    return f"{never}{most}{others}, unless {settings} {say} otherwise"
 
 
 def _most(documents_max: int | None) -> str:

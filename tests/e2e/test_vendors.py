@@ -145,11 +145,13 @@ def test_pairs_that_may_depend_on_each_other_are_not_cut_apart(tmp_path: Path) -
     with Liar(cohere_reply) as server:
         job = job_for(tmp_path, server.port, "compatible", "m", documents_max=3)
         job.source(rows)
+        planned = job.cli("plan")
         refused = job.cli("run")
         job.change(provider={"splits": True})
         cut = job.cli("run", "--json")
 
     assert (2, 5) == (refused.code, len(server.heard))
+    assert "2 of 3 groups with more documents than the 3 that one request may" in planned.out
     told = "group 1 (query_id 'q1001', row 1 of groups.parquet): 4 documents, and one request"
     assert f"{told} to compatible holds 3" in refused.err
     assert "provider.splits = true" in refused.err

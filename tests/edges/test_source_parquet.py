@@ -146,6 +146,45 @@ def test_any_table_reads_as_a_naive_reader_reads_it(
 
 
 @law(40)
+@given(tables(), st.integers(1, 12), st.integers(0, 4), st.data())
+def test_groups_that_are_longer_are_found_without_their_texts(
+    table_and_mapping: tuple[pa.Table, dict[str, Any]],
+    row_group_size: int,
+    count: int,
+    data: st.DataObject,
+) -> None:
+    """
+    Those below stop that are not done, whatever the lists are.
+    """
+    table, mapping = table_and_mapping
+    done = data.draw(st.sets(st.integers(0, max(0, table.num_rows - 1))))
+    stop = data.draw(st.integers(0, table.num_rows))
+    with written(table, mapping, row_group_size=row_group_size) as source:
+        held = [len(group.documents) for group in expected(table)]
+        skipped = Positions(source.total, done) if source.total else Positions(0)
+        longer = list(source.longer(count, skipped, stop))
+
+    assert [n for n, has in enumerate(held[:stop]) if has > count and n not in done] == longer
+
+
+def test_of_long_texts_nothing_is_decoded_to_count_them(tmp_path: Path) -> None:
+    """
+    The pages of the texts may be damaged, as long as those of the ids beside them are not.
+    """
+    texts = [[{"id": f"{n}-{i}", "text": "x" * 2_000} for i in range(n)] for n in range(5)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"query": ["q"] * 5, "documents": texts}), path, compression="none",
+        use_dictionary=False,
+    )  # fmt: skip
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"x" * 2_000, b"y" * 2_000))  # the checksums are of before
+    source = open_source(SourceTable(path="a.parquet"), tmp_path)
+
+    assert [3, 4] == list(source.longer(2, Positions(5), 5))
+
+
+@law(40)
 @given(tables(), st.integers(0, 5), st.integers(0, 5))
 def test_rows_are_right_wherever_their_arrays_begin(
     table_and_mapping: tuple[pa.Table, dict[str, Any]], start: int, cut: int

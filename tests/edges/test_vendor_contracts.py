@@ -15,10 +15,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft4Validator, Draft202012Validator
 
-from batchrank.domain import RerankRequest, Slice
+from batchrank.domain import (
+    Answer,
+    Failure,
+    FailureKind,
+    Group,
+    RerankReply,
+    RerankRequest,
+    Slice,
+    Usage,
+)
+from batchrank.policy.capacity import Bounds
+from batchrank.policy.slicing import requests
 from batchrank.providers import VENDORS
-from batchrank.providers.base import Settings
+from batchrank.providers.base import HttpReply, Settings
+from batchrank.rehearsal import hashed_scores
 from tests.playing import Case, cases_of, provider_of, request_of
+from tests.rehearsing import KEY, Got, Server, running
 from tests.shared import contract
 
 OPERATIONS = {
@@ -156,6 +169,83 @@ def test_whatever_is_asked_the_call_is_one_of_the_specification(
     body = json.loads(provider.call(asking).body)
 
     assert [] == held.problems(held.request, body)
+
+
+SPOKEN = ("cohere", "tei")
+"""Whose form the embedded server has beside OpenRouter's."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """
+    An embedded server.
+    """
+    with running() as server:
+        yield server
+
+
+def said_to(server: Server, name: str, query: str, documents: list[str]) -> tuple[Got, Answer]:
+    """
+    What the embedded server says to a vendor's call, and how the vendor's adapter reads it.
+    """
+    vendor = VENDORS[name]
+    provider = vendor.make(Settings("m", "", None, vendor.options()))
+    asking = requests(Group(0, "q", query, tuple(documents)), Bounds())[0]
+    call = provider.call(asking)
+    key = {"Authorization": f"Bearer {KEY}"} if vendor.needs_key else {}
+    got = server.send(call.method, call.url, call.body, {**dict(call.headers), **key})
+    return got, provider.read(asking, HttpReply(got.status, got.headers, got.body))
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_the_embedded_server_replies_as_the_specification_says(server: Server, name: str) -> None:
+    """
+    The scores are those that OpenRouter's form would bring; tokens or units are told where the
+    vendor tells them.
+    """
+    got, answer = said_to(server, name, "what", ["a", "b", "c"])
+
+    good = contract_of(name).reply(200)
+    assert good is not None
+    assert [] == contract_of(name).problems(good, got.json)
+    assert isinstance(answer, RerankReply)
+    assert tuple(hashed_scores("what", ["a", "b", "c"])) == answer.scores
+    assert answer.usage != Usage()
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+@pytest.mark.parametrize(
+    ("dials", "kind", "status"),
+    [
+        ({"documents_max": 2}, FailureKind.BAD_GROUP, {"cohere": 400, "tei": 422}),
+        ({"body_bytes_max": 10}, FailureKind.BAD_GROUP, 413),
+        ({"faults": ["400"]}, FailureKind.BAD_GROUP, 400),
+        ({"faults": ["429"]}, FailureKind.THROTTLED, 429),
+        ({"faults": ["500"]}, FailureKind.UNKNOWN, 500),
+        ({"faults": ["503"]}, FailureKind.THROTTLED, 503),
+        ({"faults": ["garbage"]}, FailureKind.BAD_REPLY, 200),
+        ({"faults": ["left-out"]}, FailureKind.BAD_REPLY, 200),
+        ({"keys": ["another"]}, FailureKind.FATAL, 401),
+    ],
+)
+def test_the_embedded_server_refuses_as_the_vendor_does(
+    server: Server, name: str, dials: dict[str, object], kind: FailureKind, status: Any
+) -> None:
+    """
+    In a body that the specification allows, if it has one for that status, and that is read right;
+    what is too large is known to be that.
+    """
+    server.turn(**dials)
+    got, answer = said_to(server, name, "what", ["a", "b", "c"])
+    server.turn(**dict.fromkeys(dials))
+
+    assert isinstance(answer, Failure)
+    expected = status[name] if isinstance(status, dict) else status
+    assert (kind, expected) == (answer.kind, got.status)
+    assert answer.too_large == any(dial.endswith("_max") for dial in dials)
+    said = contract_of(name).reply(got.status)
+    if said is not None and "content" in said and got.status != 200:
+        assert [] == contract_of(name).problems(said, got.json)
 
 
 _CONTRACTS: dict[str, Contract] = {}

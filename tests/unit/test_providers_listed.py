@@ -51,6 +51,21 @@ def test_programs_are_told_the_same() -> None:
     assert list(VENDORS) == [vendor["name"] for vendor in providers().as_data()]
 
 
+def test_what_a_request_may_hold_is_told_with_what_sets_it() -> None:
+    """
+    Documents, bytes and tokens, as far as they are known; and whether groups are cut at all.
+    """
+
+    def told(name: str) -> str:
+        return " ".join(providers(name).as_text().split())
+
+    most = "requests of 32 documents and 2,000,000 bytes at most"
+    assert f"{most}, unless documents_max and bytes_max say otherwise" in told("tei")
+    assert "1,000 documents and 600,000 tokens at most" in told("voyage")
+    assert "a group is never cut, unless splits = true says it may be; of 200" in told("pinecone")
+    assert "of a whole group, unless documents_max says otherwise" in told("vllm")
+
+
 def test_whoever_is_not_there_is_refused_with_those_who_are() -> None:
     """
     Before a traceback.
