@@ -77,7 +77,7 @@ def test_whoever_follows_the_page_has_a_vendor_like_ours(acme: Vendor) -> None:
     of_each = [test for test in vars(everybody).values() if is_of_each_vendor(test)]
     for test in of_each:
         test(name="acme")
-    assert 6 == len(of_each)
+    assert 7 == len(of_each)
 
 
 def test_it_is_listed_as_ours_are(acme: Vendor) -> None:
