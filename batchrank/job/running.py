@@ -274,12 +274,12 @@ async def _engine(
     finally:
         await close()
         now = datetime.now(UTC)
-        rate, size = (
+        for why_not in (
             remember(world.job, steering.controller, now),
             remember_capacity(world.job, capacity, now),
-        )
-        if why_not := rate or size:
-            reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
+        ):
+            if why_not:
+                reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
 
 
 @contextmanager

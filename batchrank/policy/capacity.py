@@ -13,6 +13,7 @@ request too small rather than too large, and refused without a call is only what
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -67,13 +68,16 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
     What one request may hold at most; None is no limit.
 
     *bytes_max* are as *weigh* counts them, *frame_bytes* those of a request without any text;
-    *tokens_max* are estimated. *hundreds*: documents are billed by the hundred. *splits*: a group
-    may be asked about in several requests; else one that is too large is not asked about at all.
+    *tokens_max* are estimated. What refusals taught of bytes is only good for cuts, which are made
+    at *bytes_cut* then: a document above it may do, and is sent by itself. *hundreds*: documents
+    are billed by the hundred. *splits*: a group may be asked about in several requests; else one
+    that is too large is not asked about at all.
     """
 
     documents_max: int | None = None
     bytes_max: int | None = None
     tokens_max: int | None = None
+    bytes_cut: int | None = None
     hundreds: bool = False
     splits: bool = True
     weigh: Weigh = texts_bytes
@@ -87,13 +91,14 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
         count = len(documents)
         if self.documents_max is not None and count > self.documents_max:
             return False
-        if self.bytes_max is None and self.tokens_max is None:
+        bytes_most = self.bytes_most
+        if bytes_most is None and self.tokens_max is None:
             return True
         chars = sum(len(d) if type(d) is str else _chars(d) for d in documents)
         chars += count * len(query)
         most_bytes = self.frame_bytes + PAIR_BYTES_MAX * count + ESCAPED_BYTES_MAX * chars
         most_tokens = TEXT_BYTES_MAX * chars / BYTES_PER_TOKEN_SURE
-        return _within(most_bytes, self.bytes_max) and _within(most_tokens, self.tokens_max)
+        return _within(most_bytes, bytes_most) and _within(most_tokens, self.tokens_max)
 
     def hold(self, query: str, documents: Sequence[Document]) -> bool:
         """
@@ -101,7 +106,15 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
         """
         asking = _asking(query, *documents)
         tokens = tokens_most(sizes_of(asking)) / BYTES_PER_TOKEN_SURE
-        return _within(self.weigh(asking), self.bytes_max) and _within(tokens, self.tokens_max)
+        light = _within(self.weigh(asking), self.bytes_most)
+        return light and _within(tokens, self.tokens_max)
+
+    @property
+    def bytes_most(self) -> int | None:
+        """
+        How many bytes a request is given.
+        """
+        return self.bytes_max if self.bytes_cut is None else self.bytes_cut
 
 
 def _chars(document: Document | None) -> int:
@@ -158,15 +171,17 @@ def loads(query: str, documents: Sequence[Document], bounds: Bounds) -> list[Loa
 
 
 def _bytes_load(query: str, documents: Sequence[Document], bounds: Bounds) -> Iterator[Load]:
-    if bounds.bytes_max is None:
+    cut = bounds.bytes_most
+    if cut is None:
         return
     none, one = _asking(query), _asking(query, documents[0])
     frame = bounds.weigh(none)
     # What a second one takes more than the first: the comma before it.
     comma = bounds.weigh(_asking(query, documents[0], documents[0])) - 2 * bounds.weigh(one) + frame
     each = (bounds.weigh(_asking(query, d)) - frame + comma for d in documents)
-    most = bounds.bytes_max - frame + comma
-    yield Load(_sums(each), most, most, f"{bounds.bytes_max:,} bytes")
+    beside = frame - comma
+    refused = math.inf if bounds.bytes_max is None else bounds.bytes_max - beside
+    yield Load(_sums(each), cut - beside, refused, f"{bounds.bytes_max or cut:,} bytes")
 
 
 def _tokens_load(query: str, documents: Sequence[Document], bounds: Bounds) -> Iterator[Load]:
@@ -243,7 +258,7 @@ class Learned:
         parts = [f"{most:,} {one}{'s' * (most != 1)}" for most, one in told if most]
         if not parts:
             return ""
-        return f"requests of more than {' or '.join(parts)} are refused: groups are cut to that"
+        return f"larger requests were refused: they are kept to {' and '.join(parts)} from here on"
 
 
 class Capacity:
@@ -295,11 +310,9 @@ def narrowed(bounds: Bounds, learned: Learned) -> Bounds:
     """
     *bounds* with what was *learned* where that is less.
     """
-    return replace(
-        bounds,
-        documents_max=_less(bounds.documents_max, learned.documents_max),
-        bytes_max=_less(bounds.bytes_max, learned.bytes_max),
-    )
+    documents_max = _less(bounds.documents_max, learned.documents_max)
+    bytes_cut = learned.bytes_max and _less(bounds.bytes_max, learned.bytes_max)
+    return replace(bounds, documents_max=documents_max, bytes_cut=bytes_cut)
 
 
 def _less(one: int | None, other: int | None) -> int | None:

@@ -194,9 +194,7 @@ def _packed(
     """
     start, stop = cut
     documents = _documents(group, sent[start:stop])
-    if bounds.surely_hold(group.query, documents):
-        return [cut]
-    if bounds.hold(group.query, documents):
+    if bounds.surely_hold(group.query, documents) or bounds.hold(group.query, documents):
         return [cut]
     weighed = loads(group.query, documents, bounds)
     for place in range(len(documents)):
@@ -228,7 +226,7 @@ def _check_whole(group: Group, sent: Sequence[int], bounds: Bounds) -> None:
         TooLargeError: these candidates do not go into one request, and may not be cut apart.
     """
     documents = _documents(group, sent)
-    if bounds.surely_hold(group.query, documents):
+    if not sent or bounds.surely_hold(group.query, documents):
         return
     weighed = loads(group.query, documents, bounds)
     over = [load.bound for load in weighed if load.refuses(0, len(sent))]

@@ -110,10 +110,10 @@ def test_a_kill_between_slices_pays_none_again_that_is_durable(
 @pytest.mark.parametrize(
     ("name", "dials", "words"),
     [
-        pytest.param("tei", {"documents_max": 8}, "more than 8 documents are", id="422 that says"),
-        pytest.param("tei", {"body_bytes_max": 300}, " bytes are refused", id="413"),
-        pytest.param("cohere", {"body_bytes_max": 300}, " bytes are refused", id="413 of Cohere"),
-        pytest.param("openrouter", {"documents_max": 8}, " bytes are refused", id="OpenRouter"),
+        pytest.param("tei", {"documents_max": 8}, "kept to 8 documents from", id="422 that says"),
+        pytest.param("tei", {"body_bytes_max": 300}, " bytes from here on", id="413"),
+        pytest.param("cohere", {"body_bytes_max": 300}, " bytes from here on", id="413 of Cohere"),
+        pytest.param("openrouter", {"documents_max": 8}, " bytes from here on", id="OpenRouter"),
     ],
 )
 def test_a_limit_that_was_met_is_known_the_next_night(

@@ -439,9 +439,11 @@ def test_a_group_that_is_too_large_is_split_and_put_together_again() -> None:
 @pytest.mark.parametrize(
     ("told", "refused_max", "noted"),
     [
-        pytest.param({"documents_max": 30}, 8, "more than 30 documents are", id="with its limit"),
-        pytest.param({"too_many": True}, 20, " documents are", id="for its number"),
-        pytest.param({}, 20, " bytes are", id="for whatever reason"),
+        pytest.param(
+            {"documents_max": 30}, 8, "kept to 30 documents from", id="with its limit"
+        ),
+        pytest.param({"too_many": True}, 20, " documents from", id="for its number"),
+        pytest.param({}, 20, " bytes from", id="for whatever reason"),
     ],
 )
 def test_what_is_too_large_is_learned_and_told_once(

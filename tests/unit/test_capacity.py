@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -236,7 +237,7 @@ def test_a_limit_that_is_named_is_believed_at_once() -> None:
 
     assert [True, False, True, False] == learned
     assert 8 == capacity.bounds.documents_max
-    assert "requests of more than 8 documents are refused" in capacity.learned.sentence()
+    assert "they are kept to 8 documents from here on" in capacity.learned.sentence()
 
 
 @pytest.mark.parametrize("most", [0, 40, 41, 10**9])
@@ -332,8 +333,30 @@ def test_what_was_learned_never_widens() -> None:
     """
     The job's word, or the vendor's, stands where it is less.
     """
-    assert Bounds(10, 500) == narrowed(Bounds(10, 900), Learned(20, 500))
+    assert Bounds(10, 900, bytes_cut=500) == narrowed(Bounds(10, 900), Learned(20, 500))
+    assert Bounds(10, 900, bytes_cut=900) == narrowed(Bounds(10, 900), Learned(None, 1_000))
     assert Bounds(20) == narrowed(Bounds(), Learned(20))
+
+
+def test_what_was_learned_of_bytes_refuses_nobody() -> None:
+    """
+    It is nearly a guess: a document above it is sent by itself, and may do.
+    """
+    bounds = narrowed(Bounds(None, 10_000), Learned(None, 20))
+
+    asked = requests(group_of(["a", "b" * 100, "c"], "q"), bounds)
+
+    assert ["a", "b" * 100, "c"] == [request.documents[0] for request in asked]
+
+
+def test_an_empty_rest_of_a_group_needs_no_room() -> None:
+    """
+    Where the frame alone is above the bound nothing can be sent, and nothing need be.
+    """
+    bounds = Bounds(None, 10, splits=False, frame_bytes=100)
+
+    assert [] == requests(group_of([None, None]), bounds)
+    assert [] == requests(group_of([None, None]), msgspec.structs.replace(bounds, splits=True))
 
 
 @pytest.mark.parametrize(
