@@ -310,9 +310,11 @@ def narrowed(bounds: Bounds, learned: Learned) -> Bounds:
     """
     *bounds* with what was *learned* where that is less.
     """
-    documents_max = _less(bounds.documents_max, learned.documents_max)
-    bytes_cut = learned.bytes_max and _less(bounds.bytes_max, learned.bytes_max)
-    return replace(bounds, documents_max=documents_max, bytes_cut=bytes_cut)
+    return replace(
+        bounds,
+        documents_max=_less(bounds.documents_max, learned.documents_max),
+        bytes_cut=_less(bounds.bytes_most, learned.bytes_max),
+    )
 
 
 def _less(one: int | None, other: int | None) -> int | None:

@@ -439,9 +439,7 @@ def test_a_group_that_is_too_large_is_split_and_put_together_again() -> None:
 @pytest.mark.parametrize(
     ("told", "refused_max", "noted"),
     [
-        pytest.param(
-            {"documents_max": 30}, 8, "kept to 30 documents from", id="with its limit"
-        ),
+        pytest.param({"documents_max": 30}, 8, "kept to 30 documents from", id="with its limit"),
         pytest.param({"too_many": True}, 20, " documents from", id="for its number"),
         pytest.param({}, 20, " bytes from", id="for whatever reason"),
     ],

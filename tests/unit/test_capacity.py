@@ -336,6 +336,7 @@ def test_what_was_learned_never_widens() -> None:
     assert Bounds(10, 900, bytes_cut=500) == narrowed(Bounds(10, 900), Learned(20, 500))
     assert Bounds(10, 900, bytes_cut=900) == narrowed(Bounds(10, 900), Learned(None, 1_000))
     assert Bounds(20) == narrowed(Bounds(), Learned(20))
+    assert 500 == narrowed(narrowed(Bounds(), Learned(None, 500)), Learned(20)).bytes_most
 
 
 def test_what_was_learned_of_bytes_refuses_nobody() -> None:
