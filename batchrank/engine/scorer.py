@@ -40,16 +40,23 @@ class Scorer(Protocol):
 
 class HttpScorer:
     """
-    A vendor's translation, and the wire. *wall* is seconds since the epoch.
+    A vendor's translation, and the wire. *wall* is seconds since the epoch; *one_more* hears of
+    every page of a reply that is asked for.
     """
 
     def __init__(
-        self, provider: Provider, wire: Wire, secret: Redacts, wall: Callable[[], float]
+        self,
+        provider: Provider,
+        wire: Wire,
+        secret: Redacts,
+        wall: Callable[[], float],
+        one_more: Callable[[], None],
     ) -> None:
         self._provider = provider
         self._wire = wire
         self._secret = secret
         self._wall = wall
+        self._one_more = one_more
 
     async def score(self, request: RerankRequest, /) -> Answer:
         """
@@ -68,6 +75,7 @@ class HttpScorer:
         Ask for one more page of an answer. The first may have been billed, so that a page which is
         never sent leaves the outcome unknown.
         """
+        self._one_more()
         reply = await self._wire.exchange(onward.call)
         if isinstance(reply, HttpReply):
             return onward.read(reply, self._wall())

@@ -154,6 +154,12 @@ class Turnstiles:
         self.requests = Turnstile(self.ceiling or Pace(1.0, 1.0))
         self.gauge = TokenGauge()
 
+    def one_more(self) -> None:
+        """
+        Book a request that did not wait for its turn, a page of a reply: those behind it wait.
+        """
+        self.requests.book(1.0)
+
 
 class Pacer:
     """

@@ -32,7 +32,7 @@ from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports
 from batchrank.engine.scorer import HttpScorer, Scorer
-from batchrank.engine.waiting import ThreadLane
+from batchrank.engine.waiting import ThreadLane, Turnstiles
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
 from batchrank.job.ending import Account, finish, nothing_to_do
@@ -262,8 +262,8 @@ def _engine_once(
 async def _engine(
     world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
 ) -> Ending:
-    scorer, close = _scorer(world.job)
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
+    scorer, close = _scorer(world.job, steering.turnstiles)
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     capacity = capacity_for(world.job, datetime.now(UTC))
     published = {part.number: part for part in world.ledger.parts()}
@@ -294,7 +294,7 @@ def _source(world: World) -> Iterator[Source]:
         yield KnowingSource(world.source, known)
 
 
-def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
+def _scorer(job: Job, turnstiles: Turnstiles) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
     """
     Who is asked, and how to let go of the connections.
     """
@@ -308,7 +308,7 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
     )
     made = job.vendor.make(job.settings())
     wire, redacts = _keyed(carrier, job.key, job.options.keyed(job.vendor.key_header))
-    return HttpScorer(made, wire, redacts, time.time), wire.aclose
+    return HttpScorer(made, wire, redacts, time.time, turnstiles.one_more), wire.aclose
 
 
 def _keyed(

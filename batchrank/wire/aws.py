@@ -32,10 +32,10 @@ LOOKED_AT_S = 60.0
 CLOCK_OFF_S_MAX = 300.0
 """AWS refuses signatures that are older or newer than five minutes."""
 
-SIGNED = frozenset({"content-type"})
+SIGNED = ("content-type", "x-amz-")
 """
-Headers that are signed beside the host's and AWS's own: what proxies on the way add to or take
-from others then breaks no signature.
+How headers begin that are signed, beside the host's: what proxies on the way add to or take from
+others then breaks no signature.
 """
 
 NOT_GOOD = (b"ExpiredToken", b"UnrecognizedClient", b"InvalidClientTokenId", b"InvalidAccessKeyId")
@@ -192,11 +192,10 @@ class _Botocore:
         """
         What *call* has to be sent with.
         """
-        headers = {name: value for name, value in call.headers if name in SIGNED}
+        headers = {name: value for name, value in call.headers if name.startswith(SIGNED)}
         request = self._request(call.method, call.url, headers=headers, data=call.body)
         self._signer(credentials, *self._for).add_auth(request)
-        lines = ((name.lower(), value) for name, value in request.headers.items())
-        return tuple((name, value) for name, value in lines if name not in headers)
+        return tuple((name.lower(), value) for name, value in request.headers.items())
 
 
 def _refused(message: str, remedy: str) -> JobError:

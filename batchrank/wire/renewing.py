@@ -26,7 +26,7 @@ class Renewable(Redacts, Protocol):
 
     def lines(self, call: HttpCall) -> Lines:
         """
-        What *call* is sent with beside its headers; names in lower case, here and there.
+        What *call* is sent with beside its headers, or instead of them; names in lower case.
         """
 
     def is_due(self) -> bool:
@@ -81,16 +81,19 @@ class Renewing:
         if self._key.is_due() and self._aside is None and self._urgent is None:
             self._aside = self._renewal(refused=False)
         used = self._keys_seen
-        lines = (*headers, *self._key.lines(HttpCall(method, url, headers, body)))
-        reply = await self._carrier.carry(method, url, lines, body)
+        added = self._key.lines(HttpCall(method, url, headers, body))
+        lines = {**dict(headers), **dict(added)}
+        reply = await self._carrier.carry(method, url, tuple(lines.items()), body)
         if self._key.is_refused(reply):
             await self._renewed(used)
         return reply
 
     async def aclose(self) -> None:
         """
-        Close every connection.
+        Close every connection; nobody needs another key.
         """
+        for renewal in filter(None, (self._aside, self._urgent)):
+            renewal.cancel()
         await self._carrier.aclose()
 
     async def _renewed(self, used: int) -> None:

@@ -102,6 +102,7 @@ class HttpCarrier:
         self._opening: set[asyncio.Task[Connection]] = set()
         self._connections: set[Connection] = set()
         self._prepared = lru_cache(maxsize=64)(self._prepare)
+        self._routed = lru_cache(maxsize=64)(self._route)  # signed headers are new in every call
 
     async def carry(self, method: str, url: str, headers: Lines, body: bytes) -> HttpReply:
         """
@@ -185,11 +186,15 @@ class HttpCarrier:
         return self._trust
 
     def _prepare(self, method: str, url: str, headers: Lines) -> _Errand:
+        route = self._routed(url)
+        return _Errand(route, _head(method, route, headers), method == "HEAD", self._shelf(route))
+
+    def _route(self, url: str) -> Route:
         proxy = self._proxy_of(url)
         route = Route(parsed(url, "the address"), None if proxy is None else through(proxy))
         if route.url.tls or route.next_url.tls:
             self._trusted()  # before a connection is opened in vain
-        return _Errand(route, _head(method, route, headers), method == "HEAD", self._shelf(route))
+        return route
 
     def _shelf(self, route: Route) -> Shelf:
         peer = route.without_target()

@@ -33,6 +33,7 @@ from batchrank.domain import (
     Usage,
 )
 from batchrank.engine.scorer import Scorer
+from batchrank.engine.waiting import Turnstiles
 from batchrank.job import Job, load, running
 from batchrank.source import ParquetSource
 from batchrank.source.carried import NOTHING_MAPPED, Block, no_rows
@@ -190,7 +191,7 @@ def main() -> None:
     job = load(write_job(folder, folder / "made-up", "http://127.0.0.1:9/api/v1", tables))
     scorer = Instant(folder / NOTES)
 
-    def scorer_of(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
+    def scorer_of(job: Job, turnstiles: Turnstiles) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
         return scorer, scorer.close
 
     running._scorer = scorer_of  # the one thing that is not the job's own

@@ -120,6 +120,32 @@ def test_bedrock_is_asked_with_signatures_that_it_checks(
     assert {"token+canary"} == {heard.headers["x-amz-security-token"] for heard in server.heard}
 
 
+def test_a_page_that_fails_is_tried_again_from_the_first(
+    tmp_path: Path, machine: pytest.MonkeyPatch
+) -> None:
+    """
+    What came before it may have been billed, so that the call is booked, and not asked for without
+    end.
+    """
+    machine.setenv("AWS_ACCESS_KEY_ID", "AKID1")
+    machine.setenv("AWS_SECRET_ACCESS_KEY", "secret-1")
+    rows, aws = groups(1, candidates=5), Aws({"AKID1": "secret-1"}, page=2)
+    left = [error(429, "ThrottlingException", "slow down"), b"nonsense\r\n\r\n"]
+
+    def answer(heard: Heard) -> bytes:
+        return left.pop() if "nextToken" in heard.asked and left else aws(heard)
+
+    with Liar(answer) as server:
+        job = bedrock(tmp_path, server.port, "bedrock-rerank").source(rows)
+        job.change(budget={"cost_usd_max": 1})
+        summary = job.run()
+
+    assert (0, 3, 0.006) == (summary.exit_code, summary.calls_now, summary.cost_usd)
+    assert lines(rows, MODEL, "bedrock-rerank") == job.rows()
+    failed = [(call["kind"], call["code"]) for call in job.calls() if call["kind"]]
+    assert [("unknown", "garbage"), ("unknown", "ThrottlingException")] == failed
+
+
 def check_clean(base: Path, *ran: Ran) -> None:
     """
     No canary in anything that was written or said.

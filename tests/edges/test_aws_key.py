@@ -45,7 +45,7 @@ def arrived(call: HttpCall, signer: AwsKey) -> tuple[str, dict[str, str]]:
     """
     The first line and the headers of a call as they are on the wire.
     """
-    lines = (*call.headers, *signer.lines(call))
+    lines = tuple({**dict(call.headers), **dict(signer.lines(call))}.items())
     head = _head(call.method, Route(parsed(call.url, "the address")), lines).decode()
     first, *rest = f"{head}{len(call.body)}".split("\r\n")
     named = (line.partition(": ") for line in rest)
@@ -134,6 +134,20 @@ def test_every_call_of_bedrock_is_signed(
     sent = HttpCall(call.method, call.url, headers, call.body)
 
     assert is_signed(sent, key(Credentials(ID, SECRET, TOKEN)))
+
+
+def test_a_header_of_ones_own_is_signed_where_aws_demands_it() -> None:
+    """
+    Everything that is AWS's own; the date and the token are ours whatever a job says.
+    """
+    own = (("x-amz-date", "20000101T000000Z"), ("x-amz-meta-team", "search"), ("x-other", "y"))
+    signer = key(Credentials(ID, SECRET, TOKEN))
+    call = HttpCall("POST", "https://h.example/rerank", (*JSON, *own), b"{}")
+    signed = dict(signer.lines(call))["authorization"].partition("SignedHeaders=")[2]
+
+    assert is_signed(call, signer)
+    assert "x-amz-meta-team" in signed
+    assert "x-other" not in signed
 
 
 def test_a_botocore_client_asks_the_same_address_with_the_same_signature() -> None:

@@ -3,7 +3,8 @@ Azure AI: Cohere's models on a Foundry resource (v2), and on serverless endpoint
 
 Sources: Microsoft's page on Cohere rerank models in the repository azure-ai-docs at 116b095,
 LiteLLM 1.109.1 (addresses, price map), Cohere's OpenAPI document (bodies). The address is one's own
-in both forms; the key goes as a bearer (also a token of Entra), or with `key_header = "api-key"`.
+in both forms; the key goes as a bearer, or with `key_header = "api-key"`. A token of Entra, which
+ends, comes from `key_command = ["az", "account", "get-access-token", ...]`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ _GATEWAY = ErrorShape(kinds=ERRORS.kinds, phrases=ERRORS.phrases)
 _REPLY = ReplyShape(search_units="meta.billed_units.search_units")
 _PRICED = "search units: a query with up to 100 documents, longer ones count as several"
 _PAIRS = "inferred, as at Cohere's own: a document's score is that of its best chunk"
+_ENTRA = 'tokens of Entra end: key_command = ["az", "account", "get-access-token", ...] renews them'
 _HELD = "Microsoft's page and LiteLLM's code; bodies as in Cohere's OpenAPI"
 
 AZURE = Vendor(
@@ -79,6 +81,7 @@ AZURE = Vendor(
         limits=(
             "1,000 documents a request, as at Cohere's own",
             "requests: your deployment's quota",
+            _ENTRA,
         ),
         billing=_PRICED,
         scores="0 to 1, not proportional to relevance",
@@ -106,6 +109,7 @@ AZURE_SERVERLESS = Vendor(
         limits=(
             "1,000 documents a request, as at Cohere's own",
             "1,000 requests and 200,000 tokens a minute for each deployment unless you have more",
+            _ENTRA,
         ),
         billing=_PRICED + "; v3 models $0.002 (LiteLLM): state it in [provider.price]",
         scores="0 to 1, not proportional to relevance",

@@ -161,7 +161,7 @@ BEDROCK_RERANK = Vendor(
         limits=(
             "1,000 documents a request",
             "32,000 characters a document or query: source.max_chars cuts them",
-            _QUOTA,
+            _QUOTA + "; a page of results is one more (smaller groups have fewer, `bedrock` none)",
         ),
         billing=_BILLED,
         scores="0 to 1 from Cohere's; of Amazon's not documented",

@@ -68,7 +68,7 @@ _PRICE = a_unit(0.001, "LiteLLM 1.109.1's price map, for any of its models")
 VERTEX = Vendor(
     name="vertex",
     base_url="https://discoveryengine.googleapis.com",
-    key_env="GOOGLE_ACCESS_TOKEN",
+    key_env="GOOGLE_OAUTH_ACCESS_TOKEN",
     options=VertexOptions,
     make=compatible("vertex", SHAPE),
     score_options=decisive(VertexOptions),
@@ -76,8 +76,12 @@ VERTEX = Vendor(
     splits=False,
     prices={"semantic-ranker-default@latest": _PRICE, "semantic-ranker-512@latest": _PRICE},
     facts=Facts(
-        "Vertex AI ranking API (Google Cloud); tokens end after an hour: name a key_command",
-        limits=("200 records a request", "requests: your project's quota"),
+        "Vertex AI ranking API (Google Cloud)",
+        limits=(
+            "200 records a request",
+            "requests: your project's quota",
+            'tokens end after an hour: key_command = ["gcloud", "auth", "print-access-token"]',
+        ),
         billing="search units: a query with up to 100 records",
         scores="rounded to two decimals, so that many are equal; their range is not documented",
         pairs="not documented: if your model scores pairs independently, splits = true",
