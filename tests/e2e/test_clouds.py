@@ -142,8 +142,8 @@ def test_a_page_that_fails_is_tried_again_from_the_first(
 
     assert (0, 3, 0.006) == (summary.exit_code, summary.calls_now, summary.cost_usd)
     assert lines(rows, MODEL, "bedrock-rerank") == job.rows()
-    failed = [(call["kind"], call["code"]) for call in job.calls() if call["kind"]]
-    assert [("unknown", "garbage"), ("unknown", "ThrottlingException")] == failed
+    told = [(call["failure"], call["code"]) for call in job.calls()]
+    assert [("unknown", "garbage"), ("unknown", "ThrottlingException"), (None, None)] == told
 
 
 def check_clean(base: Path, *ran: Ran) -> None:
