@@ -302,7 +302,7 @@ class ProviderTable(Table):
         description="a command that prints the key, for keys that do not last:"
         ' ["gcloud", "auth", "print-access-token"]',
     )
-    key_age_s_max: PositiveFloat = Field(
+    key_age_s_max: Annotated[float, Field(ge=1)] = Field(
         300.0,
         description="after so many seconds key_command is run again; also when its key is refused",
     )

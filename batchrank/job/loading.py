@@ -1,7 +1,8 @@
 """
 From a job file to a `Job`: valid, with its vendor, its key and its folders.
 
-Owns the order: the whole file is right before the key is looked at, and nothing is contacted.
+Owns the order: the whole file is right before the key is looked at, and nobody is contacted but who
+gives out keys.
 """
 
 from __future__ import annotations

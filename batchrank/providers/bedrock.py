@@ -78,12 +78,14 @@ class BedrockRerank:
         self, request: RerankRequest, reply: HttpReply, page: Page, before: Results
     ) -> Answer | Onward:
         """
-        What a page tells together with those *before*. Each brings a result that was missing, so
-        that pages come to an end.
+        What a page tells together with those *before*. Who asks on has got a result that was
+        missing, so that pages come to an end.
         """
         whole = replace(page, results=_joined(before, page.results))
+        indices = whole.results.indices
         token = text(table(page.body).get("nextToken"))
-        if token is None or len(whole.results.indices) >= self._wanted(request):
+        twice = len(set(indices)) < len(indices)
+        if token is None or twice or len(indices) >= self._wanted(request):
             return self._plain.bound(request, reply, whole)
         if not page.results.indices:
             return bad_reply(reply, "a page without results, and more to come", page.known)

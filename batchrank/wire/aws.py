@@ -12,8 +12,8 @@ Never repeats what botocore says of credentials: its words hold what tools of ot
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 LOOKED_AT_S = 60.0
 """How often botocore is asked whether it has others; it gets them some minutes before they end."""
+
+SECRETS_KEPT = 9
+"""Id, key and token of the last three credentials: calls with those before are under way."""
 
 CLOCK_OFF_S_MAX = 300.0
 """AWS refuses signatures that are older or newer than five minutes."""
@@ -66,7 +69,7 @@ class AwsKey:
         self._resolve = resolve or self._botocore.resolve
         self._clock = clock
         self._wall = wall
-        self._secrets: deque[Secret] = deque(maxlen=9)
+        self._secrets: tuple[Secret, ...] = ()
         self._credentials: Credentials | None = None
         self._frozen: ReadOnlyCredentials | None = None
         try:
@@ -124,18 +127,25 @@ class AwsKey:
             raise KeyNotRenewed(why) from None
         if not credentials or not frozen or not frozen.access_key:
             raise KeyNotRenewed("there are no AWS credentials")
+        texts = [text for text in (frozen.token, frozen.secret_key, frozen.access_key) if text]
+        if not all(re.fullmatch(r"[\x21-\x7e]+", text) for text in texts):
+            raise KeyNotRenewed("the AWS credentials hold a character that none have")
         self._credentials, self._frozen = credentials, frozen
         if frozen != before:
-            texts = filter(None, (frozen.token, frozen.secret_key, frozen.access_key))
-            self._secrets.extend(map(Secret, texts))
+            self._secrets = (*map(Secret, texts), *self._secrets)[:SECRETS_KEPT]
         return bool(frozen != before)
+
+    def close(self) -> None:
+        """
+        Nothing: botocore cannot be interrupted.
+        """
 
     def redact(self, text: str) -> str:
         """
         *text* without the credentials, nor those before: AWS repeats what should have been signed,
         and the session's token is in that.
         """
-        for secret in tuple(self._secrets):
+        for secret in self._secrets:
             text = secret.redact(text)
         return text
 

@@ -51,6 +51,7 @@ class CommandKey:
         self._age_s_max = age_s_max
         self._patience_s = patience_s
         self._clock = clock
+        self._running: subprocess.Popen[bytes] | None = None
         self._take(self._printed())
 
     def __repr__(self) -> str:
@@ -89,6 +90,13 @@ class CommandKey:
             raise KeyNotRenewed(f"the key was refused, and {problem.message}") from None
         return self._secret.reveal() != before
 
+    def close(self) -> None:
+        """
+        End the command if it is under way.
+        """
+        if self._running is not None:
+            _kill(self._running)
+
     def redact(self, text: str) -> str:
         """
         *text* without the key, nor the one before.
@@ -111,7 +119,7 @@ class CommandKey:
         # People paste the key itself into this setting: only what is a program is repeated.
         program = shutil.which(self._command[0])
         name = Path(program).name if program else "the command"
-        printed = _run(self._command, self._folder, name, self._patience_s)
+        printed = self._run(name)
         remedy = "it has to print the key, and nothing else"
         try:
             text = printed.decode().strip()
@@ -119,37 +127,36 @@ class CommandKey:
             raise _refused(f"what {name} printed is not text", remedy) from None
         return checked(text, "key_command", f"what {name} printed", remedy)
 
+    def _run(self, name: str) -> bytes:
+        """
+        What the command writes to its standard output; not more of it than could be a key.
 
-def _run(command: Sequence[str], folder: Path, name: str, patience_s: float) -> bytes:
-    """
-    What *command* writes to its standard output; not more of it than could be a key.
-
-    Raises:
-        JobError: it cannot be run, takes too long, or fails.
-    """
-    try:
-        running = subprocess.Popen(  # noqa: S603 - the job file names it, as a list
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # tools trace what they do, and the key with it
-            start_new_session=True,  # so that what it starts in turn can be ended with it
-        )
-    except (OSError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or "not a command"
-        raise _refused(f"{name} cannot be run: {why}", "name a program on the PATH") from None
-    try:
-        printed = _read(running, time.monotonic() + patience_s)
-    except subprocess.TimeoutExpired:
-        took = f"{name} took more than {patience_s:g} s"
-        raise _refused(took, f"run {name} by hand") from None
-    finally:
-        _end(running)
-    if running.returncode and len(printed) <= KEY_BYTES_MAX:
-        how = f"ended with status {running.returncode}"
-        raise _refused(f"{name} {how}", f"run {name} by hand: it says why")
-    return printed
+        Raises:
+            JobError: it cannot be run, takes too long, or fails.
+        """
+        try:
+            self._running = running = subprocess.Popen(  # noqa: S603 - the job file names it
+                self._command,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # tools trace what they do, and the key with it
+                start_new_session=True,  # so that what it starts in turn can be ended with it
+            )
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or "not a command"
+            raise _refused(f"{name} cannot be run: {why}", "name a program on the PATH") from None
+        try:
+            printed = _read(running, time.monotonic() + self._patience_s)
+        except subprocess.TimeoutExpired:
+            took = f"{name} took more than {self._patience_s:g} s"
+            raise _refused(took, f"run {name} by hand") from None
+        finally:
+            _end(running)
+        if running.returncode and len(printed) <= KEY_BYTES_MAX:
+            how = f"ended with status {running.returncode}"
+            raise _refused(f"{name} {how}", f"run {name} by hand: it says why")
+        return printed
 
 
 def _read(running: subprocess.Popen[bytes], until_s: float) -> bytes:
@@ -161,9 +168,11 @@ def _read(running: subprocess.Popen[bytes], until_s: float) -> bytes:
     """
     assert running.stdout is not None
     printed = b""
+    ready = select.poll()  # `select` knows the first thousand files only, and connections are many
+    ready.register(running.stdout, select.POLLIN)
     while len(printed) <= KEY_BYTES_MAX:
         left_s = max(0.0, until_s - time.monotonic())
-        if not select.select((running.stdout,), (), (), left_s)[0]:
+        if not ready.poll(left_s * 1000):
             raise subprocess.TimeoutExpired(running.args, 0)
         more = os.read(running.stdout.fileno(), KEY_BYTES_MAX)
         if not more:
@@ -177,11 +186,15 @@ def _end(running: subprocess.Popen[bytes]) -> None:
     """
     End the command, and what it has started, if it has not ended by itself.
     """
-    if running.poll() is None:
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+    _kill(running)
+    running.wait()
     assert running.stdout is not None
     running.stdout.close()
+
+
+def _kill(running: subprocess.Popen[bytes]) -> None:
+    if running.poll() is None:
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def _refused(message: str, remedy: str) -> JobError:

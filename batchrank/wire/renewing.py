@@ -11,12 +11,15 @@ What a key is, and how it goes into a request, is for `Renewable` to know: `comm
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from batchrank.providers.base import HttpCall, HttpReply
 from batchrank.wire.auth import Redacts
 from batchrank.wire.carrier import Carrier, Lines
-from batchrank.wire.failures import KeyRenewed
+from batchrank.wire.failures import KeyNotRenewed, KeyRenewed
 
 
 class Renewable(Redacts, Protocol):
@@ -50,6 +53,11 @@ class Renewable(Redacts, Protocol):
             KeyNotRenewed: nobody gave one; what there was is kept.
         """
 
+    def close(self) -> None:
+        """
+        End what was begun to get it anew: nobody needs it any more. Does not wait.
+        """
+
 
 class Renewing:
     """
@@ -78,8 +86,7 @@ class Renewing:
             KeyRenewed, KeyNotRenewed, ClockOff: the key was refused, and this is why to try again,
                 or not to. Where no other key can be had the reply itself is returned.
         """
-        if self._key.is_due() and self._aside is None and self._urgent is None:
-            self._aside = self._renewal(refused=False)
+        self._look()
         used = self._keys_seen
         added = self._key.lines(HttpCall(method, url, headers, body))
         lines = {**dict(headers), **dict(added)}
@@ -94,7 +101,18 @@ class Renewing:
         """
         for renewal in filter(None, (self._aside, self._urgent)):
             renewal.cancel()
+        self._key.close()
         await self._carrier.aclose()
+
+    def _look(self) -> None:
+        """
+        Have the key got anew if it is time. Where nobody gives one, what there is serves on.
+        """
+        if self._aside is not None and self._aside.done():
+            ended, self._aside = self._aside, None
+            ended.result()  # it raises for bugs alone
+        if self._aside is None and self._urgent is None and self._key.is_due():
+            self._aside = asyncio.get_running_loop().create_task(self._renew_aside())
 
     async def _renewed(self, used: int) -> None:
         """
@@ -105,26 +123,48 @@ class Renewing:
             await asyncio.wait((self._aside,))
         if used == self._keys_seen:
             if self._urgent is None:
-                self._urgent = self._renewal(refused=True)
+                self._urgent = asyncio.get_running_loop().create_task(self._renew(refused=True))
+                self._urgent.add_done_callback(self._ended)
             urgent = self._urgent
             await asyncio.wait((urgent,))
             urgent.result()
         if used != self._keys_seen:
             raise KeyRenewed("the key was refused, and there is another one by now")
 
-    def _renewal(self, *, refused: bool) -> asyncio.Task[None]:
-        renewal = asyncio.get_running_loop().create_task(self._renew(refused=refused))
-        renewal.add_done_callback(self._ended)
-        return renewal
+    async def _renew_aside(self) -> None:
+        with suppress(KeyNotRenewed):
+            await self._renew(refused=False)
 
     async def _renew(self, *, refused: bool) -> None:
-        if await asyncio.to_thread(self._key.renew, refused=refused):
+        if await _apart(lambda: self._key.renew(refused=refused)):
             self._keys_seen += 1
 
-    def _ended(self, renewal: asyncio.Task[None]) -> None:
-        if renewal is self._aside:
-            self._aside = None
-        if renewal is self._urgent:
-            self._urgent = None
-        if not renewal.cancelled():
-            renewal.exception()  # of one that was made aside nobody asks: what there is serves on
+    def _ended(self, urgent: asyncio.Task[None]) -> None:
+        self._urgent = None
+        if not urgent.cancelled():
+            urgent.exception()  # raised where it is waited for, if anybody still does
+
+
+async def _apart(renew: Callable[[], bool]) -> bool:
+    """
+    Call *renew* in a thread that no end of a process waits for, as it does for asyncio's own: who
+    gives out keys may take minutes to fail.
+    """
+    loop = asyncio.get_running_loop()
+    renewed: asyncio.Future[bool] = loop.create_future()
+
+    def tell(outcome: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is there to hear it
+            loop.call_soon_threadsafe(lambda: None if renewed.done() else outcome())
+
+    def call() -> None:
+        try:
+            is_other = renew()
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            failed = error
+            tell(lambda: renewed.set_exception(failed))
+        else:
+            tell(lambda: renewed.set_result(is_other))
+
+    threading.Thread(target=call, name="key", daemon=True).start()
+    return await renewed

@@ -228,6 +228,22 @@ def test_a_profile_that_is_not_there_is_told_without_a_word_of_botocores(
     assert "sk-pasted-here" not in str(refused.value)
 
 
+@pytest.mark.parametrize("bad", ["ключ", "two words", "two\nlines"])
+def test_credentials_that_can_be_none_are_refused_and_not_repeated(
+    nowhere: pytest.MonkeyPatch, bad: str
+) -> None:
+    """
+    They would break the request, or be another one.
+    """
+    nowhere.setenv("AWS_ACCESS_KEY_ID", bad)
+    nowhere.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+
+    with pytest.raises(JobError, match="a character that none have") as refused:
+        AwsKey("bedrock", "us-east-1")
+
+    assert bad not in str(refused.value)
+
+
 def test_without_botocore_the_job_is_told_what_to_install(nowhere: pytest.MonkeyPatch) -> None:
     """
     Nobody else needs it.

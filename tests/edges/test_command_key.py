@@ -4,6 +4,7 @@ A key that a command prints: real commands, good and bad.
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -132,6 +133,27 @@ def test_one_that_does_not_end_is_ended_with_all_it_began(tmp_path: Path, end: s
     assert "sh took more than 0.3 s" in said
     begun = int((tmp_path / "begun").read_text())
     assert any(is_over(begun) for _ in range(1000))
+
+
+def test_one_that_is_under_way_can_be_ended(tmp_path: Path) -> None:
+    """
+    By whoever leaves, from another thread.
+    """
+    made = sh("[ -e begun ] && sleep 60; touch begun; echo sk-1", tmp_path, patience_s=60.0)
+    told: list[KeyNotRenewed] = []
+
+    def renew() -> None:
+        with pytest.raises(KeyNotRenewed) as failed:
+            made.renew(refused=False)
+        told.append(failed.value)
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
+    while renewing.is_alive():
+        made.close()
+        renewing.join(0.01)
+
+    assert "sh ended with status -9" in str(told[0])
 
 
 def is_over(pid: int) -> bool:

@@ -66,6 +66,12 @@ class Keys:
         before, self.number = self.number, min(self.last, self.number + 1)
         return self.number != before
 
+    def close(self) -> None:
+        """
+        Give what is waited for.
+        """
+        self.give.set()
+
     def redact(self, text: str) -> str:
         """
         Without the key.
@@ -248,3 +254,46 @@ async def test_a_call_that_is_given_up_takes_no_renewal_with_it() -> None:
 
     assert isinstance(failure, Failure)
     assert ("key_renewed", [True]) == (failure.code, keys.asked)
+
+
+class Buggy(Keys):
+    """
+    Keys that cannot be renewed for a reason that is nobody's outage.
+    """
+
+    def renew(self, *, refused: bool) -> bool:
+        """
+        Raise what no key raises.
+        """
+        raise ZeroDivisionError
+
+
+async def test_a_bug_in_a_renewal_beside_the_calls_is_raised() -> None:
+    """
+    Not by the call that began it: by the next.
+    """
+    keys = Buggy()
+    keys.due = True
+    renewing = Renewing(Server(lambda _: True), keys)
+    wire = Wire(renewing, renewing)
+    await wire.exchange(CALL)
+    await until(lambda: renewing._aside is not None and renewing._aside.done())
+
+    with pytest.raises(ZeroDivisionError):
+        await wire.exchange(CALL)
+
+
+async def test_who_leaves_waits_for_no_renewal() -> None:
+    """
+    It is given up, and its thread with it.
+    """
+    keys = Keys()
+    keys.give.clear()
+    keys.due = True
+    wire, _ = wired(keys, lambda _: True)
+    await wire.exchange(CALL)
+    await until(lambda: keys.asked == [False])
+
+    await wire.aclose()
+
+    assert keys.give.is_set()

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from batchrank.errors import JobError
-from batchrank.examine.providers import providers
+from batchrank.examine.providers import Providers, providers
 from batchrank.providers import VENDORS
 
 
@@ -72,3 +73,24 @@ def test_whoever_is_not_there_is_refused_with_those_who_are() -> None:
     """
     with pytest.raises(JobError, match=r"nobody: is no provider \(there are openrouter, cohere"):
         providers("nobody")
+
+
+def test_requests_that_are_signed_say_so_and_limits_of_models_are_told() -> None:
+    """
+    Where the credentials come from, and what else would do; which models take how many documents.
+    """
+    signed, either = (" ".join(providers(name).as_text().split()) for name in BEDROCKS)
+    (pinecone,) = providers("pinecone").as_data()
+    vendor = replace(VENDORS["pinecone"], splits=True)
+
+    assert "signed with AWS credentials, found as AWS's own tools find them limits" in signed
+    assert "or AWS_BEARER_TOKEN_BEDROCK (authorization: Bearer KEY)" in either
+    assert (None, {"cohere-": 200}) == tuple(
+        pinecone[name] for name in ("documents_max", "documents_max_by_model")
+    )
+    assert (200, None) == tuple(map(vendor.documents_max_of, ("cohere-rerank-3.5", "bge")))
+    told = Providers((vendor,)).as_text()
+    assert "of a whole group, of 200 documents to cohere-*, unless documents_max" in told
+
+
+BEDROCKS = ("bedrock-rerank", "bedrock")
