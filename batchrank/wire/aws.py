@@ -117,22 +117,17 @@ class AwsKey:
         self._asked_at = self._clock()
         before = self._frozen
         try:
-            if refused or self._credentials is None:
-                credentials = self._resolve()
-            else:
-                credentials = self._credentials
+            known = None if refused else self._credentials
+            credentials = known or self._resolve()
             frozen = credentials and credentials.get_frozen_credentials()
         except self._botocore.errors as error:
             why = f"AWS credentials cannot be had: {type(error).__name__}"
             raise KeyNotRenewed(why) from None
-        if not credentials or not frozen or not frozen.access_key:
+        if not frozen or not frozen.access_key:
             raise KeyNotRenewed("there are no AWS credentials")
-        texts = [text for text in (frozen.token, frozen.secret_key, frozen.access_key) if text]
-        if not all(re.fullmatch(r"[\x21-\x7e]+", text) for text in texts):
-            raise KeyNotRenewed("the AWS credentials hold a character that none have")
-        self._credentials, self._frozen = credentials, frozen
         if frozen != before:
-            self._secrets = (*map(Secret, texts), *self._secrets)[:SECRETS_KEPT]
+            self._secrets = (*_secrets_of(frozen), *self._secrets)[:SECRETS_KEPT]
+        self._credentials, self._frozen = credentials, frozen
         return bool(frozen != before)
 
     def close(self) -> None:
@@ -164,6 +159,19 @@ WAYS = (
     "as for AWS's own tools: AWS_PROFILE, AWS_ACCESS_KEY_ID, a role; `aws sts get-caller-identity`"
     " shows whether they are found"
 )
+
+
+def _secrets_of(frozen: ReadOnlyCredentials) -> list[Secret]:
+    """
+    What of the credentials may not be repeated.
+
+    Raises:
+        KeyNotRenewed: they would break the request, or make it another one.
+    """
+    texts = [text for text in (frozen.token, frozen.secret_key, frozen.access_key) if text]
+    if not all(re.fullmatch(r"[\x21-\x7e]+", text) for text in texts):
+        raise KeyNotRenewed("the AWS credentials hold a character that none have")
+    return [Secret(text) for text in texts]
 
 
 class _Botocore:

@@ -12,6 +12,7 @@ import pytest
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
 from botocore.parsers import create_parser
+from botocore.session import Session
 from botocore.validate import ParamValidator
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from batchrank.domain import RerankRequest, Slice
 from batchrank.providers import VENDORS
 from batchrank.providers.base import HttpReply, Settings
+from batchrank.providers.compatible import address
 from tests.laws import law
 from tests.playing import Case, cases_of, provider_of, reply_of, request_of
 from tests.shared import contract
@@ -78,6 +80,24 @@ def test_the_model_that_is_shipped_is_the_one_that_facts_are_from() -> None:
             if "structure" == shape["type"]:
                 assert set(shape["members"]) <= set(ours["shapes"][name]["members"])
                 assert shape.get("required", []) == ours["shapes"][name].get("required", [])
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_addresses_and_the_signed_name_are_botocores(name: str, region: str) -> None:
+    """
+    In every part of AWS that has Bedrock.
+    """
+    vendor, (service, _) = VENDORS[name], OPERATIONS[name]
+    options = vendor.options.model_validate({"region": region})
+    settings = Settings("m", vendor.base_url, None, options)
+    client = Session().create_client(
+        service, region_name=region, aws_access_key_id="a", aws_secret_access_key="s"
+    )
+
+    assert client.meta.endpoint_url == address(vendor.base_url, settings)
+    assert vendor.signing is not None
+    assert client.meta.service_model.signing_name == vendor.signing.service
 
 
 def test_calls_are_those_of_the_service_model() -> None:
