@@ -28,7 +28,7 @@ from batchrank.domain import (
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.slicing import requests
 from batchrank.providers import VENDORS
-from batchrank.providers.base import HttpReply, Settings
+from batchrank.providers.base import HttpReply, Onward, Settings
 from batchrank.rehearsal import hashed_scores
 from tests.playing import Case, cases_of, provider_of, request_of
 from tests.rehearsing import KEY, Got, Server, running
@@ -194,7 +194,9 @@ def said_to(server: Server, name: str, query: str, documents: list[str]) -> tupl
     call = provider.call(asking)
     key = {"Authorization": f"Bearer {KEY}"} if vendor.needs_key else {}
     got = server.send(call.method, call.url, call.body, {**dict(call.headers), **key})
-    return got, provider.read(asking, HttpReply(got.status, got.headers, got.body))
+    answer = provider.read(asking, HttpReply(got.status, got.headers, got.body))
+    assert not isinstance(answer, Onward)
+    return got, answer
 
 
 @pytest.mark.parametrize("name", SPOKEN)

@@ -63,7 +63,8 @@ def test_what_a_request_may_hold_is_told_with_what_sets_it() -> None:
     most = "requests of 32 documents and 2,000,000 bytes at most"
     assert f"{most}, unless documents_max and bytes_max say otherwise" in told("tei")
     assert "1,000 documents and 600,000 tokens at most" in told("voyage")
-    assert "a group is never cut, unless splits = true says it may be; of 200" in told("pinecone")
+    never = "a group is never cut, unless splits = true says it may be; of a whole group, of 200"
+    assert f"{never} documents to cohere-*" in told("pinecone")
     assert "of a whole group, unless documents_max says otherwise" in told("vllm")
 
 

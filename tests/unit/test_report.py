@@ -159,6 +159,7 @@ STABLE = [
     "cost_usd_by_source",
     "cost_usd_lost",
     "cost_usd_now",
+    "cost_usd_rejected",
     "documents_cut",
     "documents_reused",
     "done",

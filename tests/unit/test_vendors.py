@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from batchrank.domain import Failure, FailureKind, RerankReply, RerankRequest
 from batchrank.engine.scorer import cleaned
 from batchrank.providers import VENDORS
-from batchrank.providers.base import HttpReply, Provider
+from batchrank.providers.base import HttpReply, Onward, Provider
 from batchrank.providers.shape import ErrorShape
 from batchrank.wire.auth import Secret
 from tests.laws import law
@@ -316,7 +316,9 @@ def test_no_error_leaves_with_the_key_or_a_text(name: str) -> None:
     bodies = list(echoing(shape, f"refused {CANARY}: {text} / {asked.query}"))
     for status, body in product((200, 400, 401, 403, 413, 422, 500), bodies):
         reply = HttpReply(status, {}, json.dumps(body).encode())
-        told = repr(cleaned(provider.read(asked, reply), asked, secret))
+        answer = provider.read(asked, reply)
+        assert not isinstance(answer, Onward)
+        told = repr(cleaned(answer, asked, secret))
 
         assert CANARY not in told
         assert text not in told
