@@ -316,11 +316,13 @@ class ProviderTable(Table):
     )
     bytes_max: PositiveInt | None = Field(
         None,
-        description="bytes of one request, at most, likewise; of its body unless it is known"
-        " that the provider counts otherwise",
+        description="bytes of one request, at most, where that is not the provider's own: of its"
+        " body, unless the provider is known to count otherwise",
     )
     tokens_max: PositiveInt | None = Field(
-        None, description="tokens of one request, at most, likewise, the query once a document"
+        None,
+        description="tokens of one request, at most, where that is not the provider's own: the"
+        " query once for every document",
     )
     splits: bool | None = Field(
         None,

@@ -164,7 +164,7 @@ FAILURE_WORDS = {
     "throttled": "told to slow down",
     "unknown": "perhaps billed (no clear answer)",
     "bad_reply": "answered wrongly (perhaps billed)",
-    "bad_group": "refused by the provider for the content",
+    "bad_group": "refused by the provider for content or size",
     "fatal": "refused for good (key, credit, model or address)",
 }
 """What became of failed calls, behind their number."""
