@@ -172,7 +172,7 @@ def uncommented() -> str:
     for line in template().splitlines():
         bare = line.removeprefix("# ")
         is_setting = line.startswith("# ") and ("= " in bare.split("#")[0] or bare.startswith("["))
-        excluded = ("text =", "yaml =", "key_file", "state =", "documents_per")
+        excluded = ("text =", "yaml =", "key_file", "key_command", "state =", "documents_per")
         lines.append(bare if is_setting and not bare.startswith(excluded) else line)
     return "\n".join(lines)
 
