@@ -62,7 +62,8 @@ class Plan:
     *target*: groups at or beyond this position are left for another run. *model*: the one that has
     served this job so far. *deadline_s*: seconds from now until the process must have left.
     *interrupted* is asked once a second where no signal can be heard: from another thread.
-    *equals* take the outcomes of others, which this run is to come to.
+    *equals* take the outcomes of others, which this run is to come to. *proven*: key and model are
+    known to give scores; else one call goes alone, until one has given some.
     """
 
     target: int
@@ -77,6 +78,7 @@ class Plan:
     signals: bool = True
     interrupted: Callable[[], bool] = lambda: False
     equals: Equals | None = None
+    proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ class _Run:
             rules=plan.rules,
             price=plan.price,
             model=plan.model,
+            proven=plan.proven,
         )
         return Dispatcher(
             self._feed,

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import anyio
@@ -32,9 +34,10 @@ from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports
 from batchrank.engine.scorer import HttpScorer, Scorer
-from batchrank.engine.waiting import ThreadLane
+from batchrank.engine.waiting import Stop, ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
-from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
+from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter, Stopping
+from batchrank.job.checking import NO_CHECK, check_of, notes_of, refusal_of, wire_of
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
@@ -42,19 +45,17 @@ from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.reusing import reuse
-from batchrank.job.steering import Steering, remember
+from batchrank.job.steering import Steering, account_of, remember
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
 from batchrank.policy.retry import Rules
+from batchrank.providers.told import Told
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
 from batchrank.store.parts import schema_of
 from batchrank.store.reading import LedgerReader
-from batchrank.wire.auth import Anonymous, Bearer
-from batchrank.wire.exchange import Wire
-from batchrank.wire.transport import HttpCarrier
 
 T = TypeVar("T")
 
@@ -256,15 +257,22 @@ def _engine_once(
 async def _engine(
     world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
 ) -> Ending:
-    scorer, close = _scorer(world.job)
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     published = {part.number: part for part in world.ledger.parts()}
+    scorer, asking, close = _scorer(world.job)
     try:
+        found = await _asked(world, reporter, done, steering, asking)
+        if refused := refusal_of(world.job, found):
+            reporter.report(Stopping(refused, 0))
+            return Ending(Stop(refused, Exit.PERSON), [*published.values()], 0, 0, (NO_CHECK,))
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
             ports = _ports(world, reporter, scorer, source, reader, steering)
-            return await runner.run(_plan(world, equals), ports, done, ranges, published)
+            plan = _plan(world, equals, steering, found.documents_max)
+            return await runner.run(plan, ports, done, ranges, published)
     finally:
+        if world.job.vendor is not None and world.ledger.meta().get("served_model"):
+            steering.proven.add(account_of(world.job))
         await close()
         if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
             reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
@@ -282,23 +290,56 @@ def _source(world: World) -> Iterator[Source]:
         yield KnowingSource(world.source, known)
 
 
-def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
+Asking = Callable[[], Awaitable[Told]]
+"""Asks the vendor what it tells for nothing."""
+
+
+def _scorer(job: Job) -> tuple[Scorer, Asking, Callable[[], Awaitable[None]]]:
     """
-    Who is asked, and how to let go of the connections.
+    Who scores, what can be asked beforehand, and how to let go of the connections.
     """
     if job.vendor is None:
-        return LexicalScorer(), anyio.lowlevel.checkpoint
-    provider = job.config.provider
-    carrier = HttpCarrier(
-        connections_max=job.config.limits.concurrency_most,
-        connect_timeout_s=provider.connect_timeout_s,
-        timeout_s=provider.timeout_s,
-    )
-    header = job.options.keyed(job.vendor.key_header)
-    auth = Bearer(job.key, header) if job.key else Anonymous()
-    made = job.vendor.make(job.settings())
-    wire = Wire(carrier, auth)
-    return HttpScorer(made, wire, auth, time.time), wire.aclose
+        return LexicalScorer(), nobody, anyio.lowlevel.checkpoint
+    wire, auth = wire_of(job)
+    scorer = HttpScorer(job.vendor.make(job.settings()), wire, auth, time.time)
+    return scorer, partial(check_of, job, wire, auth), wire.aclose
+
+
+async def nobody() -> Told:
+    """
+    Nobody is there to be asked.
+    """
+    return Told()
+
+
+async def _asked(
+    world: World, reporter: Reporter, done: Positions, steering: Steering, asking: Asking
+) -> Told:
+    """
+    Ask, and tell what a person should know; only once for runs that follow each other, and never
+    if nobody is to be called.
+    """
+    left = [*islice(done.missing(0, world.target), 1)]
+    if world.job.vendor is None or not left:
+        return Told()
+    account = account_of(world.job)
+    if account not in steering.asked:
+        steering.asked[account] = found = await asking()
+        for note in notes_of(world.job, found, _least_usd(world, done)):
+            world.notes.append(note)
+            reporter.report(Noticed(note))
+    return steering.asked[account]
+
+
+def _least_usd(world: World, done: Positions) -> float | None:
+    """
+    What is left costs at least: a search unit for each group, if that is how it is billed. Tokens
+    are not counted for this: `plan --check` does.
+    """
+    price = world.job.price
+    if price is None or price.usd_per_search_unit is None:
+        return None
+    return (world.target - done.count(0, world.target)) * price.usd_per_search_unit
 
 
 def _ports(
@@ -338,25 +379,30 @@ def _ports(
     )
 
 
-def _plan(world: World, equals: Equals | None) -> Plan:
+def _plan(
+    world: World, equals: Equals | None, steering: Steering, documents_max: int | None
+) -> Plan:
     job, times = world.job, world.job.config.run
     scored: dict[int, list[Scored]] = {}
     for part in world.ledger.slices():
         scored.setdefault(part.slice.position, []).append(part)
     deadline = job.deadline
+    model = world.ledger.meta().get("served_model")
     return Plan(
         target=world.target,
         past=Past(scored, world.ledger.sends()),
-        documents_max=job.documents_max,
+        documents_max=documents_max or job.documents_max,
         price=job.price,
         rules=Rules(times.throttled_s_max, can_split=job.splits),
         patience=Patience(times.outage_s_max, times.throttled_s_max),
         drain_s_max=times.drain_s_max,
-        model=world.ledger.meta().get("served_model"),
+        model=model,
         deadline_s=(deadline - datetime.now(UTC)).total_seconds() if deadline else None,
         signals=threading.current_thread() is threading.main_thread(),
         interrupted=world.wishes.interrupted.is_set,
         equals=equals,
+        # Key and model gave scores of late: to this job, or to a run before it.
+        proven=job.vendor is None or model is not None or account_of(job) in steering.proven,
     )
 
 

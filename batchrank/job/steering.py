@@ -7,7 +7,7 @@ runs share that follow each other. Steers nothing itself: `policy.control` does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 from typing import Self
@@ -17,6 +17,7 @@ from batchrank.job.loading import Job
 from batchrank.policy.budget import Allowance
 from batchrank.policy.control import Adaptive, Controller, Known
 from batchrank.policy.pace import pace_of
+from batchrank.providers.told import Told
 from batchrank.store.learned import Account, LearnedLimits
 
 
@@ -24,12 +25,15 @@ from batchrank.store.learned import Account, LearnedLimits
 class Steering:
     """
     What decides how fast a run may go, and how many calls it may make. Runs that are given the same
-    one, each when the one before is over, keep to every limit as if they were one run.
+    one, each when the one before is over, keep to every limit as if they were one run. *asked* is
+    what a vendor told for nothing, and *proven* are those that gave scores: neither is asked twice.
     """
 
     controller: Controller
     turnstiles: Turnstiles
     allowance: Allowance
+    asked: dict[Account, Told] = field(default_factory=dict)
+    proven: set[Account] = field(default_factory=set)
 
     @classmethod
     def of(cls, job: Job, now: datetime, calls_max: int | None = None) -> Self:
@@ -37,18 +41,29 @@ class Steering:
         Begin at *now* (aware) with the limits of *job*; *calls_max* is for all runs together.
         """
         allowance = Allowance(inf if calls_max is None else calls_max)
-        return cls(controller_for(job, now), Turnstiles(quotas_of(job)), allowance)
+        learned = _learned_per_s(job, now)
+        proven = set() if learned is None else {account_of(job)}
+        controller = controller_for(job, learned)
+        return cls(controller, Turnstiles(quotas_of(job)), allowance, proven=proven)
 
 
-def controller_for(job: Job, now: datetime) -> Adaptive:
+def _learned_per_s(job: Job, now: datetime) -> float | None:
     """
-    The controller that *job* begins with at *now* (aware). A scorer in process has no limit.
+    The limit that runs before this one have met, if it is one to be found.
+    """
+    limits = job.config.limits
+    if limits.request_limit is not None or job.vendor is None or limits.unlimited:
+        return None
+    return _learned(job).per_s(account_of(job), now)
+
+
+def controller_for(job: Job, learned: float | None) -> Adaptive:
+    """
+    The controller that *job* begins with, where the limit was *learned* (1/s) or not. A scorer in
+    process has no limit.
     """
     limits = job.config.limits
     limit = limits.request_limit
-    learned = None
-    if limit is None and job.vendor is not None and not limits.unlimited:
-        learned = _learned(job).per_s(_account(job), now)
     return Adaptive(
         Known(
             pace=pace_of(limit) if limit else None,
@@ -74,14 +89,17 @@ def remember(job: Job, controller: Controller, now: datetime) -> str | None:
     """
     if controller.learned_per_s is None or job.vendor is None:
         return None
-    return _learned(job).remember(_account(job), controller.learned_per_s, now)
+    return _learned(job).remember(account_of(job), controller.learned_per_s, now)
 
 
 def _learned(job: Job) -> LearnedLimits:
     return LearnedLimits(job.state.path.parent)
 
 
-def _account(job: Job) -> Account:
+def account_of(job: Job) -> Account:
+    """
+    Whose limits, key and model the job is about; it has a vendor.
+    """
     provider = job.config.provider
     assert job.vendor is not None
     key = provider.key_file or provider.key_env or job.vendor.key_env

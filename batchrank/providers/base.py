@@ -31,6 +31,7 @@ from batchrank.domain import (
     RerankRequest,
     RichDocument,
 )
+from batchrank.providers.checks import Check
 
 Headers = Mapping[str, str]
 """Names in lower case."""
@@ -175,6 +176,7 @@ class Vendor:
         needs_key: without one nobody is answered; a server of one's own may do without.
         bills: calls cost money; on a server of one's own they do not.
         takes_top_n, takes_images: it has a field for them.
+        checks: what it tells for nothing, to be asked before the first paid call.
     """
 
     name: str
@@ -194,6 +196,7 @@ class Vendor:
     bills: bool = True
     takes_top_n: bool = True
     takes_images: bool = False
+    checks: tuple[Check, ...] = ()
 
 
 def structure(document: RichDocument) -> dict[str, str]:

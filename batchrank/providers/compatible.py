@@ -38,7 +38,17 @@ from batchrank.providers.base import (
     same_model,
     structure,
 )
-from batchrank.providers.reading import UNREADABLE, another_model, bill, limited, text, whatever
+from batchrank.providers.reading import (
+    UNREADABLE,
+    another_model,
+    at,
+    bill,
+    in_a_path,
+    limited,
+    said,
+    text,
+    whatever,
+)
 from batchrank.providers.shape import PresetOptions, RequestShape, Shape
 
 
@@ -59,7 +69,7 @@ class Compatible:
         assert isinstance(options, PresetOptions)
         self._shape = shape = options.shaped(shape)
         self._served = Served(settings.model, name)
-        path = shape.path.replace("<model>", _in_a_path(settings.model))
+        path = shape.path.replace("<model>", in_a_path(settings.model))
         self._url = settings.base_url.rstrip("/") + path
         self._headers = (("Content-Type", "application/json"), *options.sent_headers().items())
         self._top_n = settings.top_n if shape.request.top_n else None
@@ -95,7 +105,7 @@ class Compatible:
             body = msgspec.json.decode(reply.body)
         except UNREADABLE:
             body = whatever(reply)
-        if _at(body, "error"):
+        if at(body, "error"):
             return self._failure(reply, body, now_epoch_s)
         known = self._known(reply, body)
         try:
@@ -111,7 +121,7 @@ class Compatible:
         Raises:
             msgspec.ValidationError, OverflowError: there are none, or they are something else.
         """
-        lines = msgspec.convert(_at(body, self._shape.reply.results), self._lines)
+        lines = msgspec.convert(at(body, self._shape.reply.results), self._lines)
         if not self._shape.reply.index:
             return Results(range(len(lines)), lines, [None] * len(lines))
         return Results(
@@ -157,8 +167,8 @@ class Compatible:
         header that says whether trying again makes sense has the last word on that.
         """
         errors = self._shape.errors
-        message = next(filter(None, (_said(_at(body, place)) for place in errors.message)), "")
-        codes = [str(code) for place in errors.code if _is_code(code := _at(body, place))]
+        message = next(filter(None, (said(at(body, place)) for place in errors.message)), "")
+        codes = [str(code) for place in errors.code if _is_code(code := at(body, place))]
         status = reply.status if reply.status != 200 else _status_in(codes)
         kind, too_large = self._kind(codes, message, status)
         failure = Failure(
@@ -182,9 +192,9 @@ class Compatible:
         errors = self._shape.errors
         if 300 <= status < 400:
             return FailureKind.FATAL, False  # whatever it says, it would carry the key elsewhere
-        said = message.casefold()
+        words = message.casefold()
         for phrase in errors.phrases:
-            if phrase.status == status and phrase.says.casefold() in said:
+            if phrase.status == status and phrase.says.casefold() in words:
                 return phrase.kind, phrase.too_large
         known = (errors.kinds[code] for code in (*codes, str(status)) if code in errors.kinds)
         return next(known, None) or kind_of_status(status), False
@@ -229,16 +239,6 @@ def _documents(documents: Sequence[Document], form: str) -> list[object]:
     return [d if isinstance(d, str) else d.text or "" for d in documents]
 
 
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:")
-
-
-def _in_a_path(model: str) -> str:
-    """
-    *model* as it may stand in a path (RFC 3986 §3.3); its slashes are steps of the path.
-    """
-    return "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in model.encode())
-
-
 # --- replies --------------------------------------------------------------------------------------
 
 
@@ -274,27 +274,7 @@ def _told(reply: HttpReply, body: object, place: str) -> object:
         return None
     if place.startswith("header:"):
         return reply.headers.get(place.removeprefix("header:").lower())
-    return _at(body, place)
-
-
-def _at(body: object, place: str) -> object:
-    """
-    What stands in the body where the steps of *place* lead; without steps the body itself.
-    """
-    for step in place.split(".") if place else ():
-        body = body.get(step) if isinstance(body, dict) else None
-    return body
-
-
-def _said(told: object) -> str:
-    """
-    A message, also where it is a list of findings, as servers with pydantic reply.
-    """
-    if isinstance(told, list):
-        return "; ".join(filter(None, map(_said, told)))
-    if isinstance(told, dict):
-        return _said(told.get("msg") or told.get("message"))
-    return text(told) or ""
+    return at(body, place)
 
 
 def _is_code(told: object) -> bool:

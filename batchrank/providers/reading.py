@@ -40,6 +40,36 @@ def table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def at(body: object, place: str) -> object:
+    """
+    What stands in the body where the steps of *place* lead; without steps the body itself.
+    """
+    for step in place.split(".") if place else ():
+        body = body.get(step) if isinstance(body, dict) else None
+    return body
+
+
+def said(told: object) -> str:
+    """
+    A message, also where it is a list of findings, as servers with pydantic reply.
+    """
+    if isinstance(told, list):
+        return "; ".join(filter(None, map(said, told)))
+    if isinstance(told, dict):
+        return said(told.get("msg") or told.get("message"))
+    return text(told) or ""
+
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/:")
+
+
+def in_a_path(model: str) -> str:
+    """
+    *model* as it may stand in a path (RFC 3986 §3.3); its slashes are steps of the path.
+    """
+    return "".join(chr(b) if b in _PLAIN else f"%{b:02X}" for b in model.encode())
+
+
 def bill(search_units: object, total_tokens: object, cost_usd: object) -> Usage:
     """
     What a reply says of its own bill; what cannot be read, or cannot be true, was not said.

@@ -78,6 +78,7 @@ class Stage:
     drain_s_max: float = 25.0
     deadline_s: float | None = None
     can_split: bool = True
+    proven: bool = True
     interrupted: Callable[[], bool] = lambda: False
     seed: int = 0
     ledger: Ledger = field(default_factory=for_now)
@@ -123,6 +124,7 @@ class Stage:
             deadline_s=self.deadline_s,
             signals=False,
             interrupted=self.interrupted,
+            proven=self.proven,
         )
 
     def _ports(self) -> Ports:

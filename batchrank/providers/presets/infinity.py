@@ -13,6 +13,7 @@ from pydantic import Field
 
 from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import Check, ModelPlaces
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import CROSS_ENCODER, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import ErrorShape, Phrase, PresetOptions, ReplyShape, Shape, decisive
@@ -39,6 +40,8 @@ SHAPE = Shape(
     ),
 )
 
+CHECK = Check("/models", model=ModelPlaces(tasks="capabilities"), entries="data", complete=True)
+
 INFINITY = Vendor(
     name="infinity",
     options=InfinityOptions,
@@ -49,6 +52,7 @@ INFINITY = Vendor(
     address=OWN_SERVER,
     needs_key=False,
     bills=False,
+    checks=(CHECK,),
     documents_max=2048,
     facts=Facts(
         "Infinity, on your own machines",

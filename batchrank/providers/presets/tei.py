@@ -13,6 +13,7 @@ from pydantic import Field
 
 from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import Check, ModelPlaces
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import CROSS_ENCODER, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import (
@@ -59,6 +60,20 @@ SHAPE = Shape(
     ),
 )
 
+CHECK = Check(
+    "/info",
+    model=ModelPlaces(
+        names=("model_id", "served_model_name"),
+        tasks="model_type",
+        task="reranker",
+        documents_max="max_client_batch_size",
+        tokens_max="max_input_length",
+        cuts="auto_truncate",
+        loosely=True,
+    ),
+    complete=True,
+)
+
 TEI = Vendor(
     name="tei",
     options=TeiOptions,
@@ -69,6 +84,7 @@ TEI = Vendor(
     address=OWN_SERVER,
     needs_key=False,
     bills=False,
+    checks=(CHECK,),
     takes_top_n=False,
     documents_max=32,
     facts=Facts(

@@ -1,0 +1,128 @@
+"""
+Before the first paid call: what the vendor tells for nothing of the key, the model and itself.
+
+Owns the wire to a vendor, for these questions and for the run, and what of the answers a person is
+told. Only a clear no stops a job (`providers.told` says what is one); a vendor that does not answer
+such questions, or not now, stops nobody. Pays nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+from batchrank.domain import Price
+from batchrank.engine.asking import ask
+from batchrank.engine.scorer import shown
+from batchrank.job.loading import Job
+from batchrank.providers.base import Settings, Vendor
+from batchrank.providers.told import Told, questions, together, told
+from batchrank.wire.auth import Anonymous, Auth, Bearer, Redacts
+from batchrank.wire.exchange import Wire
+from batchrank.wire.transport import HttpCarrier
+
+NO_CHECK = "if that is not so, provider.check = false asks nothing beforehand"
+"""What to do about a refusal that is mistaken."""
+
+
+async def check(
+    vendor: Vendor,
+    settings: Settings,
+    price: Price | None,
+    wire: Wire,
+    secret: Redacts,
+    now_epoch_s: float,
+) -> Told:
+    """
+    Ask one vendor what it tells for nothing, and say what that comes to: its words without the key.
+    """
+    calls = questions(vendor.checks, settings)
+    came = await ask(wire, calls)
+    answers = [
+        told(check, reply, settings.model, price, now_epoch_s)
+        for check, reply in zip(vendor.checks, came, strict=False)  # no calls, no answers
+    ]
+    return together(answers, settings.model).reworded(lambda words: shown(words, secret))
+
+
+def checked(job: Job) -> Told:
+    """
+    Ask the vendor of *job* (loaded with its key), if it has one and may be asked.
+    """
+    return asyncio.run(_checked(job))
+
+
+async def _checked(job: Job) -> Told:
+    if job.vendor is None:
+        return Told()
+    wire, auth = wire_of(job)
+    try:
+        return await check_of(job, wire, auth)
+    finally:
+        await wire.aclose()
+
+
+async def check_of(job: Job, wire: Wire, auth: Auth) -> Told:
+    """
+    Ask the vendor of *job* over its *wire*; nothing, if the job does not want it.
+    """
+    if job.vendor is None or not job.config.provider.check:
+        return Told()
+    found = await check(job.vendor, job.settings(), job.price, wire, auth, time.time())
+    if most := _documents_max(job, found):
+        return replace(found, documents_max=most)
+    return replace(found, documents_max=None)
+
+
+def _documents_max(job: Job, found: Told) -> int | None:
+    """
+    The documents of one request: as the server says, unless the job says less, or cuts no group.
+    """
+    if not found.documents_max or not job.splits:
+        return None
+    return min(found.documents_max, job.config.provider.documents_max or found.documents_max)
+
+
+def wire_of(job: Job) -> tuple[Wire, Auth]:
+    """
+    The wire to the vendor of *job*, and who signs what goes over it.
+    """
+    assert job.vendor is not None
+    provider = job.config.provider
+    carrier = HttpCarrier(
+        connections_max=job.config.limits.concurrency_most,
+        connect_timeout_s=provider.connect_timeout_s,
+        timeout_s=provider.timeout_s,
+    )
+    header = job.options.keyed(job.vendor.key_header)
+    auth: Auth = Bearer(job.key, header) if job.key else Anonymous()
+    return Wire(carrier, auth), auth
+
+
+# --- what a person is told ------------------------------------------------------------------------
+
+
+def refusal_of(job: Job, found: Told) -> str:
+    """
+    Why the job cannot be done, in one line; "" if nothing is known against it.
+    """
+    if not found.refused:
+        return ""
+    return f"{job.config.provider.name} says before the first call: {found.refused}"
+
+
+def notes_of(job: Job, found: Told, least_usd: float | None) -> list[str]:
+    """
+    What a person should know before anything is paid; *least_usd* is what the rest costs at least.
+    """
+    name = job.config.provider.name
+    notes = [f"{name}: {words}" for words in found.warnings]
+    if found.left_usd is not None and least_usd is not None and found.left_usd < least_usd:
+        notes.append(
+            f"{name}: the key has ${found.left_usd:,.4f} left, and what is to be done costs"
+            f" ${least_usd:,.4f} at least: the run stops where the credit ends"
+        )
+    if found.trouble:
+        notes.append(f"{name} could not be asked beforehand: {'; '.join(found.trouble)}")
+    return notes

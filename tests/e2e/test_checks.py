@@ -1,0 +1,230 @@
+"""
+What is asked for nothing before the first paid call, in whole runs.
+
+What a vendor's answers mean is for its cases to show; here it is what becomes of the job.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchrank.errors import Exit
+from tests.e2e.small_jobs import (
+    KEY,
+    MODEL,
+    Heard,
+    Liar,
+    SmallJob,
+    everything_in,
+    expected,
+    groups,
+    http,
+)
+from tests.e2e.test_vendors import job_for, tei_reply
+from tests.rehearsing import Server, running
+
+ROWS = groups(4)
+
+
+@pytest.fixture(scope="module")
+def rehearsal() -> Iterator[Server]:
+    """
+    One server for all tests of a file.
+    """
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(rehearsal: Server) -> Iterator[Server]:
+    """
+    The server, with nothing on its bill; its dials are turned back at the end.
+    """
+    rehearsal.reset()
+    yield rehearsal
+    rehearsal.turn(keys=None, credit_usd=None, key_expires_at=None, models=None, price=None)
+
+
+def in_hours(hours: float) -> str:
+    """
+    That time, as a dial has it.
+    """
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+
+
+NOS: dict[str, tuple[dict[str, Any], str]] = {
+    "another-key": ({"keys": "sk-another"}, "the key is refused (401: Invalid credentials)"),
+    "expired": ({"key_expires_at": in_hours(-1)}, "the key is refused (401: API key expired)"),
+    "spent": ({"credit_usd": 0}, "the key's credit is spent: $0.00 of $0.00 left"),
+    "no-model": ({"models": "a/b,c/d"}, f"{MODEL} is not there; there are a/b, c/d"),
+}
+
+
+@pytest.mark.parametrize("name", NOS)
+def test_a_clear_no_stops_the_job_before_it_pays(tmp_path: Path, server: Server, name: str) -> None:
+    """
+    With 3 and the reason, in words and in the ledger, and without a call. When it is mended the
+    same command does the job.
+    """
+    dials, why = NOS[name]
+    server.turn(**dials)
+    job = SmallJob(tmp_path, server.port).source(ROWS)
+    ran = job.cli("run", "--json")
+    seen = server.admin()
+    status = job.cli("status", "--json").json
+    server.turn(**dict.fromkeys(dials))
+    again = job.run()
+
+    assert (Exit.PERSON, 0) == (ran.code, seen["calls"])
+    assert f"openrouter says before the first call: {why}" == ran.json["reason"]
+    assert any("provider.check = false" in note for note in ran.json["notes"])
+    assert ran.json["reason"] in json.dumps(status)
+    assert (0, 4, expected(ROWS)) == (again.exit_code, again.calls_now, job.rows())
+    assert KEY not in ran.out + ran.err
+
+
+def test_it_is_asked_once_and_only_if_there_is_something_to_do(
+    tmp_path: Path, server: Server
+) -> None:
+    """
+    Three questions beside four calls; a finished job asks nobody and changes no byte.
+    """
+    job = SmallJob(tmp_path, server.port).source(ROWS)
+    summary = job.run()
+    before = everything_in(job.output)
+    job.run()
+
+    seen = server.admin()
+    assert (0, (), 4, 3, 0) == (
+        summary.exit_code,
+        summary.notes,
+        seen["calls"],
+        seen["questions"],
+        seen["strays"],
+    )
+    assert before == everything_in(job.output)
+
+
+def test_a_job_that_does_not_want_it_asks_nothing(tmp_path: Path, server: Server) -> None:
+    """
+    Then a wrong model costs the first call, and no other.
+    """
+    server.turn(models="a/b")
+    job = SmallJob(tmp_path, server.port, provider={"check": False}).source(groups(30))
+    summary = job.run()
+
+    seen = server.admin()
+    assert (Exit.PERSON, 0, 1) == (summary.exit_code, seen["questions"], seen["calls"])
+    assert "No endpoints found" in summary.reason
+
+
+def test_what_is_no_clear_no_is_told_and_the_job_is_done(tmp_path: Path, server: Server) -> None:
+    """
+    A key with little credit and little time, and another price than ours.
+    """
+    server.turn(price="0.05/mtok", credit_usd=0.0035, key_expires_at=in_hours(2))
+    job = SmallJob(tmp_path, server.port).source(ROWS)
+    summary = job.run()
+
+    said = "\n".join(summary.notes)
+    assert (0, 3) == (summary.exit_code, len(summary.notes))
+    assert "the key has $0.0035 left, and what is to be done costs $0.0040 at least" in said
+    assert "openrouter: the key expires 20" in said
+    assert "listed at $0.05 a million tokens, and the price we reckon with is by search" in said
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_who_does_not_answer_such_questions_stops_nobody(tmp_path: Path, status: int) -> None:
+    """
+    A proxy that passes on reranking alone: it is told, and the night goes on.
+    """
+
+    def tells(path: str) -> bytes:
+        return http({"error": {"message": "no such thing"}}, 404 if "key" in path else status)
+
+    with Liar(lambda heard: http(heard.reply()), tells) as liar:
+        job = SmallJob(tmp_path, liar.port).source(ROWS)
+        summary = job.run()
+
+    assert (0, expected(ROWS)) == (summary.exit_code, job.rows())
+    [note] = summary.notes
+    assert note.startswith("openrouter could not be asked beforehand: GET /key: 404: no such thing")
+
+
+# --- servers of one's own -------------------------------------------------------------------------
+
+
+def tei(model: str, documents: int) -> Any:
+    """
+    What TEI tells of itself at /info.
+    """
+    told = {
+        "model_id": model,
+        "served_model_name": model,
+        "model_type": {"reranker": {"id2label": {"0": "L"}, "label2id": {"L": 0}}},
+        "max_client_batch_size": documents,
+        "max_input_length": 512,
+        "auto_truncate": True,
+    }
+    return lambda path: http(told if path == "/info" else {}, 200 if path == "/info" else 404)
+
+
+@pytest.mark.parametrize(
+    ("told", "wished", "sent"),
+    [(16, None, [6, 16, 16]), (32, 20, [18, 20]), (10, 20, [8, 10, 10, 10])],
+)
+def test_a_server_says_how_many_documents_it_takes(
+    tmp_path: Path, told: int, wished: int | None, sent: list[int]
+) -> None:
+    """
+    What TEI was started with goes before its default, unless the job wishes for less.
+    """
+    rows = groups(1, candidates=38)
+    with Liar(tei_reply, tei("BAAI/bge-reranker-base", told)) as liar:
+        more = {"documents_max": wished} if wished else {}
+        job = job_for(tmp_path, liar.port, "tei", "bge-reranker-base", key_file=None, **more)
+        summary = job.source(rows).run()
+
+    assert (0, len(sent)) == (summary.exit_code, summary.calls)
+    assert sent == sorted(len(heard.asked["texts"]) for heard in liar.heard)
+
+
+def test_another_model_is_loaded(tmp_path: Path) -> None:
+    """
+    TEI's replies name no model: nobody would ever have seen it.
+    """
+    with Liar(tei_reply, tei("BAAI/bge-reranker-large", 32)) as liar:
+        job = job_for(tmp_path, liar.port, "tei", "bge-reranker-base", key_file=None).source(ROWS)
+        summary = job.run()
+
+    assert (Exit.PERSON, []) == (summary.exit_code, liar.heard)
+    assert summary.reason.endswith(
+        "bge-reranker-base is not there; there is BAAI/bge-reranker-large"
+    )
+
+
+def test_the_key_goes_along_and_the_headers_of_the_job(tmp_path: Path) -> None:
+    """
+    As with every call.
+    """
+
+    def reply(heard: Heard) -> bytes:
+        return http(heard.reply())
+
+    def lists(_path: str) -> bytes:
+        return http({"data": [{"id": "bge"}]})
+
+    with Liar(reply, lists) as liar:
+        options = {"headers": {"X-Team": "search"}}
+        job = job_for(tmp_path, liar.port, "vllm", "bge", options=options).source(ROWS)
+        summary = job.run()
+
+    [(path, headers)] = liar.questions
+    assert (0, "/v1/models") == (summary.exit_code, path)
+    assert (f"Bearer {KEY}", "search") == (headers["authorization"], headers["x-team"])
