@@ -60,7 +60,7 @@ class Fed(msgspec.Struct, frozen=True):
 
 class Feed:
     """
-    Hands out one group after the other.
+    Hands out one group after the other, in requests of *documents_max* at most.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Feed:
         self._done = done
         self._stop = stop
         self._past = past
-        self._documents_max = documents_max
+        self.documents_max = documents_max
         self._lane = lane
         # Without a buffer: the reader has one batch in its hand, and no more.
         self._ahead, self._taken = anyio.create_memory_object_stream[
@@ -136,7 +136,7 @@ class Feed:
         if outcome := without_call(group):
             return Fed((), outcome)
         scored = list(self._past.scored.get(group.position, ()))
-        asked = requests(group, self._documents_max, [part.slice for part in scored])
+        asked = requests(group, self.documents_max, [part.slice for part in scored])
         if not asked:
             return Fed((), assembled(group, scored))
         opened = OpenGroup(group, len(asked), scored)

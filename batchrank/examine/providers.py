@@ -70,6 +70,7 @@ def _data(vendor: Vendor) -> dict[str, Any]:
         "needs_key": vendor.needs_key,
         "documents_max": vendor.documents_max,
         "splits": vendor.splits,
+        "checks": [check.path for check in vendor.checks],
         "sends_top_n": vendor.takes_top_n,
         "sends_images": vendor.takes_images,
         "prices": {model: asdict(price) for model, price in vendor.prices.items()},
@@ -84,6 +85,7 @@ def _lines(vendor: Vendor) -> Iterator[str]:
     yield from _line("key", _key(vendor))
     yield from _line("limits", "; ".join(facts.limits) or "not documented")
     yield from _line("requests", _requests(vendor))
+    yield from _line("checks", _checks(vendor))
     yield from _line("pairs", facts.pairs)
     yield from _line("billing", facts.billing)
     yield from _line("prices", "; ".join(_prices(vendor)))
@@ -115,6 +117,14 @@ def _requests(vendor: Vendor) -> str:
         return "a group is never cut, unless splits = true says that it may be"
     most = f"of {vendor.documents_max:,} documents" if vendor.documents_max else "of a whole group"
     return f"{most}, unless documents_max says otherwise"
+
+
+def _checks(vendor: Vendor) -> str:
+    """
+    What is asked beforehand, for nothing.
+    """
+    asked = ", ".join(f"GET {check.path.partition('?')[0]}" for check in vendor.checks)
+    return f"{asked} before the first call" if asked else "none: the first call goes alone"
 
 
 def _prices(vendor: Vendor) -> Iterator[str]:

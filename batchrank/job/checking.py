@@ -48,7 +48,7 @@ async def check(
 
 def checked(job: Job) -> Told:
     """
-    Ask the vendor of *job* (loaded with its key), if it has one and may be asked.
+    Ask the vendor of *job* (loaded with its key), if it has one, from outside of any event loop.
     """
     return asyncio.run(_checked(job))
 
@@ -65,23 +65,22 @@ async def _checked(job: Job) -> Told:
 
 async def check_of(job: Job, wire: Wire, auth: Auth) -> Told:
     """
-    Ask the vendor of *job* over its *wire*; nothing, if the job does not want it.
+    Ask the vendor of *job* over its *wire*.
     """
-    if job.vendor is None or not job.config.provider.check:
-        return Told()
-    found = await check(job.vendor, job.settings(), job.price, wire, auth, time.time())
-    if most := _documents_max(job, found):
-        return replace(found, documents_max=most)
-    return replace(found, documents_max=None)
+    assert job.vendor is not None
+    return await check(job.vendor, job.settings(), job.price, wire, auth, time.time())
 
 
-def _documents_max(job: Job, found: Told) -> int | None:
+def as_told(job: Job, found: Told) -> Job:
     """
-    The documents of one request: as the server says, unless the job says less, or cuts no group.
+    *job* with as many documents in a request as the server takes, unless it wishes for less.
     """
-    if not found.documents_max or not job.splits:
-        return None
-    return min(found.documents_max, job.config.provider.documents_max or found.documents_max)
+    most, known = found.documents_max, job.config.provider
+    if most is None:
+        return job
+    changes = {"documents_max": min(most, known.documents_max or most)}
+    provider = known.model_copy(update=changes)
+    return replace(job, config=job.config.model_copy(update={"provider": provider}))
 
 
 def wire_of(job: Job) -> tuple[Wire, Auth]:
@@ -110,6 +109,15 @@ def refusal_of(job: Job, found: Told) -> str:
     if not found.refused:
         return ""
     return f"{job.config.provider.name} says before the first call: {found.refused}"
+
+
+def facts_of(job: Job, found: Told) -> tuple[str, ...]:
+    """
+    What else was told, for whoever wants to see all of it.
+    """
+    if job.vendor is None or found != Told():
+        return found.facts
+    return (f"{job.config.provider.name} tells nothing beforehand: the first call goes alone",)
 
 
 def notes_of(job: Job, found: Told, least_usd: float | None) -> list[str]:

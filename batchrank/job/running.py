@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
 import anyio
@@ -32,12 +31,12 @@ from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past, Source
 from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
-from batchrank.engine.runner import Ending, Lanes, Plan, Ports
+from batchrank.engine.runner import Beforehand, Ending, Lanes, Plan, Ports
 from batchrank.engine.scorer import HttpScorer, Scorer
 from batchrank.engine.waiting import Stop, ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
-from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter, Stopping
-from batchrank.job.checking import NO_CHECK, check_of, notes_of, refusal_of, wire_of
+from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
+from batchrank.job.checking import NO_CHECK, as_told, check_of, notes_of, refusal_of, wire_of
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
@@ -262,13 +261,10 @@ async def _engine(
     published = {part.number: part for part in world.ledger.parts()}
     scorer, asking, close = _scorer(world.job)
     try:
-        found = await _asked(world, reporter, done, steering, asking)
-        if refused := refusal_of(world.job, found):
-            reporter.report(Stopping(refused, 0))
-            return Ending(Stop(refused, Exit.PERSON), [*published.values()], 0, 0, (NO_CHECK,))
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
             ports = _ports(world, reporter, scorer, source, reader, steering)
-            plan = _plan(world, equals, steering, found.documents_max)
+            asked = partial(_asked, world, reporter, done, steering, asking)
+            plan = _plan(world, equals, steering, asked)
             return await runner.run(plan, ports, done, ranges, published)
     finally:
         if world.job.vendor is not None and world.ledger.meta().get("served_model"):
@@ -314,21 +310,26 @@ async def nobody() -> Told:
 
 async def _asked(
     world: World, reporter: Reporter, done: Positions, steering: Steering, asking: Asking
-) -> Told:
+) -> Beforehand:
     """
     Ask, and tell what a person should know; only once for runs that follow each other, and never
     if nobody is to be called.
     """
-    left = [*islice(done.missing(0, world.target), 1)]
-    if world.job.vendor is None or not left:
-        return Told()
-    account = account_of(world.job)
+    job = world.job
+    is_wanted = job.vendor is not None and job.config.provider.check
+    if not is_wanted or next(done.missing(0, world.target), None) is None:
+        return Beforehand()
+    account = account_of(job)
     if account not in steering.asked:
         steering.asked[account] = found = await asking()
-        for note in notes_of(world.job, found, _least_usd(world, done)):
+        for note in notes_of(job, found, _least_usd(world, done)):
             world.notes.append(note)
             reporter.report(Noticed(note))
-    return steering.asked[account]
+    found = steering.asked[account]
+    if refused := refusal_of(job, found):
+        world.notes.append(NO_CHECK)
+        return Beforehand(Stop(refused, Exit.PERSON))
+    return Beforehand(documents_max=as_told(job, found).documents_max)
 
 
 def _least_usd(world: World, done: Positions) -> float | None:
@@ -380,7 +381,10 @@ def _ports(
 
 
 def _plan(
-    world: World, equals: Equals | None, steering: Steering, documents_max: int | None
+    world: World,
+    equals: Equals | None,
+    steering: Steering,
+    asked: Callable[[], Awaitable[Beforehand]],
 ) -> Plan:
     job, times = world.job, world.job.config.run
     scored: dict[int, list[Scored]] = {}
@@ -391,7 +395,7 @@ def _plan(
     return Plan(
         target=world.target,
         past=Past(scored, world.ledger.sends()),
-        documents_max=documents_max or job.documents_max,
+        documents_max=job.documents_max,
         price=job.price,
         rules=Rules(times.throttled_s_max, can_split=job.splits),
         patience=Patience(times.outage_s_max, times.throttled_s_max),
@@ -403,6 +407,7 @@ def _plan(
         equals=equals,
         # Key and model gave scores of late: to this job, or to a run before it.
         proven=job.vendor is None or model is not None or account_of(job) in steering.proven,
+        beforehand=asked,
     )
 
 

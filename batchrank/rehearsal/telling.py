@@ -23,6 +23,9 @@ KEY = f"{ROOT}/key"
 MODELS = f"{ROOT}/models"
 ENDPOINTS = "/endpoints"
 
+CONTEXT = 32_768
+"""The tokens that every model is said to take; nothing is cut at them."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -31,8 +34,6 @@ def of_key(dials: Dials, label: str, bill: Bill) -> bytes:
     What a key has spent, and may still spend.
     """
     limit, usage = dials.credit_usd, bill.nano_usd / 1e9
-    spent = {f"{name}usage{span}": 0.0 for name in ("byok_",) for span in _SPANS}
-    spent |= {f"usage{span}": usage for span in _SPANS}
     expires = dials.key_expires_at
     told = {
         "label": label,
@@ -46,12 +47,20 @@ def of_key(dials: Dials, label: str, bill: Bill) -> bytes:
         "creator_user_id": None,
         "rate_limit": {"requests": -1, "interval": "10s", "note": "deprecated"},
         "expires_at": expires and expires.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        **spent,
+        **{f"usage{span}": usage for span in _SPANS},
+        **{f"byok_usage{span}": 0.0 for span in _SPANS},
     }
     return _encode({"data": told})
 
 
 _SPANS = ("", "_daily", "_weekly", "_monthly")
+
+_NOT_KNOWN = (
+    *("quantization", "max_completion_tokens", "max_prompt_tokens"),
+    *("latency_last_30m", "throughput_last_30m"),
+    *("uptime_last_5m", "uptime_last_30m", "uptime_last_1d"),
+)
+"""Of who serves a model, what is told as null."""
 
 
 def is_expired(dials: Dials) -> bool:
@@ -76,8 +85,19 @@ def of_endpoints(name: str, dials: Dials) -> bytes | None:
     if dials.models and name not in dials.models:
         return None
     model = _model(name, dials)
-    endpoint = {"name": f"{PROVIDER} | {name}", "provider_name": PROVIDER, "status": 0}
-    endpoint |= {"model_id": name, "model_name": name, "pricing": model["pricing"]}
+    endpoint = {
+        "name": f"{PROVIDER} | {name}",
+        "model_id": name,
+        "model_name": name,
+        "provider_name": PROVIDER,
+        "tag": PROVIDER,
+        "status": 0,
+        "pricing": model["pricing"],
+        "context_length": CONTEXT,
+        **dict.fromkeys(_NOT_KNOWN),
+        "supported_parameters": [],
+        "supports_implicit_caching": False,
+    }
     return _encode({"data": {**model, "endpoints": [endpoint]}})
 
 
@@ -92,9 +112,16 @@ def _model(name: str, dials: Dials) -> Mapping[str, object]:
             "modality": "text->rerank",
             "input_modalities": ["text", "image"],
             "output_modalities": ["rerank"],
-            "tokenizer": None,
+            "tokenizer": "Other",
             "instruct_type": None,
         },
+        "context_length": CONTEXT,
+        "top_provider": {"context_length": CONTEXT, "is_moderated": False},
+        "per_request_limits": None,
+        "supported_parameters": [],
+        "default_parameters": None,
+        "supported_voices": None,
+        "links": {"details": f"{MODELS}/{name}{ENDPOINTS}"},
         "pricing": _pricing(dials.price or PRICES.get(name, PRICE)),
     }
 

@@ -10,11 +10,16 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from signal import Signals
+from threading import Event
 from typing import Any
 
 import pytest
 
+from batchrank.engine.asking import TIME_S_MAX
 from batchrank.errors import Exit
+from batchrank.operate.rehearse import rehearse
+from tests.e2e.jobs import PATIENCE_S, started, until
 from tests.e2e.small_jobs import (
     KEY,
     MODEL,
@@ -26,6 +31,7 @@ from tests.e2e.small_jobs import (
     groups,
     http,
 )
+from tests.e2e.test_backfill import dated_job, over
 from tests.e2e.test_vendors import job_for, tei_reply
 from tests.rehearsing import Server, running
 
@@ -155,6 +161,115 @@ def test_who_does_not_answer_such_questions_stops_nobody(tmp_path: Path, status:
     assert (0, expected(ROWS)) == (summary.exit_code, job.rows())
     [note] = summary.notes
     assert note.startswith("openrouter could not be asked beforehand: GET /key: 404: no such thing")
+
+
+# --- before the night -----------------------------------------------------------------------------
+
+
+def test_plan_asks_only_if_it_is_told_to(tmp_path: Path, server: Server) -> None:
+    """
+    It needs no key then, and calls nobody; with --check it tells what the provider tells.
+    """
+    server.turn(credit_usd=2.5)
+    job = SmallJob(tmp_path, server.port).source(ROWS)
+    told = job.cli("plan", "--check")
+    (tmp_path / "key").unlink()
+    alone, keyless = job.cli("plan"), job.cli("plan", "--check")
+
+    assert (0, 0, 2) == (told.code, alone.code, keyless.code)
+    assert "told        the key: $2.50 of $2.50 left" in told.out.splitlines()
+    assert "told        served by batchrank-rehearsal" in told.out.splitlines()
+    assert "told " not in alone.out
+    assert (3, 0) == (server.admin()["questions"], server.admin()["calls"])
+    assert not job.state.exists()
+
+
+def test_plan_knows_what_a_credit_is_enough_for(tmp_path: Path, server: Server) -> None:
+    """
+    Of tokens, too, which it counts, and a run does not.
+    """
+    server.turn(credit_usd=0.000001)
+    job = SmallJob(tmp_path, server.port).source(ROWS)
+    with job.file.open("a") as file:
+        file.write("[provider.price]\nusd_per_million_tokens = 1.0\nas_of = 2026-11-20\n")
+
+    ran = job.cli("plan", "--check")
+    assert 0 == ran.code
+    assert "the key has $0.0000 left, and what is to be done costs $0.00" in ran.out
+
+
+def test_plan_leaves_with_3_where_the_provider_would_not_do_it(
+    tmp_path: Path, server: Server
+) -> None:
+    """
+    In time to mend it before the night.
+    """
+    server.turn(models="a/b")
+    job = SmallJob(tmp_path, server.port).source(ROWS)
+    ran, data = job.cli("plan", "--check"), job.cli("plan", "--check", "--json").json
+
+    why = f"openrouter says before the first call: {MODEL} is not there; there is a/b"
+    assert Exit.PERSON == ran.code
+    assert f"refused     {why}" in ran.out.splitlines()
+    assert why == data["refused"]
+
+
+def test_who_tells_nothing_is_said_to(tmp_path: Path) -> None:
+    """
+    And is not asked.
+    """
+    with Liar(lambda heard: http(heard.reply())) as liar:
+        job = job_for(tmp_path, liar.port, "compatible", "bge").source(ROWS)
+        ran = job.cli("plan", "--check")
+
+    assert (0, []) == (ran.code, liar.questions)
+    assert "told        compatible tells nothing beforehand: the first call goes alone" in ran.out
+
+
+def test_all_days_of_a_backfill_ask_once(tmp_path: Path, server: Server) -> None:
+    """
+    What is known of key and model on one day is so on the next.
+    """
+    job = dated_job(tmp_path, server.port, 3)
+    ran = job.cli("backfill", "--json", *over(3))
+
+    assert (0, 3, 18) == (ran.code, server.admin()["questions"], server.admin()["calls"])
+
+
+def test_a_rehearsal_asks_its_own_server_alone(tmp_path: Path) -> None:
+    """
+    The vendor that it stands for is not asked, and its model is whatever the job names.
+    """
+    with Liar(lambda heard: http(heard.reply())) as liar:
+        job = job_for(tmp_path, liar.port, "vllm", "bge").source(ROWS)
+        ran = job.cli("rehearse", "--json")
+        refused = rehearse(job.job, {"credit_usd": "0"}).summary
+
+    assert (0, [], []) == (ran.code, liar.questions, liar.heard)
+    assert (Exit.PERSON, 0) == (refused.exit_code, refused.calls)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_does_not_wait_for_an_answer(tmp_path: Path, name: str) -> None:
+    """
+    Nobody has been paid: the run leaves at once, with 75.
+    """
+    hung = Event()
+
+    def hangs(_path: str) -> bytes:
+        hung.wait(PATIENCE_S)
+        return http({})
+
+    with Liar(lambda heard: http(heard.reply()), hangs) as liar:
+        job = SmallJob(tmp_path, liar.port).source(ROWS)
+        with started(tmp_path, "run", str(job.file), "--json") as process:
+            until(lambda: liar.questions, process)
+            process.send(Signals[name])
+            code = process.exit_code(TIME_S_MAX / 2)
+        hung.set()
+
+    assert (Exit.LATER, []) == (code, liar.heard)
+    assert f"stopped by {name}" == process.summary["reason"]
 
 
 # --- servers of one's own -------------------------------------------------------------------------

@@ -1,14 +1,18 @@
 """
-The first call of a job goes alone: what is wrong with key or model costs one call, not all slots.
+What comes before the first call, and that this one goes alone: what is wrong with key or model
+costs one call, not all slots.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import anyio
 import pytest
 
 from batchrank.domain import Answer, FailureKind, RerankRequest
+from batchrank.engine.runner import Beforehand
+from batchrank.engine.waiting import Stop
 from batchrank.errors import Exit
 from batchrank.testing import ScriptedScorer, failure, groups, reply
 from tests.flow.stage import Stage
@@ -80,3 +84,79 @@ def test_a_group_that_is_rejected_proves_nothing() -> None:
     assert [0, 1, 2] == [request.slice.position for _, request in stage.scorer.sent[:3]]
     assert sorted(set(stage.scorer.sent_at[:3])) == stage.scorer.sent_at[:3]
     assert (list(range(2, 10)), 7) == (stage.ranked(), stage.scorer.in_flight_max)
+
+
+async def refusing() -> Beforehand:
+    """
+    The key is refused.
+    """
+    return Beforehand(Stop("the key is refused", Exit.PERSON))
+
+
+async def limiting() -> Beforehand:
+    """
+    One document in a request, after a second.
+    """
+    await anyio.sleep(1.0)
+    return Beforehand(documents_max=1)
+
+
+async def hanging() -> Beforehand:
+    """
+    Nobody ever answers.
+    """
+    await anyio.sleep_forever()
+    raise AssertionError("never comes here")
+
+
+async def failing() -> Beforehand:
+    """
+    A bug.
+    """
+    raise ZeroDivisionError
+
+
+def test_what_is_refused_beforehand_sends_nothing() -> None:
+    """
+    It ends as whatever else needs a person, and another run does the job.
+    """
+    stage = Stage(beforehand=refusing)
+    ending = stage.run()
+    assert ending.stop is not None
+    assert (Exit.PERSON, "the key is refused") == (ending.stop.exit_code, ending.stop.reason)
+    assert [] == stage.scorer.sent
+
+    again = Stage(beforehand=limiting, ledger=stage.ledger)
+    assert (None, list(range(20))) == (again.run().stop, again.ranked())
+
+
+def test_what_is_told_beforehand_is_kept_to() -> None:
+    """
+    Nothing leaves before it is known, and then no request has more documents.
+    """
+    stage = Stage(held=groups(3), beforehand=limiting)
+    stage.run()
+
+    assert [1] * 6 == [len(request.documents) for _, request in stage.scorer.sent]
+    assert min(stage.scorer.sent_at) >= 1.0
+
+
+def test_whoever_wants_to_leave_does_not_wait_for_an_answer() -> None:
+    """
+    Neither a deadline nor a person's wish is put off.
+    """
+    late = Stage(beforehand=hanging, deadline_s=40.0).run()
+    wished = Stage(beforehand=hanging, interrupted=lambda: True).run()
+
+    assert [Exit.LATER] * 2 == [end.stop.exit_code for end in (late, wished) if end.stop]
+
+
+def test_a_bug_beforehand_is_told_as_one() -> None:
+    """
+    And nothing is sent.
+    """
+    stage = Stage(beforehand=failing)
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert (Exit.BUG, []) == (ending.stop.exit_code, stage.scorer.sent)
