@@ -127,14 +127,15 @@ def play_check(vendor: Vendor, case: Case) -> None:
     given = case["settings"]
     options = vendor.options.model_validate(given.get("options", {}))
     base_url = given.get("base_url", vendor.base_url)
-    calls = questions(vendor.checks, Settings(given["model"], base_url, None, options))
+    settings = Settings(given["model"], base_url, None, options)
+    calls = questions(vendor.checks, settings)
     assert case.get("asks", [call.url for call in calls]) == [call.url for call in calls]
     assert {("GET", b"")} >= {(call.method, call.body) for call in calls}
 
     price, now_s = Price(**case["price"]) if "price" in case else None, case.get("now_epoch_s", 0.0)
     came = [reply_of({"reply": answer}) for answer in case["answers"]]
     answers = [
-        told(check, reply, given["model"], price, now_s)
+        told(check, reply, settings, price, now_s)
         for check, reply in zip(vendor.checks, came, strict=True)
     ]
     found = dataclasses.asdict(together(answers, given["model"]))

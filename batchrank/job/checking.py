@@ -40,7 +40,7 @@ async def check(
     calls = questions(vendor.checks, settings)
     came = await ask(wire, calls)
     answers = [
-        told(check, reply, settings.model, price, now_epoch_s)
+        told(check, reply, settings, price, now_epoch_s)
         for check, reply in zip(vendor.checks, came, strict=False)  # no calls, no answers
     ]
     return together(answers, settings.model).reworded(lambda words: shown(words, secret))

@@ -263,7 +263,9 @@ async def _engine(
     try:
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
             ports = _ports(world, reporter, scorer, source, reader, steering)
-            asked = partial(_asked, world, reporter, done, steering, asking)
+            not_called = done.united(equals.followers) if equals else done
+            left = world.target - not_called.count(0, world.target)
+            asked = partial(_asked, world, reporter, left, steering, asking)
             plan = _plan(world, equals, steering, asked)
             return await runner.run(plan, ports, done, ranges, published)
     finally:
@@ -309,20 +311,19 @@ async def nobody() -> Told:
 
 
 async def _asked(
-    world: World, reporter: Reporter, done: Positions, steering: Steering, asking: Asking
+    world: World, reporter: Reporter, left: int, steering: Steering, asking: Asking
 ) -> Beforehand:
     """
     Ask, and tell what a person should know; only once for runs that follow each other, and never
-    if nobody is to be called.
+    if no group is *left* to be called for.
     """
     job = world.job
-    is_wanted = job.vendor is not None and job.config.provider.check
-    if not is_wanted or next(done.missing(0, world.target), None) is None:
+    if job.vendor is None or not job.config.provider.check or not left:
         return Beforehand()
     account = account_of(job)
     if account not in steering.asked:
         steering.asked[account] = found = await asking()
-        for note in notes_of(job, found, _least_usd(world, done)):
+        for note in notes_of(job, found, _least_usd(job, left)):
             world.notes.append(note)
             reporter.report(Noticed(note))
     found = steering.asked[account]
@@ -332,15 +333,15 @@ async def _asked(
     return Beforehand(documents_max=as_told(job, found).documents_max)
 
 
-def _least_usd(world: World, done: Positions) -> float | None:
+def _least_usd(job: Job, left: int) -> float | None:
     """
-    What is left costs at least: a search unit for each group, if that is how it is billed. Tokens
-    are not counted for this: `plan --check` does.
+    What so many groups cost at least: a search unit each, if that is how it is billed. Texts are
+    not looked at for this: `plan --check` does.
     """
-    price = world.job.price
+    price = job.price
     if price is None or price.usd_per_search_unit is None:
         return None
-    return (world.target - done.count(0, world.target)) * price.usd_per_search_unit
+    return left * price.usd_per_search_unit
 
 
 def _ports(

@@ -31,9 +31,10 @@ class ModelPlaces:
     Where in what is told of a model things stand.
 
     *tasks* is what it can do, as a word, a list of words or an object by these words, and *task*
-    the one that we need. *cuts* says whether longer texts are cut, *listed_usd* is the price of a
-    token, *hosts* lists who serves it, each by the name at *host*. *loosely*: no request names a
-    model, so that a job may call it as people do, by the last step of its name.
+    the one that we need. *cuts* says whether longer texts are cut, as the option *cut_by* asks for;
+    *listed_usd* is the price of a token, *hosts* lists who serves it, each by the name at *host*.
+    *loosely*: no request names a model, so that a job may call it as people do, by the last step of
+    its name.
     """
 
     names: tuple[str, ...] = ("id",)
@@ -42,6 +43,7 @@ class ModelPlaces:
     documents_max: str = ""
     tokens_max: str = ""
     cuts: str = ""
+    cut_by: str = ""
     deprecated: str = ""
     listed_usd: str = ""
     hosts: str = ""

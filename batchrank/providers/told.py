@@ -15,7 +15,14 @@ from datetime import datetime
 import msgspec
 
 from batchrank.domain import Failure, Price
-from batchrank.providers.base import HttpCall, HttpReply, Settings, positive, same_model
+from batchrank.providers.base import (
+    HttpCall,
+    HttpReply,
+    Options,
+    Settings,
+    positive,
+    same_model,
+)
 from batchrank.providers.checks import Check, KeyPlaces, ModelPlaces
 from batchrank.providers.reading import UNREADABLE, at, in_a_path, said, text
 from batchrank.providers.shape import ErrorShape, PresetOptions
@@ -99,12 +106,28 @@ def _path(check: Check, model: str) -> str:
 # --- one answer -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """
+    Who asks, for which model, with which options, and what price they reckon with.
+    """
+
+    model: str
+    options: Options
+    price: Price | None
+
+
 def told(
-    check: Check, reply: HttpReply | Failure, model: str, price: Price | None, now_epoch_s: float
+    check: Check,
+    reply: HttpReply | Failure,
+    settings: Settings,
+    price: Price | None,
+    now_epoch_s: float,
 ) -> Told:
     """
-    What *reply* says to somebody who asks for *model* and reckons with *price*; the time is ours.
+    What *reply* says to a job with these *settings* that reckons with *price*; the time is ours.
     """
+    asker = _Asker(settings.model, settings.options, price)
     if isinstance(reply, Failure):
         return _trouble(check, reply.message or "no answer")
     try:
@@ -112,7 +135,7 @@ def told(
     except UNREADABLE:
         body = None
     if reply.status != 200:
-        return _not_told(check, reply.status, _message(body), model)
+        return _not_told(check, reply.status, _message(body), asker.model)
     if body is None or at(body, "error"):
         return _trouble(check, _message(body) or ANOTHER_FORM)
     if check.key is not None:
@@ -120,7 +143,7 @@ def told(
     entries = [body] if check.entries is None else at(body, check.entries)
     if check.model is None or not isinstance(entries, list) or len(entries) > MODELS_MAX:
         return _trouble(check, ANOTHER_FORM)
-    return _of_models(check, check.model, entries, model, price, whole=_is_whole(check, body))
+    return _of_models(check, check.model, entries, asker, whole=_is_whole(check, body))
 
 
 def _not_told(check: Check, status: int, message: str, model: str) -> Told:
@@ -205,8 +228,7 @@ def _of_models(
     check: Check,
     places: ModelPlaces,
     entries: Sequence[object],
-    model: str,
-    price: Price | None,
+    asker: _Asker,
     *,
     whole: bool,
 ) -> Told:
@@ -214,11 +236,11 @@ def _of_models(
     if entries and not known:
         return _trouble(check, ANOTHER_FORM)
     for entry, names in known:
-        if any(_is_called(model, name, loosely=places.loosely) for name in names):
-            return _of_model(places, entry, price)
+        if any(_is_called(asker.model, name, loosely=places.loosely) for name in names):
+            return _of_model(places, entry, asker)
     there = tuple(dict.fromkeys(names[0] for _, names in known))
     if not whole or any(map(_is_no_name, there)):
-        words = f"{model} is not among the models that it tells of ({_listed(there)})"
+        words = f"{asker.model} is not among the models that it tells of ({_listed(there)})"
         return Told(warnings=(words,))
     return Told(served=False, names=there)
 
@@ -240,13 +262,13 @@ def _is_no_name(name: str) -> bool:
     return name.startswith(("/", "./", "../")) or name.endswith(".gguf") or "*" in name
 
 
-def _of_model(places: ModelPlaces, entry: object, price: Price | None) -> Told:
+def _of_model(places: ModelPlaces, entry: object, asker: _Asker) -> Told:
     tasks = _words(at(entry, places.tasks)) if places.tasks else []
     if tasks and places.task not in tasks:
         return Told(refused=f"the model is no reranker: it is made for {', '.join(tasks)}")
     most = _at_most(entry, places.documents_max)
     return Told(
-        warnings=tuple(_warnings(places, entry, price)),
+        warnings=tuple(_warnings(places, entry, asker)),
         facts=("the model is there", *_facts(places, entry)),
         served=True,
         documents_max=most,
@@ -284,15 +306,17 @@ def _facts(places: ModelPlaces, entry: object) -> Iterator[str]:
         yield f"at most {most:,} tokens in a query with its document"
 
 
-def _warnings(places: ModelPlaces, entry: object, price: Price | None) -> Iterator[str]:
+def _warnings(places: ModelPlaces, entry: object, asker: _Asker) -> Iterator[str]:
     if places.deprecated and at(entry, places.deprecated) is True:
         yield "the model is deprecated"
-    if places.cuts and at(entry, places.cuts) is False:
-        yield "what is longer than the model's context is refused, not cut, unless the job asks"
+    is_cut = getattr(asker.options, places.cut_by, None) if places.cut_by else None
+    if places.cuts and at(entry, places.cuts) is False and not is_cut:
+        how = f"provider.options.{places.cut_by} = true cuts it"
+        yield f"what is longer than the model's context is refused: {how}"
     if _hosts(places, entry) == []:
         yield "nobody serves the model just now"
     if places.listed_usd:
-        yield from _about_price(positive(at(entry, places.listed_usd)), price)
+        yield from _about_price(positive(at(entry, places.listed_usd)), asker.price)
 
 
 def _about_price(usd_per_token: float | None, price: Price | None) -> Iterator[str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchrank.domain import Price
 from batchrank.providers import VENDORS
-from batchrank.providers.base import HttpReply, Settings
+from batchrank.providers.base import HttpReply, Options, Settings
 from batchrank.providers.checks import LISTING, OPEN_LISTING, Check
 from batchrank.providers.presets.vllm import VllmOptions
 from batchrank.providers.told import NAMES_MAX, Told, questions, together, told
@@ -24,6 +24,7 @@ CHECKS = [
     for name, vendor in VENDORS.items()
     for check in vendor.checks
 ]
+ASKED = Settings("m", "https://x.test", None, Options())
 PRICE = Price(usd_per_million_tokens=0.02)
 
 SCALARS = (
@@ -48,7 +49,7 @@ def heard(check: Check, body: Any, status: int = 200) -> Told:
     """
     What *body* says to somebody who asks for "m".
     """
-    return told(check, HttpReply(status, {}, json.dumps(body).encode()), "m", PRICE, 1e9)
+    return told(check, HttpReply(status, {}, json.dumps(body).encode()), ASKED, PRICE, 1e9)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -66,7 +67,7 @@ def test_reading_raises_nothing(check: Check) -> None:
 
     holds()
     for raw in (b"", b"\xff", b"[" * 5000, b"{}x", b"<html>"):
-        assert told(check, HttpReply(200, {}, raw), "m", PRICE, 0.0).trouble
+        assert told(check, HttpReply(200, {}, raw), ASKED, PRICE, 0.0).trouble
 
 
 @law(200)

@@ -69,6 +69,7 @@ CHECK = Check(
         documents_max="max_client_batch_size",
         tokens_max="max_input_length",
         cuts="auto_truncate",
+        cut_by="truncate",
         loosely=True,
     ),
     complete=True,
