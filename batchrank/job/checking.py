@@ -40,8 +40,8 @@ async def check(
     calls = questions(vendor.checks, settings)
     came = await ask(wire, calls)
     answers = [
-        told(check, reply, settings, price, now_epoch_s)
-        for check, reply in zip(vendor.checks, came, strict=False)  # no calls, no answers
+        told(each, reply, settings, price, now_epoch_s)
+        for each, reply in zip(vendor.checks, came, strict=False)  # no calls, no answers
     ]
     return together(answers, settings.model).reworded(lambda words: shown(words, secret))
 

@@ -267,10 +267,11 @@ async def _engine(
             left = world.target - not_called.count(0, world.target)
             asked = partial(_asked, world, reporter, left, steering, asking)
             plan = _plan(world, equals, steering, asked)
-            return await runner.run(plan, ports, done, ranges, published)
-    finally:
+            ending = await runner.run(plan, ports, done, ranges, published)
         if world.job.vendor is not None and world.ledger.meta().get("served_model"):
             steering.proven.add(account_of(world.job))
+        return ending
+    finally:
         await close()
         if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
             reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))

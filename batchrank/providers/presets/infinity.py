@@ -41,6 +41,10 @@ SHAPE = Shape(
 )
 
 CHECK = Check("/models", model=ModelPlaces(tasks="capabilities"), entries="data", complete=True)
+"""
+With what each model can do, in newer versions. A server with one model answers whatever is asked,
+and names its own in the reply: then that is another model's.
+"""
 
 INFINITY = Vendor(
     name="infinity",

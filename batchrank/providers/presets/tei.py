@@ -74,6 +74,7 @@ CHECK = Check(
     ),
     complete=True,
 )
+"""It serves one model, whatever is asked, and tells which one only here."""
 
 TEI = Vendor(
     name="tei",

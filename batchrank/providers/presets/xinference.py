@@ -34,7 +34,7 @@ class XinferenceOptions(PresetOptions):
 SHAPE = Shape(path="/v1/rerank", errors=ErrorShape(message=("detail",), code=()))
 
 CHECK = Check("/v1/models", model=ModelPlaces(tasks="model_type"), entries="data", complete=True)
-"""By what it was launched as (`model_uid`): nothing else can be called."""
+"""Models by what they were launched as (`model_uid`): nothing else can be called."""
 
 XINFERENCE = Vendor(
     name="xinference",
