@@ -239,7 +239,8 @@ def _of_models(
         if any(_is_called(asker.model, name, loosely=places.loosely) for name in names):
             return _of_model(places, entry, asker)
     there = tuple(dict.fromkeys(names[0] for _, names in known))
-    if not whole or any(map(_is_no_name, there)):
+    # A list of nothing is no list that has them all: whoever answers serves something.
+    if not whole or not there or any(map(_is_no_name, there)):
         words = f"{asker.model} is not among the models that it tells of ({_listed(there)})"
         return Told(warnings=(words,))
     return Told(served=False, names=there)
