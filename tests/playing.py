@@ -7,6 +7,7 @@ else: `test_vendors` plays them all.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -16,9 +17,18 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from batchrank.domain import Document, Failure, RerankReply, RerankRequest, RichDocument, Slice
+from batchrank.domain import (
+    Document,
+    Failure,
+    Price,
+    RerankReply,
+    RerankRequest,
+    RichDocument,
+    Slice,
+)
 from batchrank.providers import Vendor
 from batchrank.providers.base import HttpReply, Onward, Provider, Settings
+from batchrank.providers.told import questions, together, told
 
 CASES = Path(__file__).parent / "cases"
 
@@ -111,6 +121,29 @@ def play_reading(vendor: Vendor, case: Case) -> None:
     assert {k: v for k, v in expected.items() if k != "says"} == {
         key: seen[key] for key in expected if key != "says"
     }
+
+
+def play_check(vendor: Vendor, case: Case) -> None:
+    """
+    What is asked for nothing before the first call, and what the answers come to.
+    """
+    given = case["settings"]
+    options = vendor.options.model_validate(given.get("options", {}))
+    base_url = given.get("base_url", vendor.base_url)
+    settings = Settings(given["model"], base_url, None, options)
+    calls = questions(vendor.checks, settings)
+    assert case.get("asks", [call.url for call in calls]) == [call.url for call in calls]
+    assert {("GET", b"")} >= {(call.method, call.body) for call in calls}
+
+    price, now_s = Price(**case["price"]) if "price" in case else None, case.get("now_epoch_s", 0.0)
+    came = [reply_of({"reply": answer}) for answer in case["answers"]]
+    answers = [
+        told(check, reply, settings, price, now_s)
+        for check, reply in zip(vendor.checks, came, strict=True)
+    ]
+    found = dataclasses.asdict(together(answers, given["model"]))
+    said = {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
+    assert case["told"] == {name: said[name] for name in said if said[name] not in ("", [], None)}
 
 
 def _seen(answer: RerankReply | Failure) -> dict[str, Any]:

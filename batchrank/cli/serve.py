@@ -64,6 +64,9 @@ Usage = Annotated[
     str | None, typer.Option(help="What a reply tells of its bill: all, no-cost or none.")
 ]
 Credit = Annotated[float | None, typer.Option(help="What each key can spend before it gets a 402.")]
+KeyExpires = Annotated[
+    str | None, typer.Option(help='From when on every key gets a 401: "2026-11-20T22:00:00Z".')
+]
 Models = Annotated[
     str | None,
     typer.Option(help='Those that exist: "a/b,c/d". Another gets a 404; unless told, all exist.'),
@@ -92,6 +95,7 @@ def serve(
     price: Price = None,
     usage: Usage = None,
     credit_usd: Credit = None,
+    key_expires_at: KeyExpires = None,
     models: Models = None,
     body_bytes_max: BodyMax = None,
     documents_max: DocumentsMax = None,
@@ -120,6 +124,7 @@ def serve(
         "price": price,
         "usage": usage,
         "credit_usd": credit_usd,
+        "key_expires_at": key_expires_at,
         "models": models,
         "body_bytes_max": body_bytes_max,
         "documents_max": documents_max,

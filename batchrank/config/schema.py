@@ -332,6 +332,11 @@ class ProviderTable(Table):
     send_top_n: bool = Field(
         False, description="send output.top_n to the provider: the others get no score at all"
     )
+    check: bool = Field(
+        True,
+        description="before the first call, ask what the provider tells for nothing: of the key,"
+        " the model, its limits",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="the vendor's own request fields, named as it names them"
     )

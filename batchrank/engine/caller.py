@@ -86,6 +86,7 @@ class Caller:
         rules: Rules,
         price: Price | None,
         model: str | None,
+        proven: bool = True,
     ) -> None:
         self._scorer = scorer
         self._committer = committer
@@ -101,6 +102,7 @@ class Caller:
         self._rules = rules
         self._price = price
         self._model = model
+        self.proven = proven
         self._rejected_in_a_row = 0
         self.in_hand: set[Work] = set()
         self._told_shut = ("", 0.0)
@@ -161,6 +163,7 @@ class Caller:
 
     def _scored(self, work: Work, reply: RerankReply, sending: _Sending) -> None:
         self._rejected_in_a_row = 0
+        self.proven = True
         self._compared(reply)
         self._capacity.passed(work.request)
         if self._gate.succeeded(sending.at, sending.probe):

@@ -3,7 +3,7 @@ What leaves next, and when: the task that feeds, waits for slot, gate, money and
 
 Owns the order of these waits, and the bound on what is read ahead: slots in use plus what waits is
 at most 4 x concurrency, beyond that the source is not read. It never awaits a call, so that it can
-be stopped at any moment.
+be stopped at any moment. The first call of a job goes alone: a wrong key or model costs one call.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Dispatcher:
         started = 0
         while (work := await self._next()) is not None:
             self._caller.in_hand.add(work)  # an amnesty concerns it, too
-            if self._slots.in_use >= self._controller.concurrency:
+            if self._slots.in_use >= self._concurrency:
                 await self._slot()
             if self._allowance.calls_left < 1:
                 await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
@@ -121,6 +121,13 @@ class Dispatcher:
                 # home in bursts, and wait for each other at the ledger.
                 await asyncio.sleep(0)
 
+    @property
+    def _concurrency(self) -> int:
+        """
+        How many may be under way: one, until a first reply has shown that key and model are good.
+        """
+        return self._controller.concurrency if self._caller.proven else 1
+
     # --- what is next -----------------------------------------------------------------------------
 
     async def _next(self) -> Work | None:
@@ -137,7 +144,7 @@ class Dispatcher:
 
     def _may_read_on(self) -> bool:
         ahead = self._slots.in_use + len(self._backlog)
-        return not self._feed.exhausted and ahead < AHEAD * self._controller.concurrency
+        return not self._feed.exhausted and ahead < AHEAD * self._concurrency
 
     async def _read_on(self) -> None:
         fed = self._feed.next_group()
@@ -176,7 +183,7 @@ class Dispatcher:
     # --- what must be true before it leaves -------------------------------------------------------
 
     async def _slot(self) -> None:
-        while self._slots.in_use >= self._controller.concurrency:
+        while self._slots.in_use >= self._concurrency:
             self._committer.hurry()
             await self._bell.wait()
 

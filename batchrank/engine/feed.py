@@ -70,7 +70,7 @@ class Fed(msgspec.Struct, frozen=True):
 
 class Feed:
     """
-    Hands out one group after the other.
+    Hands out one group after the other, in requests of *documents_max* at most.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -56,6 +56,24 @@ class Lanes:
 
 
 @dataclass(frozen=True, slots=True)
+class Beforehand:
+    """
+    What was found out before anything is sent: why nothing is to be, and how many documents a
+    request may hold (None: as planned).
+    """
+
+    stop: Stop | None = None
+    documents_max: int | None = None
+
+
+async def nothing_beforehand() -> Beforehand:
+    """
+    There is nothing to find out.
+    """
+    return Beforehand()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """
     What this run is to do.
@@ -63,7 +81,9 @@ class Plan:
     *target*: groups at or beyond this position are left for another run. *model*: the one that has
     served this job so far. *deadline_s*: seconds from now until the process must have left.
     *interrupted* is asked once a second where no signal can be heard: from another thread.
-    *equals* take the outcomes of others, which this run is to come to.
+    *equals* take the outcomes of others, which this run is to come to. *proven*: key and model are
+    known to give scores; else one call goes alone, until one has given some. *beforehand* is
+    awaited before the first is sent, and no longer than until somebody pulls the brake.
     """
 
     target: int
@@ -77,6 +97,8 @@ class Plan:
     signals: bool = True
     interrupted: Callable[[], bool] = lambda: False
     equals: Equals | None = None
+    proven: bool = True
+    beforehand: Callable[[], Awaitable[Beforehand]] = nothing_beforehand
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +218,7 @@ class _Run:
             rules=plan.rules,
             price=plan.price,
             model=plan.model,
+            proven=plan.proven,
         )
         return Dispatcher(
             self._feed,
@@ -281,11 +304,24 @@ class _Run:
         async with anyio.create_task_group() as reading:
             reading.start_soon(self._feed.read)
             try:
-                await self._dispatcher.run(attempts)
+                if await self._is_cleared():
+                    await self._dispatcher.run(attempts)
             # A bug: raised here it would cancel every paid call that is under way.
             except Exception as bug:  # noqa: BLE001
                 self._brake.pull(Stop(f"a bug: {bug!r}", Exit.BUG, error=bug))
             reading.cancel_scope.cancel()
+
+    async def _is_cleared(self) -> bool:
+        """
+        Find out what there is to find out; tell whether anything may be sent.
+        """
+        found = await self._plan.beforehand()
+        if found.stop is not None:
+            self._brake.pull(found.stop)
+            return False
+        if found.documents_max is not None:
+            self._ports.capacity.tell(found.documents_max)
+        return True
 
     # --- watching ---------------------------------------------------------------------------------
 

@@ -108,6 +108,14 @@ def cleaned(answer: Answer, request: RerankRequest, secret: Redacts) -> Answer:
     )
 
 
+def shown(words: str, secret: Redacts) -> str:
+    """
+    What a vendor said when no text was sent to it, as a person may see it.
+    """
+    return _printable(secret.redact(words)[:WORDS_CHARS_MAX])
+
+
+WORDS_CHARS_MAX = 1000
 MESSAGE_CHARS_MAX = 400
 NAME_CHARS_MAX = 200
 

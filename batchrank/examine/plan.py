@@ -2,8 +2,9 @@
 What a job would do and cost, before anything is paid.
 
 Owns the estimates and the warnings. Footers are read in full, texts are sampled for some seconds
-(or scanned; where earlier outputs or equal groups count, all are digested); nobody is called and
-nothing is written, so the key is not needed.
+(or scanned; where earlier outputs or equal groups count, all are digested); nothing is written.
+Nobody is called and the key is not needed, unless the vendor is to be asked what it tells for
+nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from batchrank.config.schema import SourceTable
 from batchrank.domain import Positions, Price, RateLimit
 from batchrank.job import Job
+from batchrank.job.checking import as_told, checked, facts_of, notes_of, refusal_of
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.ending import Account
 from batchrank.job.opening import begun_with, is_begun, refusal
@@ -38,6 +40,7 @@ from batchrank.policy.billing import (
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.pace import HEADROOM
 from batchrank.policy.slicing import slices
+from batchrank.providers.told import Told
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Lengths, Profile
 from batchrank.store.reading import LedgerReader
@@ -89,7 +92,8 @@ class JobPlan:
     outputs, *equal* ones take those of a group that asks the same: they are in none of the
     estimates, but for *saved_usd* and *equal_saved_usd*, what they would cost. Of the other groups
     *documents_reused* are not sent; tokens are estimated as if these were as long as the rest.
-    *documents_cut* of the *sampled* groups' documents are longer than `source.max_chars`.
+    *documents_cut* of the *sampled* groups' documents are longer than `source.max_chars`. *told* is
+    what the vendor told for nothing, and *refused* why it would not do the job, if it was asked.
     """
 
     job: str
@@ -121,6 +125,8 @@ class JobPlan:
     equal: int = 0
     equal_saved_usd: tuple[float, float] | None = None
     documents_reused: int = 0
+    told: tuple[str, ...] = ()
+    refused: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """
@@ -148,6 +154,9 @@ class JobPlan:
         yield "disk", disk
         yield "output", self.output
         yield "state", self.state
+        for fact in self.told:
+            yield "told", fact
+        yield "refused", self.refused
         for warning in self.warnings:
             yield "warning", warning
 
@@ -205,9 +214,12 @@ class JobPlan:
         return f"{low if low == high else f'{low} to {high}'}, at {unit}{seen}"
 
 
-def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) -> JobPlan:
+def plan(
+    job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX, check: bool = False
+) -> JobPlan:
     """
-    Estimate what *job* (loaded without its key) would do; *full* looks at every text.
+    Estimate what *job* would do; *full* looks at every text. To *check* is to ask its vendor what
+    that tells for nothing: then the job is loaded with its key, else without.
 
     Raises:
         NotReady, SourceError: the source cannot be read as the job says.
@@ -215,6 +227,8 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
         StorageError: the ledger of what is done cannot be read.
     """
     source = job.open_source(begun_with=begun_with(job))
+    found = checked(job) if check else Told()
+    job = as_told(job, found)
     past = _past(job, source)
     saved = _saved(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
     profile = source.profile(sample_s_max, full=full, done=saved.done)
@@ -248,13 +262,19 @@ def plan(job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX) ->
         output_bytes=round(candidates * OUTPUT_BYTES_A_CANDIDATE),
         output=str(job.output),
         state=str(job.state.path),
-        warnings=(*saved.notes, *_warnings(job, source, profile, past, work)),
+        warnings=(
+            *saved.notes,
+            *notes_of(job, found, work.cost_usd[0] if work.cost_usd else None),
+            *_warnings(job, source, profile, past, work),
+        ),
         documents_cut=profile.cut_documents,
         reused=saved.reused.groups,
         saved_usd=saved.reused.usd,
         equal=saved.equal.groups,
         equal_saved_usd=saved.equal.usd,
         documents_reused=saved.documents,
+        told=facts_of(job, found) if check else (),
+        refused=refusal_of(job, found),
     )
 
 

@@ -74,6 +74,7 @@ def _data(vendor: Vendor) -> dict[str, Any]:
         "documents_max_by_model": dict(vendor.documents_max_by_model),
         "signed": vendor.signing is not None,
         "splits": vendor.splits,
+        "checks": [check.path for check in vendor.checks],
         "sends_top_n": vendor.takes_top_n,
         "sends_images": vendor.takes_images,
         "prices": {model: asdict(price) for model, price in vendor.prices.items()},
@@ -88,6 +89,7 @@ def _lines(vendor: Vendor) -> Iterator[str]:
     yield from _line("key", _key(vendor))
     yield from _line("limits", "; ".join(facts.limits) or "not documented")
     yield from _line("requests", _requests(vendor))
+    yield from _line("checks", _checks(vendor))
     yield from _line("pairs", facts.pairs)
     yield from _line("billing", facts.billing)
     yield from _line("prices", "; ".join(_prices(vendor)))
@@ -135,6 +137,14 @@ def _requests(vendor: Vendor) -> str:
 
 def _most(documents_max: int | None) -> str:
     return f"of {documents_max:,} documents" if documents_max else "of a whole group"
+
+
+def _checks(vendor: Vendor) -> str:
+    """
+    What is asked beforehand, for nothing.
+    """
+    asked = ", ".join(f"GET {check.path.partition('?')[0]}" for check in vendor.checks)
+    return f"{asked} before the first call" if asked else "none: the first call goes alone"
 
 
 def _prices(vendor: Vendor) -> Iterator[str]:

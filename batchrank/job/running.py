@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -30,11 +31,12 @@ from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past, Source
 from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
-from batchrank.engine.runner import Ending, Lanes, Plan, Ports
+from batchrank.engine.runner import Beforehand, Ending, Lanes, Plan, Ports
 from batchrank.engine.scorer import HttpScorer, Scorer
-from batchrank.engine.waiting import ThreadLane, Turnstiles
+from batchrank.engine.waiting import Stop, ThreadLane, Turnstiles
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
+from batchrank.job.checking import NO_CHECK, as_told, check_of, notes_of, refusal_of, wire_of
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
@@ -42,7 +44,13 @@ from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.reusing import reuse
-from batchrank.job.steering import Steering, capacity_for, remember, remember_capacity
+from batchrank.job.steering import (
+    Steering,
+    account_of,
+    capacity_for,
+    remember,
+    remember_capacity,
+)
 from batchrank.job.uncut import check_uncut
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
@@ -50,16 +58,11 @@ from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
 from batchrank.policy.capacity import Capacity
 from batchrank.policy.retry import Rules
-from batchrank.providers.base import KeyHeader
+from batchrank.providers.told import Told
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
 from batchrank.store.parts import schema_of
 from batchrank.store.reading import LedgerReader
-from batchrank.wire.auth import Anonymous, Bearer, Redacts, Secret
-from batchrank.wire.carrier import Carrier
-from batchrank.wire.exchange import Wire
-from batchrank.wire.renewing import Renewable, Renewing
-from batchrank.wire.transport import HttpCarrier
 
 T = TypeVar("T")
 
@@ -263,14 +266,21 @@ async def _engine(
     world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
 ) -> Ending:
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
-    scorer, close = _scorer(world.job, steering.turnstiles)
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     capacity = capacity_for(world.job, datetime.now(UTC))
     published = {part.number: part for part in world.ledger.parts()}
+    scorer, asking, close = _scorer(world.job, steering.turnstiles)
     try:
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
             ports = _ports(world, reporter, scorer, source, reader, steering, capacity)
-            return await runner.run(_plan(world, equals), ports, done, ranges, published)
+            not_called = done.united(equals.followers) if equals else done
+            left = world.target - not_called.count(0, world.target)
+            asked = partial(_asked, world, reporter, left, steering, asking)
+            plan = _plan(world, equals, steering, asked)
+            ending = await runner.run(plan, ports, done, ranges, published)
+        if world.job.vendor is not None and world.ledger.meta().get("served_model"):
+            steering.proven.add(account_of(world.job))
+        return ending
     finally:
         await close()
         now = datetime.now(UTC)
@@ -294,36 +304,64 @@ def _source(world: World) -> Iterator[Source]:
         yield KnowingSource(world.source, known)
 
 
-def _scorer(job: Job, turnstiles: Turnstiles) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
+Asking = Callable[[], Awaitable[Told]]
+"""Asks the vendor what it tells for nothing."""
+
+
+def _scorer(
+    job: Job, turnstiles: Turnstiles
+) -> tuple[Scorer, Asking, Callable[[], Awaitable[None]]]:
     """
-    Who is asked, and how to let go of the connections.
+    Who scores, what can be asked beforehand, and how to let go of the connections.
     """
     if job.vendor is None:
-        return LexicalScorer(), anyio.lowlevel.checkpoint
-    provider = job.config.provider
-    carrier = HttpCarrier(
-        connections_max=job.config.limits.concurrency_most,
-        connect_timeout_s=provider.connect_timeout_s,
-        timeout_s=provider.timeout_s,
-    )
+        return LexicalScorer(), nobody, anyio.lowlevel.checkpoint
+    wire, secret = wire_of(job)
     made = job.vendor.make(job.settings())
-    wire, redacts = _keyed(carrier, job.key, job.options.keyed(job.vendor.key_header))
-    return HttpScorer(made, wire, redacts, time.time, turnstiles.one_more), wire.aclose
+    scorer = HttpScorer(made, wire, secret, time.time, turnstiles.one_more)
+    return scorer, partial(check_of, job, wire, secret), wire.aclose
 
 
-def _keyed(
-    carrier: Carrier, key: Secret | Renewable | None, header: KeyHeader
-) -> tuple[Wire, Redacts]:
+async def nobody() -> Told:
     """
-    The wire with the job's key, if it has one, and who redacts that.
+    Nobody is there to be asked.
     """
-    match key:
-        case None:
-            return Wire(carrier, Anonymous()), Anonymous()
-        case Secret():
-            return Wire(carrier, Bearer(key, header)), key
-    renewing = Renewing(carrier, key)
-    return Wire(renewing, renewing), key
+    return Told()
+
+
+async def _asked(
+    world: World, reporter: Reporter, left: int, steering: Steering, asking: Asking
+) -> Beforehand:
+    """
+    Ask, and tell what a person should know; only once for runs that follow each other, and never
+    if no group is *left* to be called for.
+    """
+    job = world.job
+    if job.vendor is None or not job.config.provider.check or not left:
+        return Beforehand()
+    account = account_of(job)
+    if account not in steering.asked:
+        steering.asked[account] = found = await asking()
+        for note in notes_of(job, found, _least_usd(job, left)):
+            world.notes.append(note)
+            reporter.report(Noticed(note))
+    found = steering.asked[account]
+    if refused := refusal_of(job, found):
+        world.notes.append(NO_CHECK)
+        return Beforehand(Stop(refused, Exit.PERSON))
+    told = found.documents_max is not None
+    return Beforehand(documents_max=as_told(job, found).bounds.documents_max if told else None)
+
+
+def _least_usd(job: Job, left: int) -> float | None:
+    """
+    What so many groups cost at least: a search unit each, if that is how it is billed. Texts are
+    not looked at for this: `plan --check` does.
+    """
+    price = job.price
+    if price is None or price.usd_per_search_unit is None:
+        return None
+    return left * price.usd_per_search_unit
 
 
 def _ports(
@@ -365,12 +403,18 @@ def _ports(
     )
 
 
-def _plan(world: World, equals: Equals | None) -> Plan:
+def _plan(
+    world: World,
+    equals: Equals | None,
+    steering: Steering,
+    asked: Callable[[], Awaitable[Beforehand]],
+) -> Plan:
     job, times = world.job, world.job.config.run
     scored: dict[int, list[Scored]] = {}
     for part in world.ledger.slices():
         scored.setdefault(part.slice.position, []).append(part)
     deadline = job.deadline
+    model = world.ledger.meta().get("served_model")
     return Plan(
         target=world.target,
         past=Past(scored, world.ledger.sends()),
@@ -378,11 +422,14 @@ def _plan(world: World, equals: Equals | None) -> Plan:
         rules=Rules(times.throttled_s_max, can_split=job.splits),
         patience=Patience(times.outage_s_max, times.throttled_s_max),
         drain_s_max=times.drain_s_max,
-        model=world.ledger.meta().get("served_model"),
+        model=model,
         deadline_s=(deadline - datetime.now(UTC)).total_seconds() if deadline else None,
         signals=threading.current_thread() is threading.main_thread(),
         interrupted=world.wishes.interrupted.is_set,
         equals=equals,
+        # Key and model gave scores of late: to this job, or to a run before it.
+        proven=job.vendor is None or model is not None or account_of(job) in steering.proven,
+        beforehand=asked,
     )
 
 

@@ -8,7 +8,7 @@ is there for the next run, and what runs share that follow each other. Steers no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 from typing import Self
@@ -20,6 +20,7 @@ from batchrank.policy.capacity import Capacity, Learned, narrowed
 from batchrank.policy.control import Adaptive, Controller, Known
 from batchrank.policy.pace import pace_of
 from batchrank.providers.compatible import address
+from batchrank.providers.told import Told
 from batchrank.store.learned import Account, LearnedLimits
 
 
@@ -27,12 +28,15 @@ from batchrank.store.learned import Account, LearnedLimits
 class Steering:
     """
     What decides how fast a run may go, and how many calls it may make. Runs that are given the same
-    one, each when the one before is over, keep to every limit as if they were one run.
+    one, each when the one before is over, keep to every limit as if they were one run. *asked* is
+    what a vendor told for nothing, and *proven* are those that gave scores: neither is asked twice.
     """
 
     controller: Controller
     turnstiles: Turnstiles
     allowance: Allowance
+    asked: dict[Account, Told] = field(default_factory=dict)
+    proven: set[Account] = field(default_factory=set)
 
     @classmethod
     def of(cls, job: Job, now: datetime, calls_max: int | None = None) -> Self:
@@ -40,18 +44,29 @@ class Steering:
         Begin at *now* (aware) with the limits of *job*; *calls_max* is for all runs together.
         """
         allowance = Allowance(inf if calls_max is None else calls_max)
-        return cls(controller_for(job, now), Turnstiles(quotas_of(job)), allowance)
+        learned = _learned_per_s(job, now)
+        proven = set() if learned is None else {account_of(job)}
+        controller = controller_for(job, learned)
+        return cls(controller, Turnstiles(quotas_of(job)), allowance, proven=proven)
 
 
-def controller_for(job: Job, now: datetime) -> Adaptive:
+def _learned_per_s(job: Job, now: datetime) -> float | None:
     """
-    The controller that *job* begins with at *now* (aware). A scorer in process has no limit.
+    The limit that runs before this one have met, if it is one to be found.
+    """
+    limits = job.config.limits
+    if limits.request_limit is not None or job.vendor is None or limits.unlimited:
+        return None
+    return _learned(job).per_s(account_of(job), now)
+
+
+def controller_for(job: Job, learned: float | None) -> Adaptive:
+    """
+    The controller that *job* begins with, where the limit was *learned* (1/s) or not. A scorer in
+    process has no limit.
     """
     limits = job.config.limits
     limit = limits.request_limit
-    learned = None
-    if limit is None and job.vendor is not None and not limits.unlimited:
-        learned = _learned(job).per_s(_account(job), now)
     return Adaptive(
         Known(
             pace=pace_of(limit) if limit else None,
@@ -77,7 +92,7 @@ def remember(job: Job, controller: Controller, now: datetime) -> str | None:
     """
     if controller.learned_per_s is None or job.vendor is None:
         return None
-    return _learned(job).remember(_account(job), controller.learned_per_s, now)
+    return _learned(job).remember(account_of(job), controller.learned_per_s, now)
 
 
 def capacity_for(job: Job, now: datetime) -> Capacity:
@@ -88,7 +103,7 @@ def capacity_for(job: Job, now: datetime) -> Capacity:
     bounds, told = job.bounds, job.config.provider
     if job.vendor is None or not bounds.splits:
         return Capacity(bounds)
-    learned = _learned(job).of_request(_account(job), now)
+    learned = _learned(job).of_request(account_of(job), now)
     return Capacity(
         narrowed(
             bounds,
@@ -106,14 +121,17 @@ def remember_capacity(job: Job, capacity: Capacity, now: datetime) -> str | None
     """
     if capacity.learned == Learned() or job.vendor is None:
         return None
-    return _learned(job).remember_request(_account(job), capacity.learned, now)
+    return _learned(job).remember_request(account_of(job), capacity.learned, now)
 
 
 def _learned(job: Job) -> LearnedLimits:
     return LearnedLimits(job.state.path.parent)
 
 
-def _account(job: Job) -> Account:
+def account_of(job: Job) -> Account:
+    """
+    Whose limits, key and model the job is about; it has a vendor.
+    """
     provider = job.config.provider
     assert job.vendor is not None
     # What the command is called with is nobody's business: people may put the key there.

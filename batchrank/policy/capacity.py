@@ -273,6 +273,13 @@ class Capacity:
         self._documents, self._bytes = _Sought(), _Sought()
         self._seeking = False
 
+    def tell(self, documents_max: int) -> None:
+        """
+        The server has said how many documents it takes: that goes before what was known.
+        """
+        self._told = replace(self._told, documents_max=documents_max)
+        self.bounds = narrowed(self._told, self.learned)
+
     def refused(self, request: RerankRequest, failure: Failure) -> bool:
         """
         *request* was too large, as *failure* says; tell whether something was learned from that.

@@ -31,6 +31,7 @@ from batchrank.domain import (
     RerankRequest,
     RichDocument,
 )
+from batchrank.providers.checks import Check
 
 Headers = Mapping[str, str]
 """Names in lower case."""
@@ -208,6 +209,7 @@ class Vendor:
         needs_key: without one nobody is answered; a server of one's own may do without.
         bills: calls cost money; on a server of one's own they do not.
         takes_top_n, takes_images: it has a field for them.
+        checks: what it tells for nothing, to be asked before the first paid call.
     """
 
     name: str
@@ -233,6 +235,7 @@ class Vendor:
     takes_top_n: bool = True
     takes_images: bool = False
     signing: Signing | None = None
+    checks: tuple[Check, ...] = ()
 
     def documents_max_of(self, model: str) -> int | None:
         """

@@ -9,7 +9,6 @@ a model that is named the one asked for.
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -40,7 +39,17 @@ from batchrank.providers.base import (
     same_model,
     structure,
 )
-from batchrank.providers.reading import UNREADABLE, another_model, bill, limited, text, whatever
+from batchrank.providers.reading import (
+    UNREADABLE,
+    another_model,
+    at,
+    bill,
+    in_a_path,
+    limited,
+    said,
+    text,
+    whatever,
+)
 from batchrank.providers.shape import Phrase, PresetOptions, RequestShape, Shape
 
 
@@ -120,7 +129,7 @@ class Compatible:
             body = msgspec.json.decode(reply.body)
         except UNREADABLE:
             body = whatever(reply)
-        if _at(body, "error"):
+        if at(body, "error"):
             return self._failure(reply, body, now_epoch_s)
         known = self._known(reply, body)
         try:
@@ -135,7 +144,7 @@ class Compatible:
         Raises:
             msgspec.ValidationError, OverflowError: there are none, or they are something else.
         """
-        lines = msgspec.convert(_at(body, self._shape.reply.results), self._lines)
+        lines = msgspec.convert(at(body, self._shape.reply.results), self._lines)
         if not self._shape.reply.index:
             return Results(range(len(lines)), lines, [None] * len(lines))
         place = self._shape.reply.text
@@ -184,7 +193,7 @@ class Compatible:
         header that says whether trying again makes sense has the last word on that.
         """
         errors = self._shape.errors
-        message = next(filter(None, (_said(_at(body, place)) for place in errors.message)), "")
+        message = next(filter(None, (said(at(body, place)) for place in errors.message)), "")
         told = (_told(reply, body, place) for place in errors.code)
         codes = [_formed(str(code), errors.code_form) for code in told if _is_code(code)]
         status = reply.status if reply.status != 200 else _status_in(codes)
@@ -273,21 +282,9 @@ def address(template: str, settings: Settings) -> str:
     A URL with what stands for `<model>`, and for whatever the options name, put in its place.
     """
     model, told = settings.model, settings.options.places()
-    filled = {"<model>": _in_a_path(model, "/:"), "<model-id>": _in_a_path(model, "")}
-    filled |= {f"<{name}>": _in_a_path(value, "") for name, value in told.items()}
+    filled = {"<model>": in_a_path(model), "<model-id>": in_a_path(model, "")}
+    filled |= {f"<{name}>": in_a_path(value, "") for name, value in told.items()}
     return re.sub(r"<[a-z-]+>", lambda found: filled.get(found[0], found[0]), template)
-
-
-_PLAIN = string.ascii_letters + string.digits + "-._~"
-
-
-def _in_a_path(text: str, plain: str) -> str:
-    """
-    *text* as it may stand in a path (RFC 3986 §3.3), what is *plain* as it is: its slashes are
-    steps of the path then.
-    """
-    kept = frozenset((_PLAIN + plain).encode())
-    return "".join(chr(b) if b in kept else f"%{b:02X}" for b in text.encode())
 
 
 # --- replies --------------------------------------------------------------------------------------
@@ -316,7 +313,7 @@ def _echo(told: object, place: str) -> Document | None:
         return told
     if not isinstance(told, dict):
         return None
-    words: Any = told[place] if place in told else _at(told, place)
+    words: Any = told[place] if place in told else at(told, place)
     image = told.get("image")
     if isinstance(words, str) and not isinstance(image, str):
         return words
@@ -331,27 +328,7 @@ def _told(reply: HttpReply, body: object, place: str) -> object:
         return None
     if place.startswith("header:"):
         return reply.headers.get(place.removeprefix("header:").lower())
-    return _at(body, place)
-
-
-def _at(body: object, place: str) -> object:
-    """
-    What stands in the body where the steps of *place* lead; without steps the body itself.
-    """
-    for step in place.split(".") if place else ():
-        body = body.get(step) if isinstance(body, dict) else None
-    return body
-
-
-def _said(told: object) -> str:
-    """
-    A message, also where it is a list of findings, as servers with pydantic reply.
-    """
-    if isinstance(told, list):
-        return "; ".join(filter(None, map(_said, told)))
-    if isinstance(told, dict):
-        return _said(told.get("msg") or told.get("message"))
-    return text(told) or ""
+    return at(body, place)
 
 
 def _is_code(told: object) -> bool:

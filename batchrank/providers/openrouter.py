@@ -47,6 +47,7 @@ from batchrank.providers.base import (
     same_model,
     structure,
 )
+from batchrank.providers.checks import Check, KeyPlaces, ModelPlaces
 from batchrank.providers.reading import (
     UNREADABLE,
     another_model,
@@ -453,6 +454,44 @@ def _wait_s(
     return said if said is not None and said <= RETRY_AFTER_S_MAX else None
 
 
+CHECKS = (
+    Check(
+        "/key",
+        key=KeyPlaces(
+            within="data",
+            limit_usd="data.limit",
+            left_usd="data.limit_remaining",
+            resets="data.limit_reset",
+            expires_at="data.expires_at",
+            free_tier="data.is_free_tier",
+        ),
+    ),
+    Check(
+        "/models?output_modalities=rerank",
+        model=ModelPlaces(
+            names=("id", "canonical_slug"),
+            tasks="architecture.output_modalities",
+            listed_usd="pricing.prompt",
+        ),
+        entries="data",
+        complete=True,
+        more="links.next",
+    ),
+    Check(
+        "/models/<slug>/endpoints",
+        model=ModelPlaces(
+            names=("data.id",),
+            tasks="data.architecture.output_modalities",
+            hosts="data.endpoints",
+            host="provider_name",
+        ),
+    ),
+)
+"""
+The OpenAPI document's `/key`, `/models` and `/models/{author}/{slug}/endpoints`. What the account
+has left, where a key has no limit of its own, is told to management keys alone.
+"""
+
 OPENROUTER = Vendor(
     name="openrouter",
     base_url="https://openrouter.ai/api/v1",
@@ -462,6 +501,7 @@ OPENROUTER = Vendor(
     score_options=frozenset({"provider"}),
     bills_hundreds=True,
     takes_images=True,
+    checks=CHECKS,
     facts=Facts(
         "OpenRouter, which passes on to others",
         limits=("no limit of requests for paid models is published",),

@@ -8,6 +8,7 @@ error. Where in a reply something stands is a vendor's own; what it means is `ba
 from __future__ import annotations
 
 import re
+import string
 from typing import Any
 
 import msgspec
@@ -38,6 +39,38 @@ def table(value: object) -> dict[str, Any]:
     *value* if it is an object of JSON, else an empty one.
     """
     return value if isinstance(value, dict) else {}
+
+
+def at(body: object, place: str) -> object:
+    """
+    What stands in the body where the steps of *place* lead; without steps the body itself.
+    """
+    for step in place.split(".") if place else ():
+        body = body.get(step) if isinstance(body, dict) else None
+    return body
+
+
+def said(told: object) -> str:
+    """
+    A message, also where it is a list of findings, as servers with pydantic reply.
+    """
+    if isinstance(told, list):
+        return "; ".join(filter(None, map(said, told)))
+    if isinstance(told, dict):
+        return said(told.get("msg") or told.get("message"))
+    return text(told) or ""
+
+
+_PLAIN = string.ascii_letters + string.digits + "-._~"
+
+
+def in_a_path(text: str, plain: str = "/:") -> str:
+    """
+    *text* as it may stand in a path (RFC 3986 §3.3), what is *plain* as it is: its slashes are
+    steps of the path then.
+    """
+    kept = frozenset((_PLAIN + plain).encode())
+    return "".join(chr(b) if b in kept else f"%{b:02X}" for b in text.encode())
 
 
 def bill(search_units: object, total_tokens: object, cost_usd: object) -> Usage:

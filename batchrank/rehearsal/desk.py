@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from math import ceil, floor, inf
 
-from batchrank.rehearsal import replies
+from batchrank.rehearsal import replies, telling
 from batchrank.rehearsal.asked import Asked, Refused, read
 from batchrank.rehearsal.bill import PRICE, PRICES, Charge, charge
 from batchrank.rehearsal.dialects import DIALECTS, OPENROUTER, Dialect
@@ -35,7 +35,7 @@ from batchrank.rehearsal.faults import (
 from batchrank.rehearsal.limits import Limit, LimitDial, limit_of
 from batchrank.rehearsal.replies import JSON_TYPE, Headers
 from batchrank.rehearsal.scorers import Score
-from batchrank.rehearsal.tally import Tally
+from batchrank.rehearsal.tally import Bill, Tally, key_label
 
 HINT_S = 1.0
 """How long a 429 or 503 that is a fault asks to stay away; one of a limit knows better."""
@@ -152,11 +152,44 @@ class Desk:
             return Fate(STATUSES[error], body, fault=error, wait_s=self._latency_s(call))
         return self._answered(call, asked, key, fault, cost)
 
-    def _asked(self, call: Call, key: str) -> Asked | Fate:
-        if not key and call.dialect.needs_key:
+    def tells(self, path: str, headers: Mapping[bytes, bytes]) -> Fate | None:
+        """
+        What is told for nothing at *path*; None if that is no such place.
+        """
+        if path == telling.MODELS:
+            return self._told(telling.of_models(self._dials))
+        if path == telling.KEY:
+            key = _key(headers)
+            if refused := self._unknown(key, needed=True):
+                return refused
+            label = key_label(key)
+            bill = self.tally.bills.get(label) or Bill()  # to ask begins none
+            return self._told(telling.of_key(self._dials, label, bill))
+        if path.startswith(f"{telling.MODELS}/") and path.endswith(telling.ENDPOINTS):
+            name = path.removeprefix(f"{telling.MODELS}/").removesuffix(telling.ENDPOINTS)
+            body = telling.of_endpoints(name, self._dials)
+            return self._told(body) if body else refusal(404, *replies.MESSAGES[Fault.NOT_FOUND])
+        return None
+
+    def _told(self, body: bytes) -> Fate:
+        self.tally.questions += 1
+        return Fate(200, body)
+
+    def _unknown(self, key: str, *, needed: bool) -> Fate | None:
+        """
+        The refusal of a key that is *needed* and none, not known, or out of date.
+        """
+        if not key and needed:
             return refusal(401, *replies.MESSAGES[Fault.UNAUTHORIZED])
         if self._dials.keys and key not in self._dials.keys:
             return refusal(401, "Invalid credentials", "authentication")
+        if telling.is_expired(self._dials):
+            return refusal(401, "API key expired", "authentication")
+        return None
+
+    def _asked(self, call: Call, key: str) -> Asked | Fate:
+        if refused := self._unknown(key, needed=call.dialect.needs_key):
+            return refused
         if len(call.body) > self._dials.body_bytes_max:
             return refusal(413, *replies.MESSAGES[Fault.TOO_LARGE])
         asked = read(call.headers.get(b"content-type", b"").decode("latin-1"), call.body)

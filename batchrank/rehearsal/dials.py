@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from math import ceil, exp, inf, isfinite, log
 from statistics import NormalDist
@@ -122,6 +123,7 @@ class Dials:
         models: those that exist; empty is any.
         keys: those that are known; empty is any that is not empty.
         credit_usd: what each key can spend before it gets a 402.
+        key_expires_at: from when on every key gets a 401.
         body_bytes_max: a longer request is a 413.
         documents_max: one with more documents is refused, in the words of whoever is asked.
     """
@@ -139,6 +141,7 @@ class Dials:
     models: frozenset[str] = frozenset()
     keys: frozenset[str] = field(default=frozenset(), repr=False)
     credit_usd: float | None = None
+    key_expires_at: datetime | None = None
     body_bytes_max: int = 32 * 1024 * 1024
     documents_max: int | None = None
 
@@ -271,6 +274,17 @@ def _names(given: object) -> frozenset[str]:
     ):
         raise _Wrong("expected texts with commas between them")  # may be keys: never repeated
     return frozenset(item.strip() for item in items)
+
+
+def _moment(given: object) -> datetime:
+    text = _text(given)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise _Wrong(f"is {text[:60]!r}, expected a time", "with its zone: 2026-11-20T22:00:00Z")
+    return moment
 
 
 def _choice(kind: type[_E]) -> Callable[[object], _E]:
@@ -407,6 +421,7 @@ _READ: Mapping[str, Callable[[object], object]] = {
     "models": _names,
     "keys": _names,
     "credit_usd": _number,
+    "key_expires_at": _moment,
     "body_bytes_max": lambda given: _whole(given, at_least=1),
     "documents_max": lambda given: _whole(given, at_least=1),
 }

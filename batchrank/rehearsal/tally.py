@@ -92,7 +92,7 @@ class Arrivals:
 @dataclass(slots=True)
 class Tally:
     """
-    All counts since the server began or was reset.
+    All counts since the server began or was reset; *questions* are those that are free.
     """
 
     calls: int = 0
@@ -100,6 +100,7 @@ class Tally:
     limit_refusals: int = 0
     concurrency_refusals: int = 0
     strays: int = 0
+    questions: int = 0
     in_flight_max: int = 0
     by_status: Counter[int] = field(default_factory=Counter)
     by_fault: Counter[Fault] = field(default_factory=Counter)
@@ -164,4 +165,5 @@ class Tally:
             "limit_refusals": self.limit_refusals,
             "concurrency_refusals": self.concurrency_refusals,
             "strays": self.strays,
+            "questions": self.questions,
         }

@@ -191,8 +191,10 @@ def main() -> None:
     job = load(write_job(folder, folder / "made-up", "http://127.0.0.1:9/api/v1", tables))
     scorer = Instant(folder / NOTES)
 
-    def scorer_of(job: Job, turnstiles: Turnstiles) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
-        return scorer, scorer.close
+    def scorer_of(
+        job: Job, turnstiles: Turnstiles
+    ) -> tuple[Scorer, running.Asking, Callable[[], Awaitable[None]]]:
+        return scorer, running.nobody, scorer.close
 
     running._scorer = scorer_of  # the one thing that is not the job's own
     print(running.run(MadeUpJob.of(job, groups)).as_json())

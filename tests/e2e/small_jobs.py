@@ -306,25 +306,41 @@ def http(
     return f"HTTP/1.1 {status} {reason}\r\n{head}\r\n".encode() + content
 
 
+def _tells_nothing(_path: str) -> bytes:
+    return http({"error": {"message": "Not Found"}}, 404)
+
+
 class Liar:
     """
     A server on a port of this machine that answers each request with the bytes that *answer* gives.
 
-    *heard* is what it was asked, and *billed* counts the answers with status 200.
+    *heard* is what it was asked, and *billed* counts the answers with status 200. What is asked for
+    nothing, by path, is answered as *tell* says, and *questions* are these paths, with headers.
     """
 
-    def __init__(self, answer: Callable[[Heard], bytes]) -> None:
+    def __init__(
+        self, answer: Callable[[Heard], bytes], tell: Callable[[str], bytes] | None = None
+    ) -> None:
+        told = tell or _tells_nothing
         self.heard: list[Heard] = []
+        self.questions: list[tuple[str, Mapping[str, str]]] = []
         self.billed = 0
         liar, lock = self, threading.Lock()
 
         class Connection(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 while line := self.rfile.readline():
+                    method, _, rest = line.decode().partition(" ")
                     lines = iter(self.rfile.readline, b"\r\n")
                     named = (line.decode().rstrip().partition(": ") for line in lines)
                     headers = {name.lower(): value for name, _, value in named}
                     body = self.rfile.read(int(headers.get("content-length", 0)))
+                    if method == "GET":
+                        path = rest.partition(" ")[0]
+                        with lock:
+                            liar.questions.append((path, headers))
+                        self.wfile.write(told(path))
+                        continue
                     with lock:
                         asked = json.loads(body) if body else None
                         number = len(liar.heard) + 1

@@ -502,6 +502,7 @@ def test_every_dial_but_the_keys_is_an_option(monkeypatch: pytest.MonkeyPatch) -
         "usage": "no-cost",
         "models": "a/b,c/d",
         "credit_usd": 2.5,
+        "key_expires_at": "2026-11-20T22:00:00Z",
         "body_bytes_max": 1000,
         "documents_max": 100,
     }

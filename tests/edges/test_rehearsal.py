@@ -670,6 +670,71 @@ def test_a_redirect_leads_where_it_is_counted(server: Server) -> None:
     assert 1 == server.admin()["strays"]
 
 
+# --- what is told for nothing ---------------------------------------------------------------------
+
+
+def test_a_key_is_told_what_it_may_still_spend(server: Server) -> None:
+    """
+    As OpenRouter tells it; to ask is on no bill, and begins none.
+    """
+    server.turn(credit_usd=0.0025, price="0.001/unit", key_expires_at="2099-01-01T00:00:00+02:00")
+    before = server.send("GET", "/api/v1/key", headers=JSON).json["data"]
+    unasked = server.admin()
+    server.rerank()
+    after = server.send("GET", "/api/v1/key", headers=JSON).json["data"]
+
+    assert (0.0025, 0.0025, 0.0) == (before["limit"], before["limit_remaining"], before["usage"])
+    assert "2098-12-31T22:00:00Z" == before["expires_at"]
+    assert (0.0015, 0.001) == pytest.approx((after["limit_remaining"], after["usage"]))
+    assert (1, 0, {}) == (unasked["questions"], unasked["calls"], unasked["bill"])
+    assert KEY not in json.dumps(after)
+
+
+def test_a_key_that_is_none_is_told_nothing_and_scores_nothing(server: Server) -> None:
+    """
+    Not known, out of date, or not there at all.
+    """
+    server.turn(keys="sk-another")
+    assert 401 == server.send("GET", "/api/v1/key", headers=JSON).status
+    server.turn(keys=None, key_expires_at="2026-01-01T00:00:00Z")
+    assert [401, 401] == [
+        server.send("GET", "/api/v1/key", headers=JSON).status,
+        server.rerank().status,
+    ]
+    server.turn(key_expires_at=None)
+    assert 401 == server.send("GET", "/api/v1/key").status
+    assert 0 == server.admin()["billed_calls"]
+
+
+def test_models_are_told_with_their_prices_and_who_serves_them(server: Server) -> None:
+    """
+    Those of the dial; without it those whose price is known, and any other is served as well.
+    """
+    unturned = server.send("GET", "/api/v1/models?output_modalities=rerank").json
+    any_model = server.send("GET", "/api/v1/models/a/b/endpoints")
+    server.turn(models="c/d", price="0.05/mtok")
+    turned_to = server.send("GET", "/api/v1/models").json
+    served = server.send("GET", "/api/v1/models/c/d/endpoints").json["data"]
+
+    assert MODEL in [model["id"] for model in unturned["data"]]
+    assert 200 == any_model.status
+    assert [("c/d", "0.00000005")] == [(m["id"], m["pricing"]["prompt"]) for m in turned_to["data"]]
+    assert ["batchrank-rehearsal"] == [host["provider_name"] for host in served["endpoints"]]
+    assert 404 == server.send("GET", "/api/v1/models/a/b/endpoints").status
+    assert 405 == server.send("POST", "/admin").status
+
+
+@pytest.mark.parametrize("given", ["soon", "2026-11-20T22:00:00", "", True])
+def test_a_time_without_a_zone_is_none(server: Server, given: object) -> None:
+    """
+    And is refused with a remedy.
+    """
+    refused = server.turn(key_expires_at=given)
+
+    assert 400 == refused.status
+    assert "key_expires_at" in refused.json["error"]["message"]
+
+
 Results = list[dict[str, Any]]
 
 

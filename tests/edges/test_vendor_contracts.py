@@ -149,6 +149,23 @@ def test_replies_of_the_cases_are_those_of_the_specification(named: tuple[str, C
     assert looked_at > 2
 
 
+def test_what_tei_tells_of_itself_is_what_its_specification_says() -> None:
+    """
+    The replies of its cases of `/info`.
+    """
+    document = _nullable(contract("tei-rerank.openapi.json"))
+    said = document["paths"]["/info"]["get"]["responses"]["200"]["content"]["application/json"]
+    validator = Draft4Validator({**document, **said["schema"]})
+    bodies = [
+        answer["body"]
+        for _, case in cases_with("tei", "answers")
+        for answer in case["answers"]
+        if answer["status"] == 200 and "body" in answer
+    ]
+
+    assert [[]] * 8 == [list(validator.iter_errors(body)) for body in bodies]
+
+
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 
 

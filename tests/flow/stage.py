@@ -5,7 +5,7 @@ The engine with everything around it made of fakes, for tests on virtual time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -17,7 +17,15 @@ from batchrank.engine.caller import Clocks
 from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
 from batchrank.engine.publisher import Ranges
-from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
+from batchrank.engine.runner import (
+    Beforehand,
+    Ending,
+    Lanes,
+    Plan,
+    Ports,
+    nothing_beforehand,
+    run,
+)
 from batchrank.engine.waiting import Lane, Quotas, Turnstiles
 from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.capacity import Bounds, Capacity
@@ -79,6 +87,8 @@ class Stage:
     drain_s_max: float = 25.0
     deadline_s: float | None = None
     can_split: bool = True
+    proven: bool = True
+    beforehand: Callable[[], Awaitable[Beforehand]] = nothing_beforehand
     interrupted: Callable[[], bool] = lambda: False
     seed: int = 0
     ledger: Ledger = field(default_factory=for_now)
@@ -125,6 +135,8 @@ class Stage:
             deadline_s=self.deadline_s,
             signals=False,
             interrupted=self.interrupted,
+            proven=self.proven,
+            beforehand=self.beforehand,
         )
 
     def _ports(self) -> Ports:

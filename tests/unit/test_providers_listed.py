@@ -36,6 +36,7 @@ def test_limits_prices_and_scores_are_told() -> None:
     assert "rerank-v4.0-pro $0.0025 a unit" in told
     assert "(LiteLLM 1.109.1's price map, 2026-11-20)" in told
     assert "scores 0 to 1" in told
+    assert "checks GET /v1/models/<model> before the first call" in told
     assert "unknown Retry-After" in told
     assert "lexical" not in told
 
@@ -48,6 +49,7 @@ def test_programs_are_told_the_same() -> None:
 
     assert "cohere" == cohere["name"]
     assert 1000 == cohere["documents_max"]
+    assert ["/v1/models/<model>"] == cohere["checks"]
     assert 0.002 == cohere["prices"]["rerank-v3.5"]["usd_per_search_unit"]
     assert list(VENDORS) == [vendor["name"] for vendor in providers().as_data()]
 

@@ -25,7 +25,16 @@ from batchrank.providers.base import HttpReply, Onward, Provider
 from batchrank.providers.shape import ErrorShape
 from batchrank.wire.auth import Secret
 from tests.laws import law
-from tests.playing import Case, cases_of, play_call, play_reading, provider_of, reply_of, request_of
+from tests.playing import (
+    Case,
+    cases_of,
+    play_call,
+    play_check,
+    play_reading,
+    provider_of,
+    reply_of,
+    request_of,
+)
 
 
 def cases(part: str) -> Iterator[Any]:
@@ -52,6 +61,25 @@ def test_a_reply_is_read_as_the_case_says(name: str, case: Case) -> None:
     A good reply gives scores bound to documents, anything else a failure of the right class.
     """
     play_reading(VENDORS[name], case)
+
+
+@pytest.mark.parametrize(("name", "case"), list(cases("told")))
+def test_what_a_vendor_tells_beforehand_is_read_as_the_case_says(name: str, case: Case) -> None:
+    """
+    A clear no refuses the job; whatever else is told is for a person.
+    """
+    play_check(VENDORS[name], case)
+
+
+@pytest.mark.parametrize("name", [name for name, vendor in VENDORS.items() if vendor.checks])
+def test_every_vendor_that_can_be_asked_has_cases_of_it(name: str) -> None:
+    """
+    A model that is there, and one that is not.
+    """
+    found = [case["told"] for case in cases_of(name).values() if "told" in case]
+
+    assert any(told.get("served") for told in found)
+    assert any(not told.get("served") for told in found)
 
 
 KINDS = {kind.value for kind in FailureKind} - {FailureKind.NEVER_SENT.value}

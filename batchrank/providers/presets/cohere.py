@@ -14,6 +14,7 @@ from pydantic import Field
 
 from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, HeaderText, Vendor
+from batchrank.providers.checks import Check, ModelPlaces
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import a_million, a_unit
 from batchrank.providers.shape import (
@@ -66,6 +67,17 @@ SHAPE = Shape(
     errors=ERRORS,
 )
 
+CHECK = Check(
+    "/v1/models/<model>",
+    model=ModelPlaces(names=("name",), tasks="endpoints", deprecated="is_deprecated"),
+    complete=True,
+    absent=(404, "model '<model>' not found"),
+)
+"""
+The page "Get a Model"; what a 404 says is what the page "Errors" documents for a model that is not
+there. Any other 404 is that of a server in between which does not know the route.
+"""
+
 COHERE = Vendor(
     name="cohere",
     base_url="https://api.cohere.com",
@@ -75,6 +87,7 @@ COHERE = Vendor(
     score_options=decisive(CohereOptions),
     documents_max=1000,
     bills_hundreds=True,
+    checks=(CHECK,),
     prices={
         "rerank-english-v3.0": a_unit(0.002),
         "rerank-multilingual-v3.0": a_unit(0.002),

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import Check, ModelPlaces
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import CROSS_ENCODER, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import ErrorShape, Phrase, PresetOptions, ReplyShape, Shape, decisive
@@ -48,6 +49,12 @@ SHAPE = Shape(
     ),
 )
 
+CHECK = Check("/models", model=ModelPlaces(tasks="capabilities"), entries="data", complete=True)
+"""
+With what each model can do, in newer versions. A server with one model answers whatever is asked,
+and names its own in the reply: then that is another model's.
+"""
+
 INFINITY = Vendor(
     name="infinity",
     options=InfinityOptions,
@@ -58,6 +65,7 @@ INFINITY = Vendor(
     address=OWN_SERVER,
     needs_key=False,
     bills=False,
+    checks=(CHECK,),
     documents_max=2048,
     facts=Facts(
         "Infinity, on your own machines",

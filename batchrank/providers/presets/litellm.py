@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import OPEN_LISTING
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import BEHIND, OWN_SERVER
 from batchrank.providers.shape import ErrorShape, PresetOptions, ReplyShape, Shape, decisive
@@ -31,6 +32,7 @@ LITELLM_PROXY = Vendor(
     key_env="",
     address=OWN_SERVER,
     needs_key=False,
+    checks=(OPEN_LISTING,),
     splits=False,
     facts=Facts(
         "LiteLLM's proxy, on your own machines",

@@ -7,6 +7,7 @@ Source: its server's documents. Scores are as the model gives them.
 from __future__ import annotations
 
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import OPEN_LISTING
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import CROSS_ENCODER, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import PresetOptions, ReplyShape, Shape, decisive
@@ -22,6 +23,7 @@ LLAMA_CPP = Vendor(
     key_env="",
     address=OWN_SERVER,
     needs_key=False,
+    checks=(OPEN_LISTING,),
     bills=False,
     facts=Facts(
         "llama.cpp's server, on your own machines",

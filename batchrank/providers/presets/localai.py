@@ -7,6 +7,7 @@ Source: its documents. Documents always come back.
 from __future__ import annotations
 
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import OPEN_LISTING
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import BEHIND, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import PresetOptions, ReplyShape, Shape, decisive
@@ -22,6 +23,7 @@ LOCALAI = Vendor(
     key_env="",
     address=OWN_SERVER,
     needs_key=False,
+    checks=(OPEN_LISTING,),
     bills=False,
     splits=False,
     facts=Facts(

@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import Check, ModelPlaces
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import CROSS_ENCODER, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import PresetOptions, ReplyShape, RequestShape, Shape, decisive
@@ -35,6 +36,9 @@ SHAPE = Shape(
     reply=ReplyShape(results="", score="score", request_id=""),
 )
 
+CHECK = Check("/v1/models", model=ModelPlaces(loosely=True), entries="data")
+"""It may have been started with any --served-model-name: another one than the job's is told."""
+
 SGLANG = Vendor(
     name="sglang",
     options=SglangOptions,
@@ -45,6 +49,7 @@ SGLANG = Vendor(
     address=OWN_SERVER,
     needs_key=False,
     bills=False,
+    checks=(CHECK,),
     takes_top_n=False,
     facts=Facts(
         "SGLang, on your own machines; it names no model: the job's stands in the output",

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import Check, ModelPlaces
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import CROSS_ENCODER, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import (
@@ -64,6 +65,22 @@ SHAPE = Shape(
     ),
 )
 
+CHECK = Check(
+    "/info",
+    model=ModelPlaces(
+        names=("model_id", "served_model_name"),
+        tasks="model_type",
+        task="reranker",
+        documents_max="max_client_batch_size",
+        tokens_max="max_input_length",
+        cuts="auto_truncate",
+        cut_by="truncate",
+        loosely=True,
+    ),
+    complete=True,
+)
+"""It serves one model, whatever is asked, and tells which one only here."""
+
 TEI = Vendor(
     name="tei",
     options=TeiOptions,
@@ -74,6 +91,7 @@ TEI = Vendor(
     address=OWN_SERVER,
     needs_key=False,
     bills=False,
+    checks=(CHECK,),
     takes_top_n=False,
     documents_max=32,
     bytes_max=2_000_000,

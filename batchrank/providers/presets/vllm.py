@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import LISTING
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import CROSS_ENCODER, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import PresetOptions, ReplyShape, Shape, decisive
@@ -46,6 +47,7 @@ VLLM = Vendor(
     address=OWN_SERVER,
     needs_key=False,
     bills=False,
+    checks=(LISTING,),
     facts=Facts(
         "vLLM, on your own machines",
         limits=("what is longer than the model's context is refused unless it is to be cut",),

@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from batchrank.providers.base import Facts, Vendor
+from batchrank.providers.checks import Check, ModelPlaces
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import BEHIND, OWN_BILLING, OWN_SERVER
 from batchrank.providers.shape import ErrorShape, PresetOptions, Shape, decisive
@@ -32,6 +33,9 @@ class XinferenceOptions(PresetOptions):
 
 SHAPE = Shape(path="/v1/rerank", errors=ErrorShape(message=("detail",), code=()))
 
+CHECK = Check("/v1/models", model=ModelPlaces(tasks="model_type"), entries="data", complete=True)
+"""Models by what they were launched as (`model_uid`): nothing else can be called."""
+
 XINFERENCE = Vendor(
     name="xinference",
     options=XinferenceOptions,
@@ -42,6 +46,7 @@ XINFERENCE = Vendor(
     address=OWN_SERVER,
     needs_key=False,
     bills=False,
+    checks=(CHECK,),
     splits=False,
     facts=Facts(
         "Xinference, on your own machines",
