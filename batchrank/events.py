@@ -224,22 +224,25 @@ class GroupRejected(Event):
 @dataclass(frozen=True, slots=True)
 class GateShut(Event):
     """
-    Nobody sends until *until_s* from now, when a probe may; *reason* is for a person.
+    Nobody sends until *until_s* from now, when a probe may; *reason* is for a person. *route* is
+    the one that nobody takes, "" where there is only one.
     """
 
     name = "gate.shut"
     reason: str
     kind: FailureKind
     until_s: float
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GateOpened(Event):
     """
-    A probe came home: everybody may send again.
+    A probe came home: everybody may send again, by *route* where there are several.
     """
 
     name = "gate.opened"
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)

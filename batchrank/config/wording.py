@@ -24,7 +24,11 @@ _KEY_LIKE = re.compile(
 )
 """Names under which people write the key itself."""
 
-_UNSPOKEN: frozenset[Path] = frozenset({("provider", "key_env"), ("provider", "key_file")})
+_UNSPOKEN: frozenset[Path] = frozenset(
+    (*table, key)
+    for table in (("provider",), ("provider", "fallbacks"))
+    for key in ("key_env", "key_file")
+)
 """Settings into which people paste the key itself: their values are never repeated."""
 
 _ATTACH: Path = ("source", "attach")
@@ -86,7 +90,7 @@ def _words(
             return "a key never stands in a job file", remedy
         return "unknown key", _nearest_key(path, model, prefix)
     field = _described(model, path[len(prefix) :]) if path != prefix else ""
-    unspoken = path in _UNSPOKEN or path[:2] == _ATTACH
+    unspoken = _without_places(path) in _UNSPOKEN or path[:2] == _ATTACH
     if kind == "missing":
         return "is missing", f"expected {field or f'a table [{dotted(path)}]'}"
     if kind == "value_error":
@@ -134,10 +138,18 @@ def _keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple
             yield from _keys(table, (*above, name, *alias))
 
 
+def _without_places(path: Path) -> Path:
+    """
+    *path* as `_keys` has it: wherever in a list a table stands.
+    """
+    return tuple(step for step in path if isinstance(step, str))
+
+
 def _without_name(path: Path) -> Path:
     """
-    *path* as `_keys` has it: whatever somebody called a table there.
+    *path* as `_keys` has it: whatever somebody called a table there, or wherever it stands.
     """
+    path = _without_places(path)
     named = path[:2] == _ATTACH and len(path) > len(_ATTACH)
     return (*_ATTACH, _ALIAS, *path[3:]) if named else path
 

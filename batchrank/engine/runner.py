@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from batchrank.domain import Outcome, Positions, Price
+from batchrank.domain import Outcome, Positions
 from batchrank.engine.backlog import Backlog
 from batchrank.engine.caller import Caller, Clocks
 from batchrank.engine.committer import Committer
@@ -24,13 +24,13 @@ from batchrank.engine.dispatcher import Dispatcher, Patience
 from batchrank.engine.feed import Feed, Past, Source
 from batchrank.engine.following import Equals, Following
 from batchrank.engine.publisher import Publish, Publisher, Ranges
-from batchrank.engine.scorer import Scorer
-from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Slots, Stop, Turnstiles
+from batchrank.engine.routes import Route, Routes
+from batchrank.engine.waiting import Bell, Brake, Lane, Slots, Stop
 from batchrank.errors import Exit
 from batchrank.events import Reporter, Stopping, Tick
 from batchrank.policy.budget import Allowance, Budget
-from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
+from batchrank.policy.routing import Strategy
 from batchrank.store.disk import Reserve
 from batchrank.store.ledger import Ledger
 from batchrank.store.reading import PartRow
@@ -59,20 +59,20 @@ class Plan:
     """
     What this run is to do.
 
-    *target*: groups at or beyond this position are left for another run. *model*: the one that has
-    served this job so far. *deadline_s*: seconds from now until the process must have left.
-    *interrupted* is asked once a second where no signal can be heard: from another thread.
+    *target*: groups at or beyond this position are left for another run. *documents_max*: how many
+    documents one request may hold, as groups are first cut; a route that takes fewer cuts further.
+    *deadline_s*: seconds from now until the process must have left. *interrupted* is asked once a
+    second where no signal can be heard: from another thread.
     *equals* take the outcomes of others, which this run is to come to.
     """
 
     target: int
     past: Past
     documents_max: int | None
-    price: Price | None
     rules: Rules
     patience: Patience
     drain_s_max: float
-    model: str | None = None
+    strategy: Strategy = Strategy.FAILOVER
     deadline_s: float | None = None
     signals: bool = True
     interrupted: Callable[[], bool] = lambda: False
@@ -82,19 +82,17 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Ports:
     """
-    What the run works with. *controller*, *turnstiles* and *allowance* may be those that a run
-    before this one has left.
+    What the run works with. *routes* are in the order in which a chain takes them; what steers them
+    and *allowance* may be those that a run before this one has left.
     """
 
     source: Source
-    scorer: Scorer
+    routes: Sequence[Route]
     ledger: Ledger
     publish: Publish
     reporter: Reporter
     clocks: Clocks
     lanes: Lanes
-    controller: Controller
-    turnstiles: Turnstiles
     budget: Budget
     allowance: Allowance = field(default_factory=Allowance)
     reserve: Reserve | None = None
@@ -180,20 +178,16 @@ class _Run:
 
     def _sender(self) -> Dispatcher:
         plan, ports = self._plan, self._ports
-        pacer = Pacer(ports.controller, ports.turnstiles, ports.clocks.now)
+        self._routes = routes = Routes(ports.routes, plan.strategy, self._slots)
         self._caller = caller = Caller(
-            ports.scorer,
+            routes,
             committer=self._committer,
             backlog=self._backlog,
             budget=ports.budget,
-            controller=ports.controller,
-            pacer=pacer,
             brake=self._brake,
             reporter=ports.reporter,
             clocks=ports.clocks,
             rules=plan.rules,
-            price=plan.price,
-            model=plan.model,
         )
         return Dispatcher(
             self._feed,
@@ -204,11 +198,9 @@ class _Run:
             bell=self._bell,
             budget=ports.budget,
             allowance=ports.allowance,
-            controller=ports.controller,
-            pacer=pacer,
+            routes=routes,
             brake=self._brake,
             patience=plan.patience,
-            price=plan.price,
             clock=ports.clocks.now,
         )
 
@@ -338,7 +330,7 @@ class _Run:
     async def _tick(self) -> None:
         while True:
             await anyio.sleep(TICK_S)
-            controller = self._ports.controller
+            controller = self._ports.routes[0].controller
             per_s = controller.pace.rate if controller.pace else None
             self._ports.reporter.report(
                 Tick(self._slots.in_use, len(self._backlog), per_s, controller.mode.value)

@@ -18,6 +18,7 @@ from typing import Any
 
 from batchrank.config.schema import size_bytes
 from batchrank.domain import Positions, Ranked
+from batchrank.engine.routes import SERVED_MODEL
 from batchrank.errors import OutputError
 from batchrank.events import Noticed, Reporter
 from batchrank.job.earlier import Earlier, earlier_of, set_aside
@@ -234,7 +235,7 @@ def reuse(
     where = f"looked up in {counted(len(outputs), 'earlier output')}"
     how = where if outputs else "compared with each other"
     reporter.report(Noticed(f"{counted(missing, 'group')} are {how}"))
-    keeping, served = _Keeping(world.ledger), world.ledger.meta().get("served_model")
+    keeping, served = _Keeping(world.ledger), world.ledger.meta().get(SERVED_MODEL)
     folder = world.state.path / "reuse"
     ended = ended_in(world.ledger, done, world.job.layout.asking) if world.dedupes else None
     with compared(
@@ -264,9 +265,14 @@ def _is_known(world: World, look_up: list[Any]) -> bool:
 
 def _copy(ledger: Ledger, outcomes: Sequence[Ranked], model: str | None, done: Positions) -> None:
     count = len(outcomes)
-    ledger.commit(Records(at=time.time(), outcomes=[*outcomes], model=model, reused=count))
+    models = _served(model)
+    ledger.commit(Records(at=time.time(), outcomes=[*outcomes], models=models, reused=count))
     for outcome in outcomes:
         done.add(outcome.position)
+
+
+def _served(model: str | None) -> dict[str, str]:
+    return {SERVED_MODEL: model} if model else {}
 
 
 def _copy_pairs(
@@ -276,7 +282,7 @@ def _copy_pairs(
     Copy what is whole, and keep of the others what need not be sent.
     """
     known = [ranked for ranked, whole in found if not whole]
-    ledger.commit(Records(at=time.time(), known=known, model=model))
+    ledger.commit(Records(at=time.time(), known=known, models=_served(model)))
     _copy(ledger, [ranked for ranked, whole in found if whole], model, done)
 
 

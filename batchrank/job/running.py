@@ -14,14 +14,13 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import anyio
-import anyio.lowlevel
 
 from batchrank.domain import Positions, Scored
 from batchrank.engine import runner
@@ -30,8 +29,8 @@ from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past, Source
 from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
+from batchrank.engine.routes import Route, kinds_of
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports
-from batchrank.engine.scorer import HttpScorer, Scorer
 from batchrank.engine.waiting import ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
@@ -43,18 +42,16 @@ from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.reusing import reuse
 from batchrank.job.steering import Steering, remember
-from batchrank.local.lexical import LexicalScorer
+from batchrank.job.ways import ways_in
 from batchrank.observe.report import Summary
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
 from batchrank.policy.retry import Rules
+from batchrank.policy.routing import Strategy
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
 from batchrank.store.parts import schema_of
 from batchrank.store.reading import LedgerReader
-from batchrank.wire.auth import Anonymous, Bearer
-from batchrank.wire.exchange import Wire
-from batchrank.wire.transport import HttpCarrier
 
 T = TypeVar("T")
 
@@ -124,7 +121,7 @@ def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
 
 
 def _check_key(job: Job) -> None:
-    if job.vendor is not None and job.key is None and job.keyed:
+    if any(way.keyed and way.key is None for way in job.routes):
         problem = Problem(
             0, "provider", "the job was loaded without its key", "load it with its key"
         )
@@ -256,17 +253,20 @@ def _engine_once(
 async def _engine(
     world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
 ) -> Ending:
-    scorer, close = _scorer(world.job)
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
-    steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     published = {part.number: part for part in world.ledger.parts()}
+    now = asyncio.get_running_loop().time
+    routes, close = ways_in(world, steering, now)
+    for route in routes:
+        route.gate.taken_over(now())
     try:
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
-            ports = _ports(world, reporter, scorer, source, reader, steering)
-            return await runner.run(_plan(world, equals), ports, done, ranges, published)
+            ports = _ports(world, reporter, routes, source, reader, steering)
+            plan = _plan(world, equals, kinds_of(routes))
+            return await runner.run(plan, ports, done, ranges, published)
     finally:
         await close()
-        if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
+        if why_not := remember(world.job, steering, datetime.now(UTC)):
             reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
 
 
@@ -282,29 +282,10 @@ def _source(world: World) -> Iterator[Source]:
         yield KnowingSource(world.source, known)
 
 
-def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
-    """
-    Who is asked, and how to let go of the connections.
-    """
-    if job.vendor is None:
-        return LexicalScorer(), anyio.lowlevel.checkpoint
-    provider = job.config.provider
-    carrier = HttpCarrier(
-        connections_max=job.config.limits.concurrency_most,
-        connect_timeout_s=provider.connect_timeout_s,
-        timeout_s=provider.timeout_s,
-    )
-    header = job.options.keyed(job.vendor.key_header)
-    auth = Bearer(job.key, header) if job.key else Anonymous()
-    made = job.vendor.make(job.settings())
-    wire = Wire(carrier, auth)
-    return HttpScorer(made, wire, auth, time.time), wire.aclose
-
-
 def _ports(
     world: World,
     reporter: Reporter,
-    scorer: Scorer,
+    routes: Sequence[Route],
     source: Source,
     reader: LedgerReader,
     steering: Steering,
@@ -317,7 +298,7 @@ def _ports(
     spent = Account.of(world.ledger).cost_nano_usd + int(meta.get("lost_nano_usd", 0))
     return Ports(
         source=source,
-        scorer=scorer,
+        routes=routes,
         ledger=world.ledger,
         publish=lambda number, through: world.output.publish(
             reader, layout, schema, number, through
@@ -325,20 +306,18 @@ def _ports(
         reporter=reporter,
         clocks=Clocks(time.time, random.random, asyncio.get_running_loop().time),
         lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane()),
-        controller=steering.controller,
-        turnstiles=steering.turnstiles,
         budget=Budget(
             None if cap is None else nano_usd(cap),
             spent=spent,
             authorised=spent,
-            block_sends=max(1, job.config.limits.concurrency_most // 4),
+            block_sends=max(1, job.concurrency_most // 4),
         ),
         allowance=steering.allowance,
         reserve=Reserve(world.state.reserve),
     )
 
 
-def _plan(world: World, equals: Equals | None) -> Plan:
+def _plan(world: World, equals: Equals | None, kinds: Mapping[str, str]) -> Plan:
     job, times = world.job, world.job.config.run
     scored: dict[int, list[Scored]] = {}
     for part in world.ledger.slices():
@@ -346,13 +325,12 @@ def _plan(world: World, equals: Equals | None) -> Plan:
     deadline = job.deadline
     return Plan(
         target=world.target,
-        past=Past(scored, world.ledger.sends()),
+        past=Past(scored, world.ledger.sends(), kinds),
         documents_max=job.documents_max,
-        price=job.price,
         rules=Rules(times.throttled_s_max, can_split=job.splits),
         patience=Patience(times.outage_s_max, times.throttled_s_max),
         drain_s_max=times.drain_s_max,
-        model=world.ledger.meta().get("served_model"),
+        strategy=Strategy(job.config.provider.strategy),
         deadline_s=(deadline - datetime.now(UTC)).total_seconds() if deadline else None,
         signals=threading.current_thread() is threading.main_thread(),
         interrupted=world.wishes.interrupted.is_set,
@@ -371,7 +349,7 @@ def _started(world: World, done: Positions) -> JobStarted:
         target=world.target,
         done=done.count(0, world.target),
         rejected=account.rejected,
-        concurrency_max=limits.concurrency_most,
+        concurrency_max=world.job.concurrency_most,
         rate_per_s=limit.per_s if limit else None,
         cost_usd=account.cost_nano_usd / 1e9,
     )

@@ -7,6 +7,7 @@ runs share that follow each other. Steers nothing itself: `policy.control` does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -14,6 +15,7 @@ from typing import Self
 
 from batchrank.engine.waiting import Quotas, Turnstiles
 from batchrank.job.loading import Job
+from batchrank.job.routes import Access
 from batchrank.policy.budget import Allowance
 from batchrank.policy.control import Adaptive, Controller, Known
 from batchrank.policy.pace import pace_of
@@ -21,14 +23,31 @@ from batchrank.store.learned import Account, LearnedLimits
 
 
 @dataclass(frozen=True, slots=True)
-class Steering:
+class Reins:
     """
-    What decides how fast a run may go, and how many calls it may make. Runs that are given the same
-    one, each when the one before is over, keep to every limit as if they were one run.
+    What decides how fast one route may be asked.
     """
 
     controller: Controller
     turnstiles: Turnstiles
+
+    @classmethod
+    def of(cls, job: Job, way: Access, now: datetime) -> Self:
+        """
+        Begin at *now* (aware) with the limits that are told of *way*.
+        """
+        return cls(controller_for(job, way, now), Turnstiles(quotas_of(way)))
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """
+    What decides how fast a run may go, by each route's name, and how many calls it may make. Runs
+    that are given the same one, each when the one before is over, keep to every limit as if they
+    were one run.
+    """
+
+    reins: Mapping[str, Reins]
     allowance: Allowance
 
     @classmethod
@@ -37,22 +56,22 @@ class Steering:
         Begin at *now* (aware) with the limits of *job*; *calls_max* is for all runs together.
         """
         allowance = Allowance(inf if calls_max is None else calls_max)
-        return cls(controller_for(job, now), Turnstiles(quotas_of(job)), allowance)
+        return cls({way.name: Reins.of(job, way, now) for way in job.routes}, allowance)
 
 
-def controller_for(job: Job, now: datetime) -> Adaptive:
+def controller_for(job: Job, way: Access, now: datetime) -> Adaptive:
     """
-    The controller that *job* begins with at *now* (aware). A scorer in process has no limit.
+    The controller that *way* begins with at *now* (aware). A scorer in process has no limit.
     """
-    limits = job.config.limits
+    limits = way.limits
     limit = limits.request_limit
     learned = None
-    if limit is None and job.vendor is not None and not limits.unlimited:
-        learned = _learned(job).per_s(_account(job), now)
+    if limit is None and way.vendor is not None and not limits.unlimited:
+        learned = _learned(job).per_s(_account(way), now)
     return Adaptive(
         Known(
             pace=pace_of(limit) if limit else None,
-            unlimited=limits.unlimited or job.vendor is None,
+            unlimited=limits.unlimited or way.vendor is None,
             learned_per_s=learned,
             concurrency=limits.concurrency_fixed,
             concurrency_max=limits.concurrency_most,
@@ -60,29 +79,29 @@ def controller_for(job: Job, now: datetime) -> Adaptive:
     )
 
 
-def quotas_of(job: Job) -> Quotas:
+def quotas_of(way: Access) -> Quotas:
     """
-    The limits that the job file tells.
+    The limits that the job file tells of *way*.
     """
-    limits = job.config.limits
+    limits = way.limits
     return Quotas(limits.request_limit, limits.document_limit, limits.token_limit)
 
 
-def remember(job: Job, controller: Controller, now: datetime) -> str | None:
+def remember(job: Job, steering: Steering, now: datetime) -> str | None:
     """
-    Keep what *controller* has learned by *now* (aware); returns why that could not be done.
+    Keep what was learned by *now* (aware); returns why that could not be done.
     """
-    if controller.learned_per_s is None or job.vendor is None:
-        return None
-    return _learned(job).remember(_account(job), controller.learned_per_s, now)
+    why_not = None
+    for way in job.routes:
+        learned = steering.reins[way.name].controller.learned_per_s
+        if learned is not None and way.vendor is not None:
+            why_not = _learned(job).remember(_account(way), learned, now) or why_not
+    return why_not
 
 
 def _learned(job: Job) -> LearnedLimits:
     return LearnedLimits(job.state.path.parent)
 
 
-def _account(job: Job) -> Account:
-    provider = job.config.provider
-    assert job.vendor is not None
-    key = provider.key_file or provider.key_env or job.vendor.key_env
-    return Account(provider.name, provider.base_url or job.vendor.base_url, provider.model, key)
+def _account(way: Access) -> Account:
+    return Account(way.table.name, way.base_url, way.table.model, way.key_name)

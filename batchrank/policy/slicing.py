@@ -176,6 +176,15 @@ def halves(group: Group, part: Slice) -> list[RerankRequest]:
     return halves(group, asked[0].slice) if len(asked) == 1 else asked
 
 
+def requests_within(group: Group, part: Slice, documents_max: int) -> list[RerankRequest]:
+    """
+    The fewest requests of at most *documents_max* candidates that ask what one about *part* would.
+    """
+    cuts = _cuts_of(group, part.start, part.stop, documents_max)
+    asked = (request_for(group, Slice(part.position, *cut)) for cut in cuts)
+    return [request for request in asked if request is not None]
+
+
 def scored(request: RerankRequest, reply: RerankReply) -> Scored:
     """
     Bring a reply's scores back to the candidates of its slice; what was not sent is UNSCORED.

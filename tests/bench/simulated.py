@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,8 @@ from batchrank.domain import (
     Usage,
 )
 from batchrank.engine.scorer import Scorer
-from batchrank.job import Job, load, running
+from batchrank.job import Job, load, running, ways
+from batchrank.job.routes import Access
 from batchrank.source import ParquetSource
 from batchrank.source.carried import NOTHING_MAPPED, Block, no_rows
 from tests.bench.material import KEY, MODEL, limits, write_job
@@ -190,10 +191,11 @@ def main() -> None:
     job = load(write_job(folder, folder / "made-up", "http://127.0.0.1:9/api/v1", tables))
     scorer = Instant(folder / NOTES)
 
-    def scorer_of(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
-        return scorer, scorer.close
+    def scorer_of(way: Access, top_n: int | None, closing: list[ways.Close]) -> Scorer:
+        closing.append(scorer.close)
+        return scorer
 
-    running._scorer = scorer_of  # the one thing that is not the job's own
+    ways._scorer = scorer_of  # the one thing that is not the job's own
     print(running.run(MadeUpJob.of(job, groups)).as_json())
 
 

@@ -1,0 +1,213 @@
+"""
+The routes of a run: ways to ask, each with its own limits, gate and price, and which is taken now.
+
+Owns what a route is made of, that it is given up for good or until its credit is back, and what a
+group that has scores of one kind of model may still be asked of. The choice itself is
+`policy.routing`'s. Waits for nobody and sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from batchrank.domain import Failure, Price
+from batchrank.engine.scorer import Scorer
+from batchrank.engine.waiting import Pacer, Slots
+from batchrank.policy.control import Controller
+from batchrank.policy.gate import Gate, Leave
+from batchrank.policy.routing import (
+    SPENT_PROBE_S,
+    Strategy,
+    View,
+    Wait,
+    choose,
+    probe_again_s,
+)
+
+SERVED_MODEL = "served_model"
+"""The ledger's word for the model that serves the first route."""
+
+
+@dataclass(slots=True)
+class _Closed:
+    """
+    Nobody takes the route: until a probe succeeds, which leaves at *probe_at* (infinity: never).
+    """
+
+    reason: str
+    probe_at: float
+    probing: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """
+    One way to ask.
+
+    Attributes:
+        name: what people and the ledger call it.
+        kind: the model as all routes to it call it: only those of one kind may share a group.
+        documents_max: how many documents one request of it may hold; None is as many as there are.
+        served: the model that its first reply has named, None before that.
+        served_key: what the ledger keeps that under.
+    """
+
+    name: str
+    scorer: Scorer
+    controller: Controller
+    pacer: Pacer
+    price: Price | None = None
+    kind: str = ""
+    documents_max: int | None = None
+    served: str | None = None
+    served_key: str = SERVED_MODEL
+    gate: Gate = field(init=False)
+    _closed: _Closed | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.gate = self.controller.gate
+
+    @property
+    def is_calm(self) -> bool:
+        """
+        Tell whether everybody may take it, and nothing is in the way.
+        """
+        return self._closed is None and self.gate.is_calm
+
+    @property
+    def is_closed(self) -> bool:
+        """
+        Tell whether it was given up, for good or until its credit is back.
+        """
+        return self._closed is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """
+        Tell whether it was given up for good.
+        """
+        return self._closed is not None and self._closed.probe_at == inf
+
+    @property
+    def why(self) -> str:
+        """
+        Why it is not taken, in a person's words; "" while it is.
+        """
+        return self._closed.reason if self._closed else self.gate.reason or ""
+
+    def leave(self, now: float) -> Leave:
+        """
+        May somebody take it at *now*? A PROBE must be announced with `probe_sent`.
+        """
+        closed, gates = self._closed, self.gate.leave(now)
+        if closed is None or gates is Leave.WAIT:
+            return gates
+        return Leave.WAIT if closed.probing or now < closed.probe_at else Leave.PROBE
+
+    def probe_sent(self, now: float) -> None:
+        """
+        The one probe is on its way.
+        """
+        if self._closed is not None:
+            self._closed.probing = True
+        if self.gate.leave(now) is Leave.PROBE:
+            self.gate.probe_sent()
+
+    def close(self, failure: Failure, reason: str, now: float) -> bool:
+        """
+        Give it up, as this fatal *failure* says; tell whether that is news.
+        """
+        probe_at = now + probe_again_s(failure)
+        news = self._closed is None or (probe_at == inf and not self.is_gone)
+        if news:
+            self._closed = _Closed(reason, probe_at)
+        return news
+
+    def probed(self, now: float, *, scored: bool) -> bool:
+        """
+        A probe came home; tell whether that brings back a route that was given up.
+        """
+        if self._closed is None:
+            return False
+        self._closed.probing = False
+        if scored:
+            self._closed = None
+            return True
+        if not self.is_gone:
+            self._closed.probe_at = now + SPENT_PROBE_S
+        return False
+
+    def view(self, now: float, *, room: bool) -> View | None:
+        """
+        What the choice is made by; None if it is not to be taken any more.
+        """
+        if self.is_gone:
+            return None
+        leave, gate = self.leave(now), self.gate
+        ready_at = self.pacer.ready_at(now)
+        if self._closed is not None:
+            wake_at = inf if self._closed.probing else max(self._closed.probe_at, gate.wake_at())
+            return View(leave, -inf, wake_at, room, ready_at)
+        return View(leave, gate.away_at(), gate.wake_at(), room, ready_at)
+
+
+def kinds_of(routes: Sequence[Route]) -> dict[str, str]:
+    """
+    Of what kind the models are that have served so far; nothing where all routes lead to one.
+    """
+    if len({route.kind for route in routes}) < 2:
+        return {}
+    return {route.served: route.kind for route in routes if route.served is not None}
+
+
+class Routes:
+    """
+    All routes of a run, in the order in which a chain takes them.
+    """
+
+    def __init__(self, held: Sequence[Route], strategy: Strategy, slots: Slots) -> None:
+        self._held = held
+        self._strategy = strategy
+        self._slots = slots
+        self._chain = strategy is Strategy.FAILOVER or len(held) == 1
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def concurrency(self) -> int:
+        """
+        How many attempts may be under way, on all routes that are not given up.
+        """
+        return sum(route.controller.concurrency for route in self._held if not route.is_gone)
+
+    def has_room(self, route: Route) -> bool:
+        """
+        Tell whether one more attempt may be under way there.
+        """
+        return self._slots.of(route.name) < route.controller.concurrency
+
+    def choose(self, kind: str | None, now: float) -> Route | Wait | None:
+        """
+        The route that a request for a model of this *kind* (None: any) takes now; None if there is
+        none left for it in this run.
+        """
+        first = self._held[0]
+        if self._chain and first.is_calm and kind in (None, first.kind):
+            return first if self.has_room(first) else _FULL
+        views = [
+            route.view(now, room=self.has_room(route)) if kind in (None, route.kind) else None
+            for route in self._held
+        ]
+        if all(view is None for view in views):
+            return None
+        choice = choose(views, self._strategy, now)
+        return choice if isinstance(choice, Wait) else self._held[choice]
+
+
+_FULL = Wait(inf, full=True)
