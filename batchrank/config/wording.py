@@ -108,8 +108,8 @@ def _nearest_key(path: Path, model: type[BaseModel], prefix: Path) -> str:
     Propose the nearest key of the same table, else of any table.
     """
     name = str(path[-1])
-    every = {".".join((*map(str, prefix), *p)): p[-1] for p in _keys(model)}
-    table = ".".join(map(str, _without_name(path[:-1])))
+    every = {".".join((*_without_places(prefix), *p)): p[-1] for p in _keys(model)}
+    table = ".".join(_without_name(path[:-1]))
     here = {short for full, short in every.items() if full.rpartition(".")[0] == table}
     if near := nearest(name, here):
         return near
@@ -138,20 +138,20 @@ def _keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple
             yield from _keys(table, (*above, name, *alias))
 
 
-def _without_places(path: Path) -> Path:
+def _without_places(path: Path) -> tuple[str, ...]:
     """
     *path* as `_keys` has it: wherever in a list a table stands.
     """
     return tuple(step for step in path if isinstance(step, str))
 
 
-def _without_name(path: Path) -> Path:
+def _without_name(path: Path) -> tuple[str, ...]:
     """
     *path* as `_keys` has it: whatever somebody called a table there, or wherever it stands.
     """
-    path = _without_places(path)
-    named = path[:2] == _ATTACH and len(path) > len(_ATTACH)
-    return (*_ATTACH, _ALIAS, *path[3:]) if named else path
+    steps = _without_places(path)
+    named = steps[:2] == _ATTACH and len(steps) > len(_ATTACH)
+    return ("source", "attach", _ALIAS, *steps[3:]) if named else steps
 
 
 def _holds_many(model: type[BaseModel], name: str) -> bool:

@@ -97,6 +97,14 @@ class Route:
         """
         return self._closed.reason if self._closed else self.gate.reason or ""
 
+    @property
+    def per_s(self) -> float | None:
+        """
+        How fast it is asked now, in 1/s; None is as fast as its slots allow.
+        """
+        pace = self.controller.pace
+        return pace.rate if pace else None
+
     def leave(self, now: float) -> Leave:
         """
         May somebody take it at *now*? A PROBE must be announced with `probe_sent`.

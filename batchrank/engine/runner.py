@@ -27,7 +27,7 @@ from batchrank.engine.publisher import Publish, Publisher, Ranges
 from batchrank.engine.routes import Route, Routes
 from batchrank.engine.waiting import Bell, Brake, Lane, Slots, Stop
 from batchrank.errors import Exit
-from batchrank.events import Reporter, Stopping, Tick
+from batchrank.events import Reporter, RouteNow, Stopping, Tick
 from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.retry import Rules
 from batchrank.policy.routing import Strategy
@@ -330,10 +330,16 @@ class _Run:
     async def _tick(self) -> None:
         while True:
             await anyio.sleep(TICK_S)
-            controller = self._ports.routes[0].controller
-            per_s = controller.pace.rate if controller.pace else None
-            self._ports.reporter.report(
-                Tick(self._slots.in_use, len(self._backlog), per_s, controller.mode.value)
-            )
+            self._ports.reporter.report(self._ticked())
             if self._plan.interrupted() and self._signalled_at is None:
                 self._signalled("the program that runs it")
+
+    def _ticked(self) -> Tick:
+        now = [
+            RouteNow(route.name, self._slots.of(route.name), route.per_s, route.why)
+            for route in self._routes
+        ]
+        controller = self._ports.routes[0].controller
+        routes = tuple(now) if len(now) > 1 else ()
+        waiting = len(self._backlog)
+        return Tick(self._slots.in_use, waiting, now[0].pace_per_s, controller.mode.value, routes)

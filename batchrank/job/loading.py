@@ -103,6 +103,22 @@ class Job:
         return self.first.documents_max
 
     @property
+    def at_once(self) -> tuple[Access, ...]:
+        """
+        The ways that are taken while nothing is in the way.
+        """
+        return self.routes if self.config.provider.strategy == "spread" else self.routes[:1]
+
+    @property
+    def limit_per_s(self) -> float | None:
+        """
+        The requests a second that are allowed on these; None if that is not told of all of them.
+        """
+        limits = [limit for way in self.at_once if (limit := way.limits.request_limit)]
+        told = len(limits) == len(self.at_once)
+        return sum(limit.per_s for limit in limits) if told else None
+
+    @property
     def concurrency_most(self) -> int:
         """
         How many calls are ever under way at once, on all ways together.

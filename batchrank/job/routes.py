@@ -20,6 +20,7 @@ from batchrank.config.lines import Path as KeyPath
 from batchrank.config.schema import FallbackTable, LimitsTable, RouteTable
 from batchrank.config.wording import dotted
 from batchrank.domain import Price
+from batchrank.engine.routes import SERVED_MODEL
 from batchrank.errors import Problem
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Options, Settings
@@ -189,6 +190,36 @@ def _leads_alike(first: Access, other: Access) -> bool:
     if stated and not isinstance(first.table, FallbackTable):
         return True
     return are_one(first.table.name, first.model, other.table.name, other.model)
+
+
+# --- the model that serves ------------------------------------------------------------------------
+
+
+def served_key(way: Access, place: int) -> str:
+    """
+    What the ledger keeps the model under that serves the way at *place*. The first one's settings
+    are the output's; another one may be called otherwise or lead elsewhere tomorrow.
+    """
+    return f"{SERVED_MODEL}.{way.table.name}.{way.model}" if place else SERVED_MODEL
+
+
+def served_by(meta: Mapping[str, Any]) -> dict[str, str]:
+    """
+    The models that serve an output's routes, as its ledger's *meta* has them.
+    """
+    return {key: model for key, model in meta.items() if key.startswith(SERVED_MODEL)}
+
+
+def asked_of_one_model(ways: Sequence[Access]) -> dict[str, str]:
+    """
+    What the first way's model is called by each way to it, by what the served one is kept under.
+    """
+    alike = zip(ways, kinds(ways), strict=True)
+    return {
+        served_key(way, place): way.model
+        for place, (way, kind) in enumerate(alike)
+        if kind == ways[0].model
+    }
 
 
 # --- checks ---------------------------------------------------------------------------------------

@@ -339,8 +339,6 @@ def _plan(world: World, equals: Equals | None, kinds: Mapping[str, str]) -> Plan
 
 
 def _started(world: World, done: Positions) -> JobStarted:
-    limits = world.job.config.limits
-    limit = limits.request_limit
     account = Account.of(world.ledger)
     return JobStarted(
         job=world.job.config.name,
@@ -350,6 +348,6 @@ def _started(world: World, done: Positions) -> JobStarted:
         done=done.count(0, world.target),
         rejected=account.rejected,
         concurrency_max=world.job.concurrency_most,
-        rate_per_s=limit.per_s if limit else None,
+        rate_per_s=world.job.limit_per_s,
         cost_usd=account.cost_nano_usd / 1e9,
     )

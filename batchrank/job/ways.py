@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from batchrank.engine.routes import SERVED_MODEL, Route
+from batchrank.engine.routes import Route
 from batchrank.engine.scorer import HttpScorer, Scorer
 from batchrank.engine.waiting import Pacer
 from batchrank.job.opening import World
-from batchrank.job.routes import Access, kinds
+from batchrank.job.routes import Access, kinds, served_key
 from batchrank.job.steering import Steering
 from batchrank.local.lexical import LexicalScorer
 from batchrank.wire.auth import Anonymous, Bearer
@@ -35,7 +35,7 @@ def ways_in(
     routes: list[Route] = []
     closing: list[Close] = []
     for place, (way, kind) in enumerate(zip(job.routes, kinds(job.routes), strict=True)):
-        reins, key = steering.reins[way.name], _served_key(way, place)
+        reins, key = steering.reins[way.name], served_key(way, place)
         scorer = _scorer(way, job.sent_top_n, closing)
         pacer = Pacer(reins.controller, reins.turnstiles, now)
         served = meta.get(key)
@@ -53,14 +53,6 @@ def ways_in(
             )
         )
     return routes, lambda: _close(closing)
-
-
-def _served_key(way: Access, place: int) -> str:
-    """
-    What the ledger keeps the model under that serves a way. The first one's settings are the
-    output's; another one may be called otherwise or lead elsewhere tomorrow.
-    """
-    return f"{SERVED_MODEL}.{way.table.name}.{way.model}" if place else SERVED_MODEL
 
 
 def _scorer(way: Access, top_n: int | None, closing: list[Close]) -> Scorer:

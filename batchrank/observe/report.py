@@ -16,12 +16,28 @@ from batchrank.errors import Exit
 
 
 @dataclass(frozen=True, slots=True)
+class RouteShare:
+    """
+    What one way to a model was asked, and the groups whose last scores came by it.
+    """
+
+    calls: int
+    groups: int
+    cost_usd: float
+
+    def __str__(self) -> str:
+        return (
+            f"{counted(self.calls, 'call')}, {counted(self.groups, 'group')}, ${self.cost_usd:,.4f}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """
     One run, and where it leaves its output.
 
     Without a qualifier numbers are of the output, over all runs; `*_now` are of this run. Costs are
-    US dollars; *cost_usd_by_source* tells how they are known.
+    US dollars; *cost_usd_by_source* tells how they are known, *routes* by which way they came.
     """
 
     job: str
@@ -55,6 +71,7 @@ class Summary:
     cost_usd_now: float = 0.0
     cost_usd_by_source: Mapping[str, float] = field(default_factory=dict)
     cost_usd_lost: float = 0.0
+    routes: Mapping[str, RouteShare] = field(default_factory=dict)
     parts: int = 0
     rows: int = 0
     success: bool = False
@@ -92,6 +109,7 @@ class Summary:
             ("texts", self._texts()),
             ("calls", self._calls()),
             ("cost", self._cost()),
+            *(("route", line) for line in routes_in_words(self.routes)),
             ("lost", self._lost()),
             ("served", ", ".join((*self.models, *(f"by {p}" for p in self.providers)))),
             ("time", self._time()),
@@ -183,6 +201,13 @@ def too_many_rejects(rejected: int, allowed: int) -> str:
     """
     groups, are = counted(rejected, "group"), "is" if rejected == 1 else "are"
     return f"finished, but {groups} {are} rejected where {allowed:,} are allowed"
+
+
+def routes_in_words(routes: Mapping[str, RouteShare]) -> list[str]:
+    """
+    A line for each way, where there are several.
+    """
+    return [f"{name}: {share}" for name, share in routes.items()] if len(routes) > 1 else []
 
 
 def in_words(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
