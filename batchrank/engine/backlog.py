@@ -8,7 +8,7 @@ the gate knows whose fault it was, and the assembly of a group from its slices. 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from itertools import count
 
 import msgspec
@@ -150,7 +150,7 @@ class Backlog:
         self._suspended.append(work)
 
     def forgive(
-        self, strikes: Mapping[object, int], works: Iterable[Work], now: float, route: str = ""
+        self, strikes: Mapping[object, int], works: Collection[Work], now: float, route: str = ""
     ) -> None:
         """
         An outage of *route* was to blame: take strikes back from *works* and from all that waits,
@@ -160,6 +160,8 @@ class Backlog:
         for work in {*works, *waiting, *self._suspended}:
             if forgiven := strikes.get(work.slice):
                 work.history = work.history.forgiven(forgiven)
+        for work in (*works, *waiting):
+            work.blamed.discard(route)
         suspended, self._suspended = self._suspended, []
         for work in suspended:
             if work.blamed and route not in work.blamed:

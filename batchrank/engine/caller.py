@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import anyio
 import msgspec
@@ -47,7 +48,7 @@ from batchrank.policy.retry import (
     Suspend,
     verdict,
 )
-from batchrank.policy.routing import SPENT_PROBE_S
+from batchrank.policy.routing import SPENT_PROBE_S, probe_again_s
 from batchrank.policy.slicing import halves, scored
 
 
@@ -90,7 +91,6 @@ class Caller:
         self._reporter = reporter
         self._clocks = clocks
         self._rules = rules
-        self._rejected_in_a_row = 0
         self.in_hand: set[Work] = set()
         self._told_shut: dict[str, tuple[str, float]] = {}
         self.notes: list[str] = []
@@ -155,7 +155,7 @@ class Caller:
         )
 
     def _scored(self, work: Work, reply: RerankReply, sending: _Sending) -> None:
-        self._rejected_in_a_row = 0
+        sending.route.rejected_in_a_row = 0
         self._compared(reply)
         route = sending.route
         if route.gate.succeeded(sending.at, sending.probe):
@@ -198,50 +198,61 @@ class Caller:
                 self._backlog.suspend(work, now)
                 words = "waits until others are answered"
             case Split():
-                words = self._split(work, failure, now, outcomes)
+                words = self._split(work, failure, sending.route, outcomes)
             case Reject(kind):
-                outcomes += self._reject(work, kind, failure)
+                outcomes += self._reject(work, kind, failure, sending.route)
                 words = "rejected"
             case Halt():
-                words = self._give_up(work, failure, sending.route, now)
+                words = self._go_another_way(work, failure, sending.route, now)
         call = self._book(work, failure, sending, outcomes)
         self._reporter.report(AttemptFailed(call, words))
 
-    def _give_up(self, work: Work, failure: Failure, route: Route, now: float) -> str:
+    def _give_up(self, route: Route, why: str, probe_at: float, code: str | None = None) -> bool:
         """
-        A route is of no use any more, for now or for good; the job is over when all are.
+        A route is of no use, for good or until it is probed; the job is over when all are. Tell
+        whether it goes on.
         """
-        news = route.close(failure, _why(failure), now)
+        news = route.close(why, probe_at)
         if all(one.is_closed for one in self._routes):
-            self._brake.pull(Stop(_why(failure), Exit.PERSON, code=failure.code))
+            self._brake.pull(Stop(why, Exit.PERSON, code=code))
+            return False
+        if news:
+            # Whoever waits for its word need not any more.
+            self._backlog.forgive({}, self.in_hand, self._clocks.now(), route.name)
+            self._note(f"{route.name} is given up{_until_probed(route)}: {why}")
+            self._put_note()
+        return True
+
+    def _go_another_way(self, work: Work, failure: Failure, route: Route, now: float) -> str:
+        probe_at = now + probe_again_s(failure)
+        if not self._give_up(route, _why(failure), probe_at, failure.code):
             return "stops the job"
         self._backlog.put(work, now)
-        if news:
-            self._note(f"{route.name} is given up{_until_probed(route)}: {_why(failure)}")
-            self._put_note()
         return "goes another way"
 
     def _note(self, words: str) -> None:
         self.notes.append(words)
         self._reporter.report(Noticed(words))
 
-    def _split(self, work: Work, failure: Failure, now: float, outcomes: list[Outcome]) -> str:
+    def _split(self, work: Work, failure: Failure, route: Route, outcomes: list[Outcome]) -> str:
         smaller = [] if work.of.closed else halves(work.of.group, work.slice)
         if not smaller:
-            outcomes += self._reject(work, RejectKind.BAD_GROUP, failure)
+            outcomes += self._reject(work, RejectKind.BAD_GROUP, failure, route)
             return "rejected: one candidate is too large"
         work.of.waiting += len(smaller) - 1
         for request in smaller:
-            self._backlog.put(Work(work.of, request), now)
+            self._backlog.put(Work(work.of, request), self._clocks.now())
         return "again in two halves"
 
-    def _reject(self, work: Work, kind: RejectKind, failure: Failure) -> list[Outcome]:
+    def _reject(
+        self, work: Work, kind: RejectKind, failure: Failure, route: Route
+    ) -> list[Outcome]:
         if work.of.closed:
             return []
-        self._rejected_in_a_row += 1
-        if self._rejected_in_a_row >= IN_A_ROW_MAX:
-            reason = f"{IN_A_ROW_MAX} groups in a row were rejected, last: {failure.message}"
-            self._brake.pull(Stop(reason, Exit.PERSON))
+        route.rejected_in_a_row += 1
+        if route.rejected_in_a_row >= IN_A_ROW_MAX:
+            words = f"{IN_A_ROW_MAX} groups in a row were rejected, last: {failure.message}"
+            self._give_up(route, words, inf)
         return [self._rejection(work, kind, failure)]
 
     def _rejection(self, work: Work, kind: RejectKind, failure: Failure | None) -> Rejected:

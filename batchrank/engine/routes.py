@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from batchrank.domain import Failure, Price
+from batchrank.domain import Price
 from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Pacer, Slots
 from batchrank.policy.control import Controller
@@ -23,7 +23,6 @@ from batchrank.policy.routing import (
     View,
     Wait,
     choose,
-    probe_again_s,
 )
 
 SERVED_MODEL = "served_model"
@@ -52,6 +51,7 @@ class Route:
         documents_max: how many documents one request of it may hold; None is as many as there are.
         served: the model that its first reply has named, None before that.
         served_key: what the ledger keeps that under.
+        rejected_in_a_row: groups that it has refused since it scored one.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Route:
     documents_max: int | None = None
     served: str | None = None
     served_key: str = SERVED_MODEL
+    rejected_in_a_row: int = field(default=0, init=False)
     gate: Gate = field(init=False)
     _closed: _Closed | None = field(default=None, init=False)
 
@@ -123,11 +124,10 @@ class Route:
         if self.gate.leave(now) is Leave.PROBE:
             self.gate.probe_sent()
 
-    def close(self, failure: Failure, reason: str, now: float) -> bool:
+    def close(self, reason: str, probe_at: float = inf) -> bool:
         """
-        Give it up, as this fatal *failure* says; tell whether that is news.
+        Give it up, for good or until it is probed at *probe_at*; tell whether that is news.
         """
-        probe_at = now + probe_again_s(failure)
         news = self._closed is None or (probe_at == inf and not self.is_gone)
         if news:
             self._closed = _Closed(reason, probe_at)

@@ -243,6 +243,23 @@ def test_another_model_after_the_first_reply_gives_up_the_route_and_not_the_job(
     assert {"test/model"} == set().union(*models_of(stage))
 
 
+def test_a_route_that_refuses_every_group_is_given_up_before_the_night_is_lost() -> None:
+    """
+    Twenty in a row are its own fault, whoever else scores meanwhile.
+    """
+
+    def wrong(_request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        return failure(K.BAD_GROUP, "no such field", status=400)
+
+    stage = chain(400, always_good, wrong, strategy=Strategy.SPREAD)
+
+    ending = stage.run()
+
+    assert ending.stop is None
+    assert 20 <= len(stage.ledger.rejected_positions()) <= 24
+    assert any("second is given up for this run: 20 groups in a row" in n for n in ending.notes)
+
+
 # --- both down ------------------------------------------------------------------------------------
 
 
@@ -284,6 +301,21 @@ def test_a_group_is_not_blamed_for_an_outage_of_one_route_by_what_another_one_an
     assert stage.run().stop is None
     assert [] == stage.ledger.rejected_positions()
     assert list(range(600)) == stage.ranked()
+
+
+def test_a_poisonous_group_is_rejected_while_another_route_is_down() -> None:
+    """
+    Whoever is given up, or away, keeps nobody from being convicted where others are answered.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        return failure(K.UNKNOWN, status=500) if request.slice.position == 200 else reply(request)
+
+    for away in (K.NEVER_SENT, K.UNKNOWN, K.FATAL):
+        stage = chain(400, down(1, 1e9, away), script)
+
+        assert stage.run().stop is None
+        assert [200] == stage.ledger.rejected_positions()
 
 
 def test_a_group_that_no_route_can_score_is_rejected() -> None:
