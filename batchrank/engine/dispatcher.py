@@ -124,7 +124,7 @@ class Dispatcher:
         Return when *work* may leave: by which route, and whether as a probe. None if it is not to
         leave, or not as it is: then what is left of it is in the backlog.
         """
-        while (route := await self._route(work)) is not None:
+        while (route := self._routes.open(work) or await self._route(work)) is not None:
             if self._allowance.calls_left < 1:
                 await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
             if self._budget.cap is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from batchrank.domain import Price
+from batchrank.engine.backlog import Work
 from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Pacer, Slots
 from batchrank.policy.control import Controller
@@ -65,7 +66,7 @@ class Route:
     served_key: str = SERVED_MODEL
     rejected_in_a_row: int = field(default=0, init=False)
     gate: Gate = field(init=False)
-    _closed: _Closed | None = field(default=None, init=False)
+    closed: _Closed | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.gate = self.controller.gate
@@ -75,28 +76,28 @@ class Route:
         """
         Tell whether everybody may take it, and nothing is in the way.
         """
-        return self._closed is None and self.gate.is_calm
+        return self.closed is None and self.gate.is_calm
 
     @property
     def is_closed(self) -> bool:
         """
         Tell whether it was given up, for good or until its credit is back.
         """
-        return self._closed is not None
+        return self.closed is not None
 
     @property
     def is_gone(self) -> bool:
         """
         Tell whether it was given up for good.
         """
-        return self._closed is not None and self._closed.probe_at == inf
+        return self.closed is not None and self.closed.probe_at == inf
 
     @property
     def why(self) -> str:
         """
         Why it is not taken, in a person's words; "" while it is.
         """
-        return self._closed.reason if self._closed else self.gate.reason or ""
+        return self.closed.reason if self.closed else self.gate.reason or ""
 
     @property
     def per_s(self) -> float | None:
@@ -110,7 +111,7 @@ class Route:
         """
         May somebody take it at *now*? A PROBE must be announced with `probe_sent`.
         """
-        closed, gates = self._closed, self.gate.leave(now)
+        closed, gates = self.closed, self.gate.leave(now)
         if closed is None or gates is Leave.WAIT:
             return gates
         return Leave.WAIT if closed.probing or now < closed.probe_at else Leave.PROBE
@@ -119,8 +120,8 @@ class Route:
         """
         The one probe is on its way.
         """
-        if self._closed is not None:
-            self._closed.probing = True
+        if self.closed is not None:
+            self.closed.probing = True
         if self.gate.leave(now) is Leave.PROBE:
             self.gate.probe_sent()
 
@@ -128,23 +129,23 @@ class Route:
         """
         Give it up, for good or until it is probed at *probe_at*; tell whether that is news.
         """
-        news = self._closed is None or (probe_at == inf and not self.is_gone)
+        news = self.closed is None or (probe_at == inf and not self.is_gone)
         if news:
-            self._closed = _Closed(reason, probe_at)
+            self.closed = _Closed(reason, probe_at)
         return news
 
     def probed(self, now: float, *, scored: bool) -> bool:
         """
         A probe came home; tell whether that brings back a route that was given up.
         """
-        if self._closed is None:
+        if self.closed is None:
             return False
-        self._closed.probing = False
+        self.closed.probing = False
         if scored:
-            self._closed = None
+            self.closed = None
             return True
         if not self.is_gone:
-            self._closed.probe_at = now + SPENT_PROBE_S
+            self.closed.probe_at = now + SPENT_PROBE_S
         return False
 
     def view(self, now: float, *, room: bool) -> View | None:
@@ -155,8 +156,8 @@ class Route:
             return None
         leave, gate = self.leave(now), self.gate
         ready_at = self.pacer.ready_at(now)
-        if self._closed is not None:
-            wake_at = inf if self._closed.probing else max(self._closed.probe_at, gate.wake_at())
+        if self.closed is not None:
+            wake_at = inf if self.closed.probing else max(self.closed.probe_at, gate.wake_at())
             return View(leave, -inf, wake_at, room, ready_at)
         return View(leave, gate.away_at(), gate.wake_at(), room, ready_at)
 
@@ -179,6 +180,7 @@ class Routes:
         self._held = held
         self._strategy = strategy
         self._slots = slots
+        self._first = held[0]
         self._chain = strategy is Strategy.FAILOVER or len(held) == 1
 
     def __iter__(self) -> Iterator[Route]:
@@ -200,14 +202,25 @@ class Routes:
         """
         return self._slots.of(route.name) < route.controller.concurrency
 
+    def open(self, work: Work) -> Route | None:
+        """
+        The first route of a chain, if nothing at all is in the way of *work* there: then there is
+        nothing to choose, which is so for nearly every request.
+        """
+        first = self._first
+        if not self._chain or first.closed is not None or not first.gate.is_calm:
+            return None
+        if work.of.by is not None and work.of.by != first.kind:
+            return None
+        if first.documents_max is not None and len(work.request.documents) > first.documents_max:
+            return None
+        return first if self.has_room(first) else None
+
     def choose(self, kind: str | None, now: float) -> Route | Wait | None:
         """
         The route that a request for a model of this *kind* (None: any) takes now; None if there is
         none left for it in this run.
         """
-        first = self._held[0]
-        if self._chain and first.is_calm and kind in (None, first.kind):
-            return first if self.has_room(first) else _FULL
         views = [
             route.view(now, room=self.has_room(route)) if kind in (None, route.kind) else None
             for route in self._held
@@ -216,6 +229,3 @@ class Routes:
             return None
         choice = choose(views, self._strategy, now)
         return choice if isinstance(choice, Wait) else self._held[choice]
-
-
-_FULL = Wait(inf, full=True)

@@ -401,15 +401,18 @@ class Ledger(LedgerReader):
         """
         Add up what each route was asked and paid, and the groups whose last scores came by it.
         """
+        count, cost = Counter[str](), Counter[str]()
         last: dict[int, str] = {}
         for call in records.calls:
-            tally[f"route.calls.{call.route}"] += 1
-            tally[f"route.cost_nano_usd.{call.route}"] += call.cost_nano_usd
+            count[call.route] += 1
+            cost[call.route] += call.cost_nano_usd
             if call.failure is None:
                 last[call.slice.position] = call.route
-        for outcome in records.outcomes:
-            if isinstance(outcome, Ranked) and outcome.position in last:
-                tally[f"route.groups.{last[outcome.position]}"] += 1
+        ended = (one.position for one in records.outcomes if isinstance(one, Ranked))
+        groups = Counter(last[position] for position in ended if position in last)
+        for what, held in (("calls", count), ("cost_nano_usd", cost), ("groups", groups)):
+            for name, number in held.items():
+                tally[f"route.{what}.{name}"] += number
 
     def _call_row(self, call: Call) -> tuple[Any, ...]:
         part, usage, failure = call.slice, call.usage, call.failure
