@@ -318,7 +318,7 @@ class Caller:
         now, blamed = self._clocks.now(), self._backlog.blamed
         self._backlog.pardon(now)
         for route in self._routes:
-            if route.name in blamed:
+            if route.name in blamed or not blamed:
                 route.gate.doubted(now, "no answer", self._clocks.jitter())
                 self._gate_shut(route, now)
 

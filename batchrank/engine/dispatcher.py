@@ -224,10 +224,10 @@ class Dispatcher:
         """
         Cut what is larger than *route* takes into what it does take; tell whether that was so.
         """
-        most_ = route.documents_max
-        if most_ is None or len(work.request.documents) <= most_:
+        fewer = route.documents_max
+        if fewer is None or len(work.request.documents) <= fewer:
             return False
-        smaller = requests_within(work.of.group, work.slice, most_)
+        smaller = requests_within(work.of.group, work.slice, fewer)
         work.of.waiting += len(smaller) - 1
         for request in smaller:
             # What was perhaps billed for the whole counts for each of its pieces.

@@ -7,7 +7,6 @@ runs share that follow each other. Steers nothing itself: `policy.control` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -47,7 +46,7 @@ class Steering:
     were one run.
     """
 
-    reins: Mapping[str, Reins]
+    reins: dict[str, Reins]
     allowance: Allowance
 
     @classmethod
@@ -57,6 +56,15 @@ class Steering:
         """
         allowance = Allowance(inf if calls_max is None else calls_max)
         return cls({way.name: Reins.of(job, way, now) for way in job.routes}, allowance)
+
+    def of_way(self, job: Job, way: Access, now: datetime) -> Reins:
+        """
+        What steers *way*, begun at *now* (aware) if no run before has known it: its name may hold
+        a variable.
+        """
+        if way.name not in self.reins:
+            self.reins[way.name] = Reins.of(job, way, now)
+        return self.reins[way.name]
 
 
 def controller_for(job: Job, way: Access, now: datetime) -> Adaptive:
@@ -93,7 +101,7 @@ def remember(job: Job, steering: Steering, now: datetime) -> str | None:
     """
     why_not = None
     for way in job.routes:
-        learned = steering.reins[way.name].controller.learned_per_s
+        learned = steering.of_way(job, way, now).controller.learned_per_s
         if learned is not None and way.vendor is not None:
             why_not = _learned(job).remember(_account(way), learned, now) or why_not
     return why_not

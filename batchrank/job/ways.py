@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 
 from batchrank.engine.routes import Route
 from batchrank.engine.scorer import HttpScorer, Scorer
@@ -35,7 +36,7 @@ def ways_in(
     routes: list[Route] = []
     closing: list[Close] = []
     for place, (way, kind) in enumerate(zip(job.routes, kinds(job.routes), strict=True)):
-        reins, key = steering.reins[way.name], served_key(way, place)
+        reins, key = steering.of_way(job, way, datetime.now(UTC)), served_key(way, place)
         scorer = _scorer(way, job.sent_top_n, closing)
         pacer = Pacer(reins.controller, reins.turnstiles, now)
         served = meta.get(key)
