@@ -284,7 +284,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     One attempt, as the calls table keeps it.
 
     *attempt* counts the sendings of this slice from 1, over all runs. *sent_at* is seconds since
-    the epoch, UTC. *cost_nano_usd* is what is booked: 10^-9 US dollars.
+    the epoch, UTC. *cost_nano_usd* is what is booked: 10^-9 US dollars. *route* is the name of the
+    way that it took.
     """
 
     slice: Slice
@@ -298,6 +299,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     cost_nano_usd: int
     cost_source: CostSource
     probe: bool = False
+    route: str = ""
 
 
 class Positions:

@@ -174,9 +174,23 @@ class AttemptFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteNow:
+    """
+    A way to a model at one moment: what is under way there, how fast it may be asked (see `Tick`),
+    and why it is not taken, "" while it is.
+    """
+
+    route: str
+    in_flight: int
+    pace_per_s: float | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick(Event):
     """
-    A second has passed: what is under way, and what waits to be tried again.
+    A second has passed: what is under way, and what waits to be tried again. *routes* are those of
+    a job that has several; the numbers beside are of the first.
 
     *pace_per_s* is the rate at which requests leave now (None: as fast as they can), *mode* what
     the controller does about it: "ramp", "hold" or "blocked".
@@ -187,6 +201,7 @@ class Tick(Event):
     waiting: int
     pace_per_s: float | None = None
     mode: str = ""
+    routes: tuple[RouteNow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,22 +239,25 @@ class GroupRejected(Event):
 @dataclass(frozen=True, slots=True)
 class GateShut(Event):
     """
-    Nobody sends until *until_s* from now, when a probe may; *reason* is for a person.
+    Nobody sends until *until_s* from now, when a probe may; *reason* is for a person. *route* is
+    the one that nobody takes, "" where there is only one.
     """
 
     name = "gate.shut"
     reason: str
     kind: FailureKind
     until_s: float
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class GateOpened(Event):
     """
-    A probe came home: everybody may send again.
+    A probe came home: everybody may send again, by *route* where there are several.
     """
 
     name = "gate.opened"
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)

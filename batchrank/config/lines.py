@@ -74,6 +74,8 @@ class Lines:
     def _mark(self, path: Path, key: tree_sitter.Node) -> Path:
         line, first = key.start_point.row + 1, 0
         for step in _key_steps(key):
+            if path in self._arrays:  # [a.b] below [[a]] is of its last element
+                path = (*path, self._arrays[path] - 1)
             path = (*path, step)
             first = self._lines.get(path, 0)
             self._lines.setdefault(path, line)

@@ -100,13 +100,13 @@ def _company_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Pro
     """
     Find keys that exclude each other, and tables that need one of several keys.
     """
-    for path, keys in AT_MOST_ONE:
+    for path, keys in (*AT_MOST_ONE, *_at_most_one_of_fallbacks(settings)):
         table = _table_at(settings, path)
         given = [key for key in keys if table.get(key, False) is not False]
         if len(given) > 1:
             message = f"{' and '.join(given)} exclude each other"
             yield Problem(lines.of((*path, given[1])), dotted(path), message, "keep one")
-    for path, keys in AT_LEAST_ONE.items():
+    for path, keys in (*AT_LEAST_ONE.items(), *_priced_fallbacks(settings)):
         table = _table_at(settings, path)
         there = table or path[-1] in _table_at(settings, path[:-1])
         if there and not any(key in table for key in keys):
@@ -118,26 +118,61 @@ def _company_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Pro
             yield Problem(lines.of((*path, key)), dotted((*path, key)), message)
 
 
+def _fallbacks(settings: Mapping[str, Any]) -> list[Path]:
+    """
+    Where the tables of further ways stand.
+    """
+    held = _table_at(settings, ("provider",)).get("fallbacks")
+    count = len(held) if isinstance(held, list) else 0
+    return [("provider", "fallbacks", place) for place in range(count)]
+
+
+def _at_most_one_of_fallbacks(
+    settings: Mapping[str, Any],
+) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """
+    What excludes each other in a way's own tables does so in a further one's.
+    """
+    for at in _fallbacks(settings):
+        for path, keys in AT_MOST_ONE:
+            if path[0] in ("provider", "limits"):
+                yield ((*at, *(path if path[0] == "limits" else path[1:])), keys)
+
+
+def _priced_fallbacks(settings: Mapping[str, Any]) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    for at in _fallbacks(settings):
+        yield (*at, "price"), AT_LEAST_ONE["provider", "price"]
+
+
 def _table_at(settings: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     table: Any = settings
     for step in path:
-        table = table.get(step) if isinstance(table, dict) else None
+        if isinstance(table, list) and isinstance(step, int) and step < len(table):
+            table = table[step]
+        else:
+            table = table.get(step) if isinstance(table, dict) else None
     return table if isinstance(table, dict) else {}
 
 
 def _option_problems(
     settings: Mapping[str, Any], option_models: OptionModels, lines: Lines
 ) -> Iterator[Problem]:
-    provider = settings.get("provider")
-    name = provider.get("name") if isinstance(provider, dict) else None
-    if not isinstance(provider, dict) or not isinstance(name, str):
+    for at in (("provider",), *_fallbacks(settings)):
+        yield from _option_problems_of(_table_at(settings, at), at, option_models, lines)
+
+
+def _option_problems_of(
+    provider: Mapping[str, Any], at: Path, option_models: OptionModels, lines: Lines
+) -> Iterator[Problem]:
+    name = provider.get("name")
+    if not isinstance(name, str):
         return
     if name not in option_models:
         near = nearest(name, option_models)
         remedy = near or f"known are {', '.join(sorted(option_models))}"
         yield Problem(
-            lines.of(("provider", "name")),
-            "provider.name",
+            lines.of((*at, "name")),
+            dotted((*at, "name")),
             f"no provider is called {shown(name)}",
             remedy,
         )
@@ -147,7 +182,7 @@ def _option_problems(
         try:
             option_models[name].model_validate(options)
         except ValidationError as error:
-            yield from problems_in(error, ("provider", "options"), option_models[name], lines)
+            yield from problems_in(error, (*at, "options"), option_models[name], lines)
 
 
 _TAKEN = frozenset({"information_schema", "main", "memory", "pg_catalog", "system", "temp"})
@@ -193,18 +228,19 @@ def _concurrency_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator
     Find a fixed concurrency above the most that the job allows; the most by default binds only what
     is found out.
     """
-    try:
-        limits = LimitsTable.model_validate(settings.get("limits", {}))
-    except ValidationError:
-        return  # told with the whole
-    fixed, most = limits.concurrency_fixed, limits.concurrency_max
-    if fixed is not None and "concurrency_max" in limits.model_fields_set and fixed > most:
-        yield Problem(
-            lines.of(("limits", "concurrency")),
-            "limits.concurrency",
-            f"is {fixed}, and concurrency_max allows {most}",
-            "keep one of them, or lower this one",
-        )
+    for at in (("limits",), *((*path, "limits") for path in _fallbacks(settings))):
+        try:
+            limits = LimitsTable.model_validate(_table_at(settings, at))
+        except ValidationError:
+            continue  # told with the whole
+        fixed, most = limits.concurrency_fixed, limits.concurrency_max
+        if fixed is not None and "concurrency_max" in limits.model_fields_set and fixed > most:
+            yield Problem(
+                lines.of((*at, "concurrency")),
+                dotted((*at, "concurrency")),
+                f"is {fixed}, and concurrency_max allows {most}",
+                "keep one of them, or lower this one",
+            )
 
 
 def _run_problems(settings: Mapping[str, Any], lines: Lines) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -282,9 +282,9 @@ class PriceTable(Table):
         )
 
 
-class ProviderTable(Table):
+class RouteTable(Table):
     """
-    Who scores, with which model and key.
+    One way to a model: who scores, with which model and key.
     """
 
     name: str = Field(
@@ -329,9 +329,6 @@ class ProviderTable(Table):
         description="pairs are scored independently, so that a group may be asked in several"
         " requests; unless told, as far as that is known of the provider",
     )
-    send_top_n: bool = Field(
-        False, description="send output.top_n to the provider: the others get no score at all"
-    )
     check: bool = Field(
         True,
         description="before the first call, ask what the provider tells for nothing: of the key,"
@@ -341,6 +338,9 @@ class ProviderTable(Table):
         default_factory=dict, description="the vendor's own request fields, named as it names them"
     )
     price: PriceTable | None = None
+    route: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
+        None, description="what this way is called in summaries; the provider's name unless told"
+    )
 
 
 Count = Annotated[float, Field(ge=1e-6, le=1e9)]
@@ -446,6 +446,48 @@ def _limit(limits: LimitsTable, unit: str) -> RateLimit | None:
         if (count := getattr(limits, f"{unit}_per_{name}", None)) is not None:
             return RateLimit(count, period_s)
     return None
+
+
+class FallbackTable(RouteTable):
+    """
+    Another way, with limits of its own.
+    """
+
+    limits: LimitsTable = LimitsTable()
+    same_model: bool = Field(
+        False,
+        description="you state that this is the same model as the first one, with the same scores,"
+        " where batchrank does not know it",
+    )
+
+
+class ProviderTable(RouteTable):
+    """
+    Who scores: the first way, and those that take over or help.
+    """
+
+    send_top_n: bool = Field(
+        False, description="send output.top_n to the provider: the others get no score at all"
+    )
+    strategy: Literal["failover", "spread"] = Field(
+        "failover",
+        description="where there are fallbacks: ask them in their order when those before are down,"
+        " or all at once, so that their limits add up",
+    )
+    allow_other_models: bool = Field(
+        False,
+        description="fallbacks may be other models: no group has scores of two, but the output has",
+    )
+    fallbacks: Annotated[tuple[FallbackTable, ...], Field(strict=False)] = Field(
+        (), description="further ways to the same model, in the order in which they take over"
+    )
+
+    @property
+    def routes(self) -> tuple[RouteTable, ...]:
+        """
+        Every way, the first one first.
+        """
+        return (self, *self.fallbacks)
 
 
 class OutputTable(Table):
@@ -637,12 +679,14 @@ _STAGED_SOURCE = (
 
 
 def score_settings(
-    job: JobConfig, options: Mapping[str, object], base_url: str
+    job: JobConfig, options: Mapping[str, object], base_url: str, others: Sequence[str] = ()
 ) -> dict[str, object]:
     """
     Every setting that decides a score, by its name in the job file.
 
-    *options* are the vendor's request fields that matter for a score, *base_url* where it is asked.
+    *options* are the vendor's request fields that matter for a score, *base_url* where it is asked;
+    *others* the models that may score beside the one that is named. Of further ways to one model
+    nothing is said: they decide no score.
     """
     settings: dict[str, object] = {
         "provider.name": job.provider.name,
@@ -650,6 +694,8 @@ def score_settings(
         "provider.base_url": base_url,
         "provider.send_top_n": job.provider.send_top_n,
     }
+    if others:
+        settings["provider.other_models"] = [*others]
     if job.provider.send_top_n:
         settings["output.top_n"] = job.output.top_n
     settings |= {f"provider.options.{key}": value for key, value in options.items()}
@@ -762,7 +808,7 @@ def json_schema(option_models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
                 "then": {"properties": {"options": {"$ref": f"#/$defs/options.{name}"}}},
             }
         )
-    provider = definitions["ProviderTable"]
-    provider["allOf"] = branches
-    provider["properties"]["name"]["enum"] = sorted(option_models)
+    for table in ("ProviderTable", "FallbackTable"):
+        definitions[table]["allOf"] = branches
+        definitions[table]["properties"]["name"]["enum"] = sorted(option_models)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

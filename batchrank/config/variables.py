@@ -35,6 +35,8 @@ PATHS: frozenset[Path] = frozenset(
 )
 """Settings that are paths, or hold some: a value there leads nowhere but where it stands."""
 
+_FALLBACKS: Path = ("provider", "fallbacks")
+
 _DAYS = ("date", "yesterday")
 """The variables that are always there."""
 
@@ -146,7 +148,7 @@ class _Variables:
             filled = [(piece, is_value) for piece, is_value in whole if piece is not None]
             if len(filled) < len(whole):
                 return None
-            return path_of(filled) if path[:2] in PATHS else "".join(piece for piece, _ in filled)
+            return path_of(filled) if _is_a_path(path) else "".join(piece for piece, _ in filled)
         except ValueError as error:
             self._say(path, str(error))
             return None
@@ -220,6 +222,10 @@ class _Variables:
 # --- days -----------------------------------------------------------------------------------------
 
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
+
+def _is_a_path(path: Path) -> bool:
+    return path[:2] in PATHS or (path[:2] == _FALLBACKS and path[-1] == "key_file")
 
 
 def _today(zone: object, now: datetime) -> date:

@@ -25,7 +25,9 @@ _KEY_LIKE = re.compile(
 """Names under which people write the key itself."""
 
 _UNSPOKEN: frozenset[Path] = frozenset(
-    ("provider", name) for name in ("key_env", "key_file", "key_command")
+    (*table, key)
+    for table in (("provider",), ("provider", "fallbacks"))
+    for key in ("key_env", "key_file", "key_command")
 )
 """Settings into which people paste the key itself: their values are never repeated."""
 
@@ -88,7 +90,7 @@ def _words(
             return "a key never stands in a job file", remedy
         return "unknown key", _nearest_key(path, model, prefix)
     field = _described(model, path[len(prefix) :]) if path != prefix else ""
-    unspoken = path in _UNSPOKEN or path[:2] == _ATTACH
+    unspoken = _without_places(path) in _UNSPOKEN or path[:2] == _ATTACH
     if kind == "missing":
         return "is missing", f"expected {field or f'a table [{dotted(path)}]'}"
     if kind == "value_error":
@@ -106,8 +108,8 @@ def _nearest_key(path: Path, model: type[BaseModel], prefix: Path) -> str:
     Propose the nearest key of the same table, else of any table.
     """
     name = str(path[-1])
-    every = {".".join((*map(str, prefix), *p)): p[-1] for p in _keys(model)}
-    table = ".".join(map(str, _without_name(path[:-1])))
+    every = {".".join((*_without_places(prefix), *p)): p[-1] for p in _keys(model)}
+    table = ".".join(_without_name(path[:-1]))
     here = {short for full, short in every.items() if full.rpartition(".")[0] == table}
     if near := nearest(name, here):
         return near
@@ -136,12 +138,20 @@ def _keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple
             yield from _keys(table, (*above, name, *alias))
 
 
-def _without_name(path: Path) -> Path:
+def _without_places(path: Path) -> tuple[str, ...]:
     """
-    *path* as `_keys` has it: whatever somebody called a table there.
+    *path* as `_keys` has it: wherever in a list a table stands.
     """
-    named = path[:2] == _ATTACH and len(path) > len(_ATTACH)
-    return (*_ATTACH, _ALIAS, *path[3:]) if named else path
+    return tuple(step for step in path if isinstance(step, str))
+
+
+def _without_name(path: Path) -> tuple[str, ...]:
+    """
+    *path* as `_keys` has it: whatever somebody called a table there, or wherever it stands.
+    """
+    steps = _without_places(path)
+    named = steps[:2] == _ATTACH and len(steps) > len(_ATTACH)
+    return ("source", "attach", _ALIAS, *steps[3:]) if named else steps
 
 
 def _holds_many(model: type[BaseModel], name: str) -> bool:

@@ -8,7 +8,7 @@ the gate knows whose fault it was, and the assembly of a group from its slices. 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from itertools import count
 
 import msgspec
@@ -23,6 +23,9 @@ class OpenGroup(msgspec.Struct):
     """
     A group that somebody was asked about. *waiting* counts its slices without scores; *closed*: it
     has an outcome, and whatever still comes for it is only booked.
+
+    *by* is the kind of model that all its slices are asked of, None while that is open; *flying*
+    counts those that somebody is asked about now.
     """
 
     group: Group
@@ -30,6 +33,23 @@ class OpenGroup(msgspec.Struct):
     scored: list[Scored] = msgspec.field(default_factory=list)
     closed: bool = False
     attempts: int = 0
+    by: str | None = None
+    flying: int = 0
+
+    def sent(self, kind: str) -> None:
+        """
+        One of its slices leaves, to a model of this *kind*: from now on no other may score it.
+        """
+        self.by = kind
+        self.flying += 1
+
+    def failed(self) -> None:
+        """
+        One of them came home without scores; while none has any, every model may be asked again.
+        """
+        self.flying -= 1
+        if not self.flying and not self.scored:
+            self.by = None
 
     def take(self, part: Scored) -> Ranked | None:
         """
@@ -48,7 +68,8 @@ class Work(msgspec.Struct, eq=False):
     One slice that is to be asked about.
 
     *attempt* counts its sendings over all runs; *most* is the money set aside for the one under
-    way, *tokens* what the pacer booked for it; *last* is how the last one failed.
+    way, *tokens* what the pacer booked for it; *last* is how the last one failed. *blamed* are the
+    routes that it was not heard on: only when each has answered others is it at fault itself.
     """
 
     of: OpenGroup
@@ -59,6 +80,7 @@ class Work(msgspec.Struct, eq=False):
     tokens: float = 0.0
     suspended_at: float = 0.0
     last: Failure | None = None
+    blamed: set[str] = msgspec.field(default_factory=set)
     _sizes: Sizes | None = None
 
     @property
@@ -127,38 +149,59 @@ class Backlog:
         work.suspended_at = now
         self._suspended.append(work)
 
-    def forgive(self, strikes: Mapping[object, int], works: Iterable[Work], now: float) -> None:
+    def forgive(
+        self, strikes: Mapping[object, int], works: Collection[Work], now: float, route: str = ""
+    ) -> None:
         """
-        An outage was to blame: take strikes back from *works* and from all that waits.
+        An outage of *route* was to blame: take strikes back from *works* and from all that waits,
+        and let what it has brought out of tries begin anew.
         """
         waiting = [work for _, _, work in self._heap]
         for work in {*works, *waiting, *self._suspended}:
             if forgiven := strikes.get(work.slice):
                 work.history = work.history.forgiven(forgiven)
-        self._free(now)
+        for work in (*works, *waiting):
+            work.blamed.discard(route)
+        suspended, self._suspended = self._suspended, []
+        for work in suspended:
+            if work.blamed and route not in work.blamed:
+                self._suspended.append(work)
+            else:
+                self._free(work, now)
+
+    @property
+    def blamed(self) -> set[str]:
+        """
+        The routes that kept from being heard what is out of tries.
+        """
+        return set().union(*(work.blamed for work in self._suspended))
 
     def pardon(self, now: float) -> None:
         """
         Nobody is left whose success could convict: let all that is out of tries begin anew.
         """
-        for work in self._suspended:
+        suspended, self._suspended = self._suspended, []
+        for work in suspended:
             work.history = work.history.forgiven(work.history.unknown)
-        self._free(now)
+            self._free(work, now)
 
-    def _free(self, now: float) -> None:
-        freed, self._suspended = self._suspended, []
-        for work in freed:
-            self.put(work, now)
+    def _free(self, work: Work, now: float) -> None:
+        work.blamed.clear()
+        self.put(work, now)
 
-    def convicted(self, answered_since: float) -> list[Work]:
+    def convicted(self, answered_since: float, route: str = "") -> list[Work]:
         """
-        Take out what is out of tries since before *answered_since*: others are answered, it is not.
+        Take out what is out of tries since before *answered_since*: others are answered on *route*,
+        it is not, nor was it on any other.
 
         Of several slices of one group the first is returned: a group is rejected once.
         """
         if not self._suspended:
             return []
-        guilty = [work for work in self._suspended if work.suspended_at < answered_since]
+        early = [work for work in self._suspended if work.suspended_at < answered_since]
+        for work in early:
+            work.blamed.discard(route)
+        guilty = [work for work in early if not work.blamed]
         if guilty:
             self._suspended = [work for work in self._suspended if work not in guilty]
         first: dict[int, Work] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import anyio
 import msgspec
@@ -30,14 +31,13 @@ from batchrank.domain import (
 )
 from batchrank.engine.backlog import Backlog, Work
 from batchrank.engine.committer import Committer
-from batchrank.engine.scorer import Scorer
-from batchrank.engine.waiting import Brake, Pacer, Stop
+from batchrank.engine.routes import Route, Routes
+from batchrank.engine.waiting import Brake, Stop
 from batchrank.errors import Exit
 from batchrank.events import AttemptFailed, GateOpened, GateShut, Noticed, ReplyRead, Reporter
 from batchrank.policy.billing import NOT_BILLED, Booking, booked
 from batchrank.policy.budget import Budget
-from batchrank.policy.capacity import Capacity
-from batchrank.policy.control import Controller, Heard
+from batchrank.policy.control import Heard
 from batchrank.policy.retry import (
     IN_A_ROW_MAX,
     Again,
@@ -48,6 +48,7 @@ from batchrank.policy.retry import (
     Suspend,
     verdict,
 )
+from batchrank.policy.routing import SPENT_PROBE_S, probe_again_s
 from batchrank.policy.slicing import scored, smaller
 
 
@@ -72,52 +73,38 @@ class Caller:
 
     def __init__(
         self,
-        scorer: Scorer,
+        routes: Routes,
         *,
         committer: Committer,
         backlog: Backlog,
         budget: Budget,
-        capacity: Capacity,
-        controller: Controller,
-        pacer: Pacer,
         brake: Brake,
         reporter: Reporter,
         clocks: Clocks,
         rules: Rules,
-        price: Price | None,
-        model: str | None,
-        proven: bool = True,
     ) -> None:
-        self._scorer = scorer
+        self._routes = routes
         self._committer = committer
         self._backlog = backlog
-        self._gate = controller.gate
         self._budget = budget
-        self._capacity = capacity
-        self._controller = controller
-        self._pacer = pacer
         self._brake = brake
         self._reporter = reporter
         self._clocks = clocks
         self._rules = rules
-        self._price = price
-        self._model = model
-        self.proven = proven
-        self._rejected_in_a_row = 0
         self.in_hand: set[Work] = set()
-        self._told_shut = ("", 0.0)
-        self._told_capacity = False
+        self._told_shut: dict[str, tuple[str, float]] = {}
+        self._told_capacity: set[str] = set()
         self.notes: list[str] = []
 
-    async def attempt(self, work: Work, probe: bool) -> None:
+    async def attempt(self, work: Work, route: Route, probe: bool) -> None:
         """
         Ask once. Raises nothing: what happens is a record, and a bug stops the job by value.
         """
-        sending = _Sending(self._clocks.wall(), self._clocks.now(), probe)
+        sending = _Sending(route, self._clocks.wall(), self._clocks.now(), probe)
         work.attempt += 1
         work.of.attempts += 1
         try:
-            answer = await self._scorer.score(work.request)
+            answer = await route.scorer.score(work.request)
             self._reporter.report(ReplyRead(work.slice.position))
             self._settle(work, answer, sending)
         except anyio.get_cancelled_exc_class():
@@ -136,24 +123,31 @@ class Caller:
 
     def _settle(self, work: Work, answer: Answer, sending: _Sending) -> None:
         if isinstance(answer, RerankReply):
-            answer = self._of_one_model(answer)
+            answer = self._of_one_model(answer, sending.route)
+        if sending.probe:
+            self._probed(sending.route, scored=isinstance(answer, RerankReply))
         if isinstance(answer, RerankReply):
             self._scored(work, answer, sending)
         else:
             self._failed(work, answer, sending)
 
-    def _of_one_model(self, reply: RerankReply) -> Answer:
+    def _probed(self, route: Route, *, scored: bool) -> None:
+        if route.probed(self._clocks.now(), scored=scored):
+            self._note(f"{route.name} is back: it scores again")
+            self._put_note()
+
+    def _of_one_model(self, reply: RerankReply, route: Route) -> Answer:
         """
-        The job's first reply fixes the model; another one afterwards is not mixed in.
+        A route's first reply fixes its model; another one afterwards is not mixed in.
         """
-        if self._model is None:
-            self._model = reply.served.model
-            self._committer.put_model(self._model)
-        if reply.served.model == self._model:
+        if route.served is None:
+            route.served = reply.served.model
+            self._committer.put_model(route.served_key, route.served)
+        if reply.served.model == route.served:
             return reply
         return Failure(
             FailureKind.FATAL,
-            f"this job's scores are {self._model}'s, now {reply.served.model} answers",
+            f"this job's scores are {route.served}'s, now {reply.served.model} answers",
             status=200,
             code=MODEL_CHANGED,
             usage=reply.usage,
@@ -162,22 +156,24 @@ class Caller:
         )
 
     def _scored(self, work: Work, reply: RerankReply, sending: _Sending) -> None:
-        self._rejected_in_a_row = 0
-        self.proven = True
+        route = sending.route
+        route.rejected_in_a_row = 0
+        route.proven = True
         self._compared(reply)
-        self._capacity.passed(work.request)
-        if self._gate.succeeded(sending.at, sending.probe):
-            self.gate_opened()
+        route.capacity.passed(work.request)
+        if route.gate.succeeded(sending.at, sending.probe):
+            self.gate_opened(route)
         self._steer(work, reply, sending)
         outcomes: list[Outcome] = []
         # What comes home for a group that was rejected meanwhile is kept: another run may need it.
         part = scored(work.request, reply)
+        work.of.flying -= 1
         whole = None if work.of.closed else work.of.take(part)
         if whole is not None:
             outcomes.append(whole)
         outcomes += [
             self._rejection(guilty, RejectKind.UNKNOWN, guilty.last)
-            for guilty in self._backlog.convicted(sending.at)
+            for guilty in self._backlog.convicted(sending.at, route.name)
         ]
         self._book(work, reply, sending, outcomes, None if whole else part)
 
@@ -186,11 +182,11 @@ class Caller:
         Say once if documents do not come back: what is paid for is kept, on one check less.
         """
         if not reply.echoed and NOT_ECHOED not in self.notes:
-            self.notes.append(NOT_ECHOED)
-            self._reporter.report(Noticed(NOT_ECHOED))
+            self._note(NOT_ECHOED)
 
     def _failed(self, work: Work, failure: Failure, sending: _Sending) -> None:
         now = self._clocks.now()
+        work.of.failed()
         work.last = failure
         work.history = work.history.after(failure, now)
         self._tell_gate(work, failure, sending, now)
@@ -205,44 +201,72 @@ class Caller:
                 self._backlog.suspend(work, now)
                 words = "waits until others are answered"
             case Split():
-                words = self._split(work, failure, now, outcomes)
+                words = self._split(work, failure, sending.route, outcomes)
             case Reject(kind):
-                outcomes += self._reject(work, kind, failure)
+                outcomes += self._reject(work, kind, failure, sending.route)
                 words = "rejected"
             case Halt():
-                words = "stops the job"
-                self._brake.pull(Stop(_why(failure), Exit.PERSON, code=failure.code))
+                words = self._go_another_way(work, failure, sending.route, now)
         call = self._book(work, failure, sending, outcomes)
         self._reporter.report(AttemptFailed(call, words))
 
-    def _split(self, work: Work, failure: Failure, now: float, outcomes: list[Outcome]) -> str:
-        if self._capacity.refused(work.request, failure):
-            self._tell_capacity()
-        bounds = self._capacity.bounds
+    def _give_up(self, route: Route, why: str, probe_at: float, code: str | None = None) -> bool:
+        """
+        A route is of no use, for good or until it is probed; the job is over when all are. Tell
+        whether it goes on.
+        """
+        news = route.close(why, probe_at)
+        if all(one.is_closed for one in self._routes):
+            self._brake.pull(Stop(why, Exit.PERSON, code=code))
+            return False
+        if news:
+            # Whoever waits for its word need not any more.
+            self._backlog.forgive({}, self.in_hand, self._clocks.now(), route.name)
+            self._note(f"{route.name} is given up{_until_probed(route)}: {why}")
+            self._put_note()
+        return True
+
+    def _go_another_way(self, work: Work, failure: Failure, route: Route, now: float) -> str:
+        probe_at = now + probe_again_s(failure)
+        if not self._give_up(route, _why(failure), probe_at, failure.code):
+            return "stops the job"
+        self._backlog.put(work, now)
+        return "goes another way"
+
+    def _note(self, words: str) -> None:
+        self.notes.append(words)
+        self._reporter.report(Noticed(words))
+
+    def _split(self, work: Work, failure: Failure, route: Route, outcomes: list[Outcome]) -> str:
+        if route.capacity.refused(work.request, failure):
+            self._tell_capacity(route)
+        bounds = route.capacity.bounds
         pieces = [] if work.of.closed else smaller(work.of.group, work.slice, bounds)
         if not pieces:
-            outcomes += self._reject(work, RejectKind.TOO_LARGE, failure)
+            outcomes += self._reject(work, RejectKind.TOO_LARGE, failure, route)
             return "rejected: one candidate is too large"
         work.of.waiting += len(pieces) - 1
         for request in pieces:
-            self._backlog.put(Work(work.of, request), now)
+            self._backlog.put(Work(work.of, request), self._clocks.now())
         return f"again in {len(pieces)} pieces"
 
-    def _tell_capacity(self) -> None:
+    def _tell_capacity(self, route: Route) -> None:
         """
         Say once that a limit was met which nobody told; what it comes to is for the summary.
         """
-        if not self._told_capacity:
-            self._told_capacity = True
-            self._reporter.report(Noticed(self._capacity.learned.sentence()))
+        if route.name not in self._told_capacity:
+            self._told_capacity.add(route.name)
+            self._reporter.report(Noticed(route.capacity.learned.sentence()))
 
-    def _reject(self, work: Work, kind: RejectKind, failure: Failure) -> list[Outcome]:
+    def _reject(
+        self, work: Work, kind: RejectKind, failure: Failure, route: Route
+    ) -> list[Outcome]:
         if work.of.closed:
             return []
-        self._rejected_in_a_row += 1
-        if self._rejected_in_a_row >= IN_A_ROW_MAX:
-            reason = f"{IN_A_ROW_MAX} groups in a row were rejected, last: {failure.message}"
-            self._brake.pull(Stop(reason, Exit.PERSON))
+        route.rejected_in_a_row += 1
+        if route.rejected_in_a_row >= IN_A_ROW_MAX:
+            words = f"{IN_A_ROW_MAX} groups in a row were rejected, last: {failure.message}"
+            self._give_up(route, words, inf)
         return [self._rejection(work, kind, failure)]
 
     def _rejection(self, work: Work, kind: RejectKind, failure: Failure | None) -> Rejected:
@@ -261,27 +285,29 @@ class Caller:
     # --- the gate ---------------------------------------------------------------------------------
 
     def _tell_gate(self, work: Work, failure: Failure, sending: _Sending, now: float) -> None:
-        probe, jitter = sending.probe, self._clocks.jitter()
+        route, probe, jitter = sending.route, sending.probe, self._clocks.jitter()
         match failure.kind:
             case FailureKind.THROTTLED:
-                if self._gate.throttled(now, failure.retry_after_s, probe, jitter):
-                    self._gate_shut(now)
+                if route.gate.throttled(now, failure.retry_after_s, probe, jitter):
+                    self._gate_shut(route, now)
             case FailureKind.NEVER_SENT | FailureKind.UNKNOWN:
                 strike = work.slice if failure.kind is FailureKind.UNKNOWN else None
-                amnesty = self._gate.failed(strike, now, failure.message, probe, jitter)
+                if strike is not None:
+                    work.blamed.add(route.name)
+                amnesty = route.gate.failed(strike, now, failure.message, probe, jitter)
                 if amnesty is not None:
-                    self._backlog.forgive(amnesty.strikes, self.in_hand, now)
-                    self._gate_shut(now)
+                    self._backlog.forgive(amnesty.strikes, self.in_hand, now, route.name)
+                    self._gate_shut(route, now)
             case _:
-                if self._gate.refused(probe):
-                    self.gate_opened()
+                if route.gate.refused(probe):
+                    self.gate_opened(route)
 
     def _steer(self, work: Work, answer: Answer, sending: _Sending) -> None:
         """
         Let the controller hear, which comes after the gate, and the pacer what it weighed wrongly.
         """
         failure = answer if isinstance(answer, Failure) else None
-        now = self._clocks.now()
+        now, route = self._clocks.now(), sending.route
         heard = Heard(
             failure.kind if failure else None,
             failure.status if failure else 200,
@@ -292,36 +318,50 @@ class Caller:
             sending.probe,
             self._clocks.jitter(),
         )
-        if self._controller.heard(heard):
-            self._gate_shut(now)
+        if route.controller.heard(heard):
+            self._gate_shut(route, now)
         if failure is not None and failure.kind is FailureKind.NEVER_SENT:
-            self._pacer.give_back(len(work.request.documents), work.tokens)
-        elif self._pacer.weighs_tokens:
-            self._pacer.counted(work.sizes, work.tokens, answer.usage.total_tokens)
+            route.pacer.give_back(len(work.request.documents), work.tokens)
+        elif route.pacer.weighs_tokens:
+            route.pacer.counted(work.sizes, work.tokens, answer.usage.total_tokens)
 
     def doubt(self) -> None:
         """
         All that is left is out of tries, and nobody else's success can tell whose fault that is.
         """
-        now = self._clocks.now()
-        self._gate.doubted(now, "no answer", self._clocks.jitter())
+        now, blamed = self._clocks.now(), self._backlog.blamed
         self._backlog.pardon(now)
-        self._gate_shut(now)
+        for route in self._routes:
+            if route.name in blamed or not blamed:
+                route.gate.doubted(now, "no answer", self._clocks.jitter())
+                self._gate_shut(route, now)
 
-    def _gate_shut(self, now: float) -> None:
-        until, kind = self._gate.until(), self._gate.kind
-        reason = self._gate.reason or ""
-        if until is not None and kind is not None and (reason, until) != self._told_shut:
-            self._told_shut = (reason, until)
-            self._reporter.report(GateShut(reason, kind, until - now))
-            self._committer.put_note(reason)
+    def _gate_shut(self, route: Route, now: float) -> None:
+        until, kind = route.gate.until(), route.gate.kind
+        told = (route.gate.reason or "", until or 0.0)
+        if until is not None and kind is not None and told != self._told_shut.get(route.name):
+            self._told_shut[route.name] = told
+            self._reporter.report(GateShut(told[0], kind, until - now, self._named(route)))
+            self._put_note()
 
-    def gate_opened(self) -> None:
+    def gate_opened(self, route: Route) -> None:
         """
-        Tell that everybody may send again.
+        Tell that everybody may take *route* again.
         """
-        self._reporter.report(GateOpened())
-        self._committer.put_note("")
+        self._reporter.report(GateOpened(self._named(route)))
+        self._put_note()
+
+    def _put_note(self) -> None:
+        """
+        Write down for `status` what is in the way, with the route's name where there are several.
+        """
+        shut = [route for route in self._routes if route.why]
+        several = len(self._routes) > 1
+        words = (f"{route.name}: {route.why}" if several else route.why for route in shut)
+        self._committer.put_note("; ".join(words))
+
+    def _named(self, route: Route) -> str:
+        return route.name if len(self._routes) > 1 else ""
 
     # --- booking ----------------------------------------------------------------------------------
 
@@ -338,7 +378,7 @@ class Caller:
         """
         sending.booked = True
         failure = answer if isinstance(answer, Failure) else None
-        booking = self._booking(work, answer)
+        booking = self._booking(work, answer, sending.route.price)
         self._budget.settle(work.most, booking.nano_usd)
         call = Call(
             slice=work.slice,
@@ -352,11 +392,12 @@ class Caller:
             cost_nano_usd=booking.nano_usd,
             cost_source=booking.source,
             probe=sending.probe,
+            route=sending.route.name,
         )
         self._committer.put_call(call, outcomes, part)
         return call
 
-    def _booking(self, work: Work, answer: Answer) -> Booking:
+    def _booking(self, work: Work, answer: Answer, price: Price | None) -> Booking:
         """
         What the attempt is booked at: nothing, if it was surely not billed.
         """
@@ -367,10 +408,11 @@ class Caller:
             and answer.usage == Usage()
         ):
             return NOT_BILLED
-        return booked(answer.usage, work.request, self._price)
+        return booked(answer.usage, work.request, price)
 
 
 class _Sending(msgspec.Struct, gc=False):
+    route: Route
     wall: float
     at: float
     probe: bool
@@ -388,6 +430,11 @@ LEFT_BEHIND = Failure(
     FailureKind.UNKNOWN, "still under way when the process had to leave", code="left_behind"
 )
 BUG = Failure(FailureKind.UNKNOWN, "a bug of ours; see the run's end", code="bug")
+
+
+def _until_probed(route: Route) -> str:
+    again = "" if route.is_gone else f", and asked again every {SPENT_PROBE_S / 60:.0f} minutes"
+    return f" for this run{again}"
 
 
 def _why(failure: Failure) -> str:

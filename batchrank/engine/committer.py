@@ -111,11 +111,12 @@ class Committer:
         self._records.note = note
         self._bell.ring()
 
-    def put_model(self, model: str) -> None:
+    def put_model(self, key: str, model: str) -> None:
         """
-        Take the model that the job's first reply named: from now on no other may score.
+        Take the model that a route's first reply named, to be kept under *key*: from now on no
+        other may score there.
         """
-        self._records.model = model
+        self._records.models[key] = model
 
     # --- with waiting -----------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ class Committer:
             records.at = self._clock()
             self._reporter.report(CommitStarted(len(records.calls), len(records.outcomes)))
             await self._commit(records)
-        self._slots.free(len(records.calls))
+        self._slots.free(records.calls)
         durable.set()
 
     async def _commit(self, records: Records) -> None:

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 
 import anyio
 
-from batchrank.domain import Price
 from batchrank.engine.backlog import Backlog, Work
 from batchrank.engine.caller import Caller
 from batchrank.engine.committer import Committer
 from batchrank.engine.feed import Fed, Feed
-from batchrank.engine.waiting import Bell, Brake, Pacer, Slots, Stop
+from batchrank.engine.routes import Route, Routes
+from batchrank.engine.waiting import Bell, Brake, Slots, Stop
 from batchrank.errors import BatchrankError, Exit
 from batchrank.policy.billing import most
 from batchrank.policy.budget import Allowance, Authorise, Budget, Refusal
-from batchrank.policy.control import Controller
 from batchrank.policy.gate import Gate, Leave
+from batchrank.policy.routing import Wait
+from batchrank.policy.slicing import TooLargeError, within
 
 STARTS = 8
 """So many calls start in one go: each round of the event loop costs as much as starting one."""
@@ -32,6 +33,9 @@ STARTS = 8
 AHEAD = 4
 """Slots in use and waiting slices together are at most so many times the concurrency."""
 
+
+PASSED_S_MIN, PASSED_S_MAX = 0.05, 5.0
+"""For so long a group that waits for its model lets others pass, in seconds."""
 
 ALLOWANCE_USED = "as many calls were made as were allowed (--max-calls)"
 
@@ -70,11 +74,9 @@ class Dispatcher:
         bell: Bell,
         budget: Budget,
         allowance: Allowance,
-        controller: Controller,
-        pacer: Pacer,
+        routes: Routes,
         brake: Brake,
         patience: Patience,
-        price: Price | None,
         clock: Callable[[], float],
     ) -> None:
         self._clock = clock
@@ -84,14 +86,12 @@ class Dispatcher:
         self._backlog = backlog
         self._slots = slots
         self._bell = bell
-        self._gate = controller.gate
         self._budget = budget
         self._allowance = allowance
-        self._controller = controller
-        self._pacer = pacer
+        self._routes = routes
         self._brake = brake
         self._patience = patience
-        self._price = price
+        self._left_out: Stop | None = None
 
     async def run(self, attempts: asyncio.TaskGroup) -> None:
         """
@@ -100,33 +100,42 @@ class Dispatcher:
         started = 0
         while (work := await self._next()) is not None:
             self._caller.in_hand.add(work)  # an amnesty concerns it, too
-            if self._slots.in_use >= self._concurrency:
-                await self._slot()
-            if self._allowance.calls_left < 1:
-                await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
-            if self._budget.cap is not None:
-                await self._money(work)
-            probe = await self._leave(work)
-            if work.of.closed:
-                self._put_back(work)
+            way = await self._way(work)
+            if way is None:
+                self._caller.in_hand.discard(work)
                 continue
-            self._slots.take()
+            route, probe = way
+            self._slots.take(route.name)
             self._allowance.calls_left -= 1
             if probe:
-                self._gate.probe_sent()
-            attempts.create_task(self._caller.attempt(work, probe))
+                route.probe_sent(self._clock())
+            work.of.sent(route.kind)
+            attempts.create_task(self._caller.attempt(work, route, probe))
             started += 1
             if started % STARTS == 0:
                 # The turn of replies that came meanwhile: calls that leave in large bursts come
                 # home in bursts, and wait for each other at the ledger.
                 await asyncio.sleep(0)
+        if self._left_out is not None:
+            self._brake.pull(self._left_out)
 
-    @property
-    def _concurrency(self) -> int:
+    async def _way(self, work: Work) -> tuple[Route, bool] | None:
         """
-        How many may be under way: one, until a first reply has shown that key and model are good.
+        Return when *work* may leave: by which route, and whether as a probe. None if it is not to
+        leave, or not as it is: then what is left of it is in the backlog.
         """
-        return self._controller.concurrency if self._caller.proven else 1
+        while (route := self._routes.open(work) or await self._route(work)) is not None:
+            if self._allowance.calls_left < 1:
+                await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
+            if self._budget.cap is not None:
+                await self._money(work, route)
+            leave = await self._leave(work, route)
+            if leave is not Leave.WAIT and not work.of.closed:
+                return route, leave is Leave.PROBE
+            self._put_back(work, route)
+            if work.of.closed:
+                return None
+        return None
 
     # --- what is next -----------------------------------------------------------------------------
 
@@ -144,7 +153,7 @@ class Dispatcher:
 
     def _may_read_on(self) -> bool:
         ahead = self._slots.in_use + len(self._backlog)
-        return not self._feed.exhausted and ahead < AHEAD * self._concurrency
+        return not self._feed.exhausted and ahead < AHEAD * self._routes.concurrency
 
     async def _read_on(self) -> None:
         fed = self._feed.next_group()
@@ -182,16 +191,79 @@ class Dispatcher:
 
     # --- what must be true before it leaves -------------------------------------------------------
 
-    async def _slot(self) -> None:
-        while self._slots.in_use >= self._concurrency:
-            self._committer.hurry()
-            await self._bell.wait()
+    async def _route(self, work: Work) -> Route | None:
+        """
+        Return when a route lets *work* through and has a slot for it; None if it is not to leave.
+        """
+        while True:
+            now = self._clock()
+            self._open_gates(now)
+            choice = self._routes.choose(work.of.by, now)
+            if isinstance(choice, Route):
+                if not choice.is_calm:
+                    await self._give_up_if_late(now)
+                return None if self._cut(work, choice, now) else choice
+            if choice is None:
+                self._leave_out()
+                return None
+            if choice.full:
+                self._committer.hurry()
+                await self._bell.wait(choice.until)
+            elif self._passes(work, choice, now):
+                return None
+            else:
+                await self._give_up_if_late(now)
+                await self._bell.wait(min(choice.until, now + self._patience_left_s(now)))
 
-    async def _money(self, work: Work) -> None:
+    def _open_gates(self, now: float) -> None:
+        for route in self._routes:
+            if not route.gate.is_calm and route.gate.opens_itself(now):
+                self._caller.gate_opened(route)
+
+    def _cut(self, work: Work, route: Route, now: float) -> bool:
+        """
+        Cut what is larger than *route* takes into what it does take; tell whether that was so.
+        """
+        group, request, bounds = work.of.group, work.request, route.capacity.bounds
+        if bounds.surely_hold(request.query, request.documents):
+            return False
+        try:
+            pieces = within(group, work.slice, bounds)
+        except TooLargeError:
+            return False  # it was not for the way that groups are cut for: this one has its say
+        if len(pieces) < 2:
+            return False
+        work.of.waiting += len(pieces) - 1
+        for request in pieces:
+            # What was perhaps billed for the whole counts for each of its pieces.
+            self._backlog.put(Work(work.of, request, work.history), now)
+        return True
+
+    def _passes(self, work: Work, wait: Wait, now: float) -> bool:
+        """
+        Let others pass what must wait for one kind of model while another could be asked.
+        """
+        if work.of.by is None or isinstance(self._routes.choose(None, now), Wait):
+            return False
+        if self._patience_left_s(now, work.of.by) <= 0:
+            reason = f"groups are left that only {work.of.by} may score, and it does not answer"
+            self._left_out = Stop(reason, Exit.LATER)
+        else:
+            self._backlog.put(work, now + max(PASSED_S_MIN, min(PASSED_S_MAX, wait.until - now)))
+        return True
+
+    def _leave_out(self) -> None:
+        """
+        Leave to another run what only routes could be asked that are given up in this one.
+        """
+        why = next((route.why for route in self._routes if route.is_gone), "it is not there")
+        self._left_out = Stop(f"groups are left that no other model may score: {why}", Exit.PERSON)
+
+    async def _money(self, work: Work, route: Route) -> None:
         """
         Set aside the most that the call can cost: there is a cap that it could pass.
         """
-        work.most = most(work.sizes, self._price)
+        work.most = most(work.sizes, route.price)
         while (answer := self._budget.reserve(work.most)) is not None:
             match answer:
                 case Authorise(nano_usd):
@@ -205,41 +277,34 @@ class Dispatcher:
                     reason = "budget.cost_usd_max does not cover another call"
                     await self._halt(Stop(reason, Exit.PERSON))
 
-    async def _leave(self, work: Work) -> bool:
+    async def _leave(self, work: Work, route: Route) -> Leave:
         """
-        Return when the gate lets it through and its turn has come; tell whether it is a probe.
+        Return when its turn has come on *route*, with what the route says then: it may have shut
+        while we waited for our turn.
         """
-        while True:
-            if not self._gate.is_calm:
-                await self._gate_open()
-            if self._pacer.weighs_tokens:
-                work.tokens = self._pacer.weigh(work.sizes)
-            held = await self._pacer.admit(len(work.request.documents), work.tokens)
-            # It may have shut while we waited for our turn.
-            now = self._clock()
-            leave = self._gate.leave(now)
-            if leave is not Leave.WAIT:
-                self._controller.sent(now, held)
-                return leave is Leave.PROBE
-            self._give_back(work)
+        if route.pacer.weighs_tokens:
+            work.tokens = route.pacer.weigh(work.sizes)
+        held = await route.pacer.admit(len(work.request.documents), work.tokens)
+        now = self._clock()
+        leave = route.leave(now)
+        if leave is not Leave.WAIT:
+            route.controller.sent(now, held)
+        return leave
 
-    async def _gate_open(self) -> None:
-        while not self._gate.is_calm:
-            now = self._clock()
-            await self._give_up_if_late(now)
-            if self._gate.opens_itself(now):
-                self._caller.gate_opened()
-            if self._gate.leave(now) is not Leave.WAIT:
-                return
-            await self._bell.wait(
-                min(self._gate.wake_at(), now + self._patience.left_s(self._gate, now))
-            )
+    def _patience_left_s(self, now: float, kind: str | None = None) -> float:
+        """
+        For how much longer nothing may succeed; as long as one route (to a model of that *kind*)
+        has patience left, all have.
+        """
+        tried = (r.gate for r in self._routes if not r.is_closed and kind in (None, r.kind))
+        return max((self._patience.left_s(gate, now) for gate in tried), default=0.0)
 
     async def _give_up_if_late(self, now: float) -> None:
-        if self._patience.left_s(self._gate, now) <= 0:
-            trouble_s = max(self._gate.throttled_s(now), self._gate.unheard_s(now))
-            why = f": {self._gate.reason}" if self._gate.reason else ""
-            reason = f"nothing has succeeded for {trouble_s:.0f} s{why}"
+        if self._patience_left_s(now) <= 0:
+            gates = [route.gate for route in self._routes]
+            trouble_s = max(max(gate.throttled_s(now), gate.unheard_s(now)) for gate in gates)
+            why = "; ".join(filter(None, (gate.reason for gate in gates)))
+            reason = f"nothing has succeeded for {trouble_s:.0f} s{f': {why}' if why else ''}"
             await self._halt(Stop(reason, Exit.LATER))
 
     async def _halt(self, stop: Stop) -> None:
@@ -249,13 +314,10 @@ class Dispatcher:
         self._brake.pull(stop)
         await anyio.sleep_forever()
 
-    def _put_back(self, work: Work) -> None:
+    def _put_back(self, work: Work, route: Route) -> None:
         """
-        Its group was rejected while it waited here: give back the money, and its place.
+        It does not leave after all: give back the money, and its place.
         """
-        self._caller.in_hand.discard(work)
         self._budget.settle(work.most, 0)
-        self._give_back(work)
-
-    def _give_back(self, work: Work) -> None:
-        self._pacer.give_back(len(work.request.documents), work.tokens)
+        work.most = 0
+        route.pacer.give_back(len(work.request.documents), work.tokens)

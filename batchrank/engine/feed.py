@@ -52,11 +52,13 @@ class Past:
     What earlier runs did for groups that have no outcome yet.
 
     *scored* are slices that have their scores; *sends* attempts by slice: all, and those that were
-    neither throttled nor never sent.
+    neither throttled nor never sent. *kinds* says of what kind the models are that have scored,
+    where there are several: a group goes on with the one that it was begun with.
     """
 
     scored: Mapping[int, Sequence[Scored]] = field(default_factory=dict)
     sends: Mapping[tuple[int, int, int], tuple[int, int]] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 class Fed(msgspec.Struct, frozen=True):
@@ -70,7 +72,7 @@ class Fed(msgspec.Struct, frozen=True):
 
 class Feed:
     """
-    Hands out one group after the other, in requests of *documents_max* at most.
+    Hands out one group after the other, in requests of no more than *capacity* says.
     """
 
     def __init__(
@@ -154,6 +156,9 @@ class Feed:
         if not asked:
             return Fed((), assembled(group, scored))
         opened = OpenGroup(group, len(asked), scored)
+        if scored and self._past.kinds:
+            model = scored[0].served.model
+            opened.by = self._past.kinds.get(model, model)
         works = [Work(opened, request) for request in asked]
         if self._past.sends:
             self._remember(opened, works)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import anyio
 
-from batchrank.domain import Outcome, Positions, Price
+from batchrank.domain import Outcome, Positions
 from batchrank.engine.backlog import Backlog
 from batchrank.engine.caller import Caller, Clocks
 from batchrank.engine.committer import Committer
@@ -24,14 +24,13 @@ from batchrank.engine.dispatcher import Dispatcher, Patience
 from batchrank.engine.feed import Feed, Past, Source
 from batchrank.engine.following import Equals, Following
 from batchrank.engine.publisher import Publish, Publisher, Ranges
-from batchrank.engine.scorer import Scorer
-from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Slots, Stop, Turnstiles
+from batchrank.engine.routes import Route, Routes
+from batchrank.engine.waiting import Bell, Brake, Lane, Slots, Stop
 from batchrank.errors import Exit
-from batchrank.events import Reporter, Stopping, Tick
+from batchrank.events import Reporter, RouteNow, Stopping, Tick
 from batchrank.policy.budget import Allowance, Budget
-from batchrank.policy.capacity import Capacity
-from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
+from batchrank.policy.routing import Strategy
 from batchrank.store.disk import Reserve
 from batchrank.store.ledger import Ledger
 from batchrank.store.reading import PartRow
@@ -55,22 +54,11 @@ class Lanes:
     parts: Lane
 
 
-@dataclass(frozen=True, slots=True)
-class Beforehand:
-    """
-    What was found out before anything is sent: why nothing is to be, and how many documents a
-    request may hold (None: as planned).
-    """
-
-    stop: Stop | None = None
-    documents_max: int | None = None
-
-
-async def nothing_beforehand() -> Beforehand:
+async def nothing_beforehand() -> Stop | None:
     """
     There is nothing to find out.
     """
-    return Beforehand()
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,47 +66,41 @@ class Plan:
     """
     What this run is to do.
 
-    *target*: groups at or beyond this position are left for another run. *model*: the one that has
-    served this job so far. *deadline_s*: seconds from now until the process must have left.
-    *interrupted* is asked once a second where no signal can be heard: from another thread.
-    *equals* take the outcomes of others, which this run is to come to. *proven*: key and model are
-    known to give scores; else one call goes alone, until one has given some. *beforehand* is
-    awaited before the first is sent, and no longer than until somebody pulls the brake.
+    *target*: groups at or beyond this position are left for another run. *deadline_s*: seconds from
+    now until the process must have left. *interrupted* is asked once a second where no signal can
+    be heard: from another thread. *equals* take the outcomes of others, which this run is to come
+    to. *beforehand* is awaited before the first is sent, and no longer than until somebody pulls
+    the brake; it tells why nothing is to be sent.
     """
 
     target: int
     past: Past
-    price: Price | None
     rules: Rules
     patience: Patience
     drain_s_max: float
-    model: str | None = None
+    strategy: Strategy = Strategy.FAILOVER
     deadline_s: float | None = None
     signals: bool = True
     interrupted: Callable[[], bool] = lambda: False
     equals: Equals | None = None
-    proven: bool = True
-    beforehand: Callable[[], Awaitable[Beforehand]] = nothing_beforehand
+    beforehand: Callable[[], Awaitable[Stop | None]] = nothing_beforehand
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
     """
-    What the run works with. *controller*, *turnstiles* and *allowance* may be those that a run
-    before this one has left.
+    What the run works with. *routes* are in the order in which a chain takes them; what steers them
+    and *allowance* may be those that a run before this one has left.
     """
 
     source: Source
-    scorer: Scorer
+    routes: Sequence[Route]
     ledger: Ledger
     publish: Publish
     reporter: Reporter
     clocks: Clocks
     lanes: Lanes
-    controller: Controller
-    turnstiles: Turnstiles
     budget: Budget
-    capacity: Capacity
     allowance: Allowance = field(default_factory=Allowance)
     reserve: Reserve | None = None
 
@@ -192,7 +174,7 @@ class _Run:
             done.united(equals.followers) if equals.followers else done,
             plan.target,
             past=plan.past,
-            capacity=ports.capacity,
+            capacity=ports.routes[0].capacity,
             lane=ports.lanes.source,
         )
         self._dispatcher = self._sender()
@@ -203,22 +185,16 @@ class _Run:
 
     def _sender(self) -> Dispatcher:
         plan, ports = self._plan, self._ports
-        pacer = Pacer(ports.controller, ports.turnstiles, ports.clocks.now)
+        self._routes = routes = Routes(ports.routes, plan.strategy, self._slots)
         self._caller = caller = Caller(
-            ports.scorer,
+            routes,
             committer=self._committer,
             backlog=self._backlog,
             budget=ports.budget,
-            capacity=ports.capacity,
-            controller=ports.controller,
-            pacer=pacer,
             brake=self._brake,
             reporter=ports.reporter,
             clocks=ports.clocks,
             rules=plan.rules,
-            price=plan.price,
-            model=plan.model,
-            proven=plan.proven,
         )
         return Dispatcher(
             self._feed,
@@ -229,11 +205,9 @@ class _Run:
             bell=self._bell,
             budget=ports.budget,
             allowance=ports.allowance,
-            controller=ports.controller,
-            pacer=pacer,
+            routes=routes,
             brake=self._brake,
             patience=plan.patience,
-            price=plan.price,
             clock=ports.clocks.now,
         )
 
@@ -246,14 +220,23 @@ class _Run:
             watching.start_soon(self._watch_stop)
             await self._writing()
             watching.cancel_scope.cancel()
-        publisher, ports = self._publisher, self._ports
+        publisher = self._publisher
         return Ending(
             self._brake.stop,
             publisher.parts,
             publisher.outcomes,
             self._slots.in_use_max,
-            tuple(filter(None, (*self._caller.notes, ports.capacity.learned.sentence()))),
+            (*self._caller.notes, *self._learned()),
         )
+
+    def _learned(self) -> Iterator[str]:
+        """
+        What was learned of requests that are too large, in words.
+        """
+        routes = self._ports.routes
+        for route in routes:
+            if words := route.capacity.learned.sentence():
+                yield f"{route.name}: {words}" if len(routes) > 1 else words
 
     async def _writing(self) -> None:
         async with anyio.create_task_group() as writing:
@@ -315,13 +298,9 @@ class _Run:
         """
         Find out what there is to find out; tell whether anything may be sent.
         """
-        found = await self._plan.beforehand()
-        if found.stop is not None:
-            self._brake.pull(found.stop)
-            return False
-        if found.documents_max is not None:
-            self._ports.capacity.tell(found.documents_max)
-        return True
+        if (stop := await self._plan.beforehand()) is not None:
+            self._brake.pull(stop)
+        return stop is None
 
     # --- watching ---------------------------------------------------------------------------------
 
@@ -376,10 +355,16 @@ class _Run:
     async def _tick(self) -> None:
         while True:
             await anyio.sleep(TICK_S)
-            controller = self._ports.controller
-            per_s = controller.pace.rate if controller.pace else None
-            self._ports.reporter.report(
-                Tick(self._slots.in_use, len(self._backlog), per_s, controller.mode.value)
-            )
+            self._ports.reporter.report(self._ticked())
             if self._plan.interrupted() and self._signalled_at is None:
                 self._signalled("the program that runs it")
+
+    def _ticked(self) -> Tick:
+        now = [
+            RouteNow(route.name, self._slots.of(route.name), route.per_s, route.why)
+            for route in self._routes
+        ]
+        controller = self._ports.routes[0].controller
+        routes = tuple(now) if len(now) > 1 else ()
+        waiting = len(self._backlog)
+        return Tick(self._slots.in_use, waiting, now[0].pace_per_s, controller.mode.value, routes)

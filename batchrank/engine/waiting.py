@@ -7,14 +7,14 @@ Owns every place where the dispatcher sleeps. Nothing here wraps a paid call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 import anyio
 from aiolimiter import AsyncLimiter
 
-from batchrank.domain import RateLimit
+from batchrank.domain import Call, RateLimit
 from batchrank.errors import Exit
 from batchrank.policy.billing import Sizes
 from batchrank.policy.control import Controller
@@ -55,21 +55,31 @@ class Slots:
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
+        self._of: dict[str, int] = {}
         self.in_use = 0
         self.in_use_max = 0
 
-    def take(self) -> None:
+    def of(self, route: str) -> int:
+        """
+        How many are in use on the route of that name.
+        """
+        return self._of.get(route, 0)
+
+    def take(self, route: str) -> None:
         """
         One more attempt is under way.
         """
+        self._of[route] = self._of.get(route, 0) + 1
         self.in_use += 1
         self.in_use_max = max(self.in_use_max, self.in_use)
 
-    def free(self, count: int) -> None:
+    def free(self, calls: Iterable[Call]) -> None:
         """
-        So many records are durable.
+        The records of these are durable.
         """
-        self.in_use -= count
+        for call in calls:
+            self._of[call.route] -= 1
+            self.in_use -= 1
         self._bell.ring()
 
 
@@ -195,6 +205,14 @@ class Pacer:
         The tokens that a request of these sizes is expected to count as.
         """
         return self._gauge.estimate(sizes)
+
+    def ready_at(self, now: float) -> float:
+        """
+        When the next request may leave, whatever it is (*now* or later).
+        """
+        paced = self._controller.pace or self._ceiling
+        stiles = (self._documents, self._tokens, self._requests if paced else None)
+        return max((stile.opens_at(now) for stile in stiles if stile is not None), default=now)
 
     async def admit(self, documents: int, tokens: float) -> bool:
         """

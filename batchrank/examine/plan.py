@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from math import hypot, sqrt
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from batchrank.config.schema import SourceTable
 from batchrank.domain import Positions, Price, RateLimit
 from batchrank.job import Job
-from batchrank.job.checking import as_told, checked, facts_of, notes_of, refusal_of
+from batchrank.job.checking import checked, unchecked
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.ending import Account
 from batchrank.job.opening import begun_with, is_begun, refusal
@@ -40,7 +40,6 @@ from batchrank.policy.billing import (
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.pace import HEADROOM
 from batchrank.policy.slicing import slices
-from batchrank.providers.told import Told
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Lengths, Profile
 from batchrank.store.reading import LedgerReader
@@ -127,6 +126,7 @@ class JobPlan:
     documents_reused: int = 0
     told: tuple[str, ...] = ()
     refused: str = ""
+    routes: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """
@@ -143,6 +143,8 @@ class JobPlan:
     def _lines(self) -> Iterator[tuple[str, str]]:
         files, groups = counted(self.files, "file"), counted(self.groups, "group")
         yield "job", f"{self.job}: {self.model}"
+        if len(self.routes) > 1:
+            yield "routes", f"{', '.join(self.routes)} (the highest cost is that of the dearest)"
         yield "source", f"{self.source}: {files}, {groups}"
         yield "done", self._done()
         yield "reused", self._saved(self.reused, "from earlier outputs", self.saved_usd)
@@ -227,8 +229,8 @@ def plan(
         StorageError: the ledger of what is done cannot be read.
     """
     source = job.open_source(begun_with=begun_with(job))
-    found = checked(job) if check else Told()
-    job = as_told(job, found)
+    answers = checked(job.routes) if check else unchecked(job.routes)
+    job = replace(job, routes=answers.as_told)
     past = _past(job, source)
     saved = _saved(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
     profile = source.profile(sample_s_max, full=full, done=saved.done)
@@ -264,7 +266,7 @@ def plan(
         state=str(job.state.path),
         warnings=(
             *saved.notes,
-            *notes_of(job, found, work.cost_usd[0] if work.cost_usd else None),
+            *answers.notes(work.cost_usd[0] if work.cost_usd else None),
             *_warnings(job, source, profile, past, work),
         ),
         documents_cut=profile.cut_documents,
@@ -273,8 +275,9 @@ def plan(
         equal=saved.equal.groups,
         equal_saved_usd=saved.equal.usd,
         documents_reused=saved.documents,
-        told=facts_of(job, found) if check else (),
-        refused=refusal_of(job, found),
+        told=tuple(answers.facts()) if check else (),
+        refused=answers.refused,
+        routes=tuple(way.name for way in job.routes),
     )
 
 
@@ -413,7 +416,7 @@ def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
     units, (few, many) = _units(profile), _tokens(profile)
     tokens = round(few * left), round(many * left)
     units = max(units[0], requests[0]), max(units[1], requests[1])  # each costs at least one
-    return _Work(requests, most, units, tokens, _cost(job.price, units, tokens))
+    return _Work(requests, most, units, tokens, _cost(job, units, tokens))
 
 
 def _requests(profile: Profile, bounds: Bounds) -> tuple[int, int]:
@@ -491,31 +494,38 @@ def _tokens(profile: Profile) -> tuple[int, int]:
     return round(low), round(high)
 
 
-def _cost(
-    price: Price | None, units: tuple[int, int], tokens: tuple[int, int]
-) -> tuple[float, float] | None:
-    if price is None:
+def _cost(job: Job, units: tuple[int, int], tokens: tuple[int, int]) -> tuple[float, float] | None:
+    """
+    At least what the first way charges, at most what the dearest does.
+    """
+    if job.price is None:
         return None
-    return usd(price, units[0], tokens[0]), usd(price, units[1], tokens[1])
+    prices = [way.price for way in job.routes if way.price is not None]
+    high = max(usd(price, units[1], tokens[1]) for price in prices)
+    return usd(job.price, units[0], tokens[0]), high
 
 
 def _time(job: Job, work: _Work) -> tuple[float | None, str]:
     """
     Seconds at the limits (None: there are none), and which limit it is that holds.
     """
-    limits, requests = job.config.limits, work.requests[1]
+    requests, ways = work.requests[1], [way.limits for way in job.at_once]
     held = []
     if job.vendor is not None:
-        words = f"concurrency: {counted(limits.concurrency_most, 'call')} at once,"
-        taken = requests * LATENCY_S / limits.concurrency_most
+        at_once = sum(limits.concurrency_most for limits in ways)
+        words = f"concurrency: {counted(at_once, 'call')} at once,"
+        taken = requests * LATENCY_S / at_once
         held.append((taken, f"{words} taken to last {LATENCY_S} s each"))
-    for limit, amount, what in (
-        (limits.request_limit, float(requests), "requests"),
-        (limits.document_limit, work.documents, "documents"),
-        (limits.token_limit, float(work.tokens[1]), "tokens"),
+    for told, amount, what in (
+        ([limits.request_limit for limits in ways], float(requests), "requests"),
+        ([limits.document_limit for limits in ways], work.documents, "documents"),
+        ([limits.token_limit for limits in ways], float(work.tokens[1]), "tokens"),
     ):
-        if limit is not None:
-            held.append((amount / (HEADROOM * limit.per_s), f"the limit of {_limit(limit, what)}"))
+        rates = [limit for limit in told if limit is not None]
+        if len(rates) == len(told):  # who has none takes what there is
+            words = " and ".join(_limit(limit, what) for limit in rates)
+            per_s = HEADROOM * sum(limit.per_s for limit in rates)
+            held.append((amount / per_s, f"the limit of {words}"))
     return max(held, default=(None, ""))
 
 
@@ -594,6 +604,9 @@ def _about_money(job: Job, past: _Past, work: _Work) -> Iterator[str]:
         PRICE_DAYS_MAX
     ):
         yield f"the price was seen {age} days ago: check it, and state it in [provider.price]"
+    for way in job.routes[1:]:
+        if way.price is None:
+            yield f"no price of {way.model} by {way.name} is known: it is in no estimate"
     if cap is None or work.cost_usd is None:
         return
     low, high = (past.spent_nano_usd + nano_usd(cost) for cost in work.cost_usd)

@@ -14,7 +14,7 @@ from typing import Any
 
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem
-from batchrank.job.loading import LEXICAL, LEXICAL_MODEL
+from batchrank.job.routes import LEXICAL, LEXICAL_MODEL
 from batchrank.providers import VENDORS, Vendor
 
 WIDTH = 100

@@ -21,9 +21,11 @@ from batchrank.observe.report import (
     FAILURE_WORDS,
     REJECT_WORDS,
     RETRY,
+    RouteShare,
     as_shown,
     counted,
     in_words,
+    routes_in_words,
     size,
     too_many_rejects,
     with_unknown,
@@ -96,6 +98,7 @@ class Status:
     cost_usd: float
     cost_usd_lost: float
     calls_cost_unknown: int
+    routes: Mapping[str, RouteShare]
     ledger_bytes: int
     ledger_bytes_per_group: float
     log_bytes: int
@@ -125,6 +128,7 @@ class Status:
             *(("rejects", _spoken(reject)) for reject in self.rejects),
             ("calls", self._calls() + (f"; failed: {failed}" if failed else "")),
             ("cost", self._cost()),
+            *(("route", line) for line in routes_in_words(self.routes)),
             ("output", self._output()),
             ("ledger", self._ledger()),
             *(("run", _run(run, running=self._is_under_way(run))) for run in self.runs[-3:]),
@@ -220,6 +224,7 @@ def status(job: Job) -> Status:
             cost_usd=account.cost_nano_usd / 1e9,
             cost_usd_lost=account.lost_nano_usd / 1e9,
             calls_cost_unknown=account.calls_cost_unknown,
+            routes=account.routes,
             ledger_bytes=held_bytes,
             ledger_bytes_per_group=held_bytes / account.done if account.done else 0.0,
             log_bytes=_log_bytes(job),
@@ -261,7 +266,6 @@ def _pace(job: Job, ledger: LedgerReader, account: Account, run: RunRow, now: fl
     if waiting:
         left += ledger.rejects_before(run.started_at, run.target)
     elapsed_s = max(0.0, now - run.started_at)
-    limit = job.config.limits.request_limit
     known = bool(done_now and elapsed_s)
     cost = account.cost_nano_usd / 1e9
     return Pace(
@@ -269,7 +273,7 @@ def _pace(job: Job, ledger: LedgerReader, account: Account, run: RunRow, now: fl
         left=left,
         elapsed_s=elapsed_s,
         groups_per_s=done_now / elapsed_s if elapsed_s else 0.0,
-        limit_per_s=limit.per_s if limit else None,
+        limit_per_s=job.limit_per_s,
         left_s=left * elapsed_s / done_now if known else None,
         cost_usd_at_end=cost * (1 + left / account.done) if account.done else None,
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from batchrank.domain import Price
 from batchrank.engine.asking import ask
 from batchrank.engine.scorer import shown
-from batchrank.job.loading import Job
+from batchrank.job.routes import Access
 from batchrank.providers.base import KeyHeader, Settings, Vendor
 from batchrank.providers.told import Told, questions, together, told
 from batchrank.wire.auth import Anonymous, Bearer, Redacts, Secret
@@ -48,55 +49,115 @@ async def check(
     return together(answers, settings.model).reworded(lambda words: shown(words, secret))
 
 
-def checked(job: Job) -> Told:
+@dataclass(frozen=True, slots=True)
+class Answers:
     """
-    Ask the vendor of *job* (loaded with its key), if it has one, from outside of any event loop.
+    What *ways* tell for nothing: *found*, in the same order.
     """
-    return asyncio.run(_checked(job))
+
+    ways: Sequence[Access]
+    found: Sequence[Told]
+
+    @property
+    def as_told(self) -> tuple[Access, ...]:
+        """
+        The ways with what they say of themselves.
+        """
+        return tuple(map(as_told, self.ways, self.found))
+
+    @property
+    def refused(self) -> str:
+        """
+        Why nothing can be done, in one line; "" as long as nothing is known against one of them.
+        """
+        refusals = [*map(refusal_of, self.ways, self.found)]
+        return refusals[0] if all(refusals) else ""
+
+    def facts(self) -> Iterator[str]:
+        """
+        What was told, for whoever wants to see all of it.
+        """
+        for way, found in zip(self.ways, self.found, strict=True):
+            named = "" if len(self.ways) == 1 or found == Told() else f"{way.name}: "
+            yield from (f"{named}{fact}" for fact in facts_of(way, found))
+
+    def notes(self, least_usd: float | None) -> Iterator[str]:
+        """
+        What a person should know; *least_usd* is what there is to do costs at least.
+        """
+        for way, found in zip(self.ways, self.found, strict=True):
+            yield from notes_of(way, found, least_usd)
+            if not self.refused and (words := refusal_of(way, found)):
+                yield words
 
 
-async def _checked(job: Job) -> Told:
-    if job.vendor is None:
+def checked(ways: Sequence[Access]) -> Answers:
+    """
+    Ask the vendors of *ways* (with their keys), as far as they have any, from outside of any event
+    loop.
+    """
+
+    async def asked() -> list[Told]:
+        return await asyncio.gather(*map(_checked, ways))
+
+    return Answers(ways, asyncio.run(asked()))
+
+
+def unchecked(ways: Sequence[Access]) -> Answers:
+    """
+    What is known of *ways* where nobody is asked.
+    """
+    return Answers(ways, [Told()] * len(ways))
+
+
+async def _checked(way: Access) -> Told:
+    if way.vendor is None:
         return Told()
-    wire, secret = wire_of(job)
+    wire, secret = wire_of(way)
     try:
-        return await check_of(job, wire, secret)
+        return await check_of(way, wire, secret)
     finally:
         await wire.aclose()
 
 
-async def check_of(job: Job, wire: Wire, secret: Redacts) -> Told:
+async def check_of(way: Access, wire: Wire, secret: Redacts) -> Told:
     """
-    Ask the vendor of *job* over its *wire*.
+    Ask the vendor of *way* over its *wire*.
     """
-    assert job.vendor is not None
-    return await check(job.vendor, job.settings(), job.price, wire, secret, time.time())
+    assert way.vendor is not None
+    return await check(way.vendor, way.settings(), way.price, wire, secret, time.time())
 
 
-def as_told(job: Job, found: Told) -> Job:
+def documents_told(way: Access, found: Told) -> int | None:
     """
-    *job* with as many documents in a request as the server takes, unless it wishes for less.
+    How many documents the server takes in a request, unless the job wishes for less; None if it
+    does not tell.
     """
-    most, known = found.documents_max, job.config.provider
+    most = found.documents_max
+    return None if most is None else min(most, way.table.documents_max or most)
+
+
+def as_told(way: Access, found: Told) -> Access:
+    """
+    *way* with as many documents in a request.
+    """
+    most = documents_told(way, found)
     if most is None:
-        return job
-    changes = {"documents_max": min(most, known.documents_max or most)}
-    provider = known.model_copy(update=changes)
-    return replace(job, config=job.config.model_copy(update={"provider": provider}))
+        return way
+    return replace(way, table=way.table.model_copy(update={"documents_max": most}))
 
 
-def wire_of(job: Job) -> tuple[Wire, Redacts]:
+def wire_of(way: Access) -> tuple[Wire, Redacts]:
     """
-    The wire to the vendor of *job* with its key, if it has one, and who redacts that.
+    The wire to the vendor of *way* with its key, if it has one, and who redacts that.
     """
-    assert job.vendor is not None
-    provider = job.config.provider
+    assert way.vendor is not None
     carrier = HttpCarrier(
-        connections_max=job.config.limits.concurrency_most,
-        connect_timeout_s=provider.connect_timeout_s,
-        timeout_s=provider.timeout_s,
+        connections_max=way.limits.concurrency_most,
+        connect_timeout_s=way.table.connect_timeout_s,
+        timeout_s=way.table.timeout_s,
     )
-    return _keyed(carrier, job.key, job.options.keyed(job.vendor.key_header))
+    return _keyed(carrier, way.key, way.options.keyed(way.vendor.key_header))
 
 
 def _keyed(
@@ -114,29 +175,29 @@ def _keyed(
 # --- what a person is told ------------------------------------------------------------------------
 
 
-def refusal_of(job: Job, found: Told) -> str:
+def refusal_of(way: Access, found: Told) -> str:
     """
-    Why the job cannot be done, in one line; "" if nothing is known against it.
+    Why *way* is of no use, in one line; "" if nothing is known against it.
     """
     if not found.refused:
         return ""
-    return f"{job.config.provider.name} says before the first call: {found.refused}"
+    return f"{way.name} says before the first call: {found.refused}"
 
 
-def facts_of(job: Job, found: Told) -> tuple[str, ...]:
+def facts_of(way: Access, found: Told) -> tuple[str, ...]:
     """
     What else was told, for whoever wants to see all of it.
     """
-    if job.vendor is None or found != Told():
+    if way.vendor is None or found != Told():
         return found.facts
-    return (f"{job.config.provider.name} tells nothing beforehand: the first call goes alone",)
+    return (f"{way.name} tells nothing beforehand: the first call goes alone",)
 
 
-def notes_of(job: Job, found: Told, least_usd: float | None) -> list[str]:
+def notes_of(way: Access, found: Told, least_usd: float | None) -> list[str]:
     """
     What a person should know before anything is paid; *least_usd* is what the rest costs at least.
     """
-    name = job.config.provider.name
+    name = way.name
     notes = [f"{name}: {words}" for words in found.warnings]
     if found.left_usd is not None and least_usd is not None and found.left_usd < least_usd:
         notes.append(

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from batchrank.engine.caller import MODEL_CHANGED
+from batchrank.engine.routes import SERVED_MODEL
 from batchrank.engine.runner import Ending
 from batchrank.errors import BatchrankError, Exit, StorageError
 from batchrank.job.opening import World
-from batchrank.observe.report import Summary, counted
+from batchrank.job.routes import served_by
+from batchrank.observe.report import RouteShare, Summary, counted
 from batchrank.store.disk import write_durably
 from batchrank.store.exports import export_calls, export_rejects
 from batchrank.store.reading import LedgerReader
@@ -88,6 +90,20 @@ class Account:
         Failed calls by class.
         """
         return {kind: n for kind in _FAILED if (n := self.count(f"calls.{kind}"))}
+
+    @property
+    def routes(self) -> dict[str, RouteShare]:
+        """
+        What each way was asked and has cost, by its name, the busiest first.
+        """
+        prefix = "route.calls."
+        names = [name.removeprefix(prefix) for name in self.tally if name.startswith(prefix)]
+        shares = {name: self._share(name) for name in names}
+        return dict(sorted(shares.items(), key=lambda one: -one[1].calls))
+
+    def _share(self, name: str) -> RouteShare:
+        calls, groups = (self.count(f"route.{what}.{name}") for what in ("calls", "groups"))
+        return RouteShare(calls, groups, self.count(f"route.cost_nano_usd.{name}") / 1e9)
 
     @property
     def cost_nano_usd(self) -> int:
@@ -178,7 +194,8 @@ def _finished(world: World, ending: Ending) -> Exit:
         "job": world.job.config.name,
         "labels": world.job.config.labels,
         "fingerprint": meta["fingerprint"],
-        "model": meta.get("served_model", world.job.model),
+        "model": meta.get(SERVED_MODEL, world.job.model),
+        "models": sorted(set(served_by(meta).values())),
         "pyarrow": meta["pyarrow"],
         "source": [[f.path, f.size_bytes, f.footer_sha256] for f in world.source.files],
         "groups": world.source.total,
@@ -228,8 +245,8 @@ def _summary(
     ledger, job = world.ledger, world.job
     now = Account.of(ledger)
     meta = ledger.meta()
-    model = meta.get("served_model")
-    providers = {who.provider for who in ledger.served().values() if who.model == model}
+    models = sorted(set(served_by(meta).values()))
+    providers = {who.provider for who in ledger.served().values() if who.model in models}
     parts = ledger.parts()
     return Summary(
         job=job.config.name,
@@ -251,7 +268,7 @@ def _summary(
         documents_reused=now.count("documents_reused"),
         documents_cut=now.count("documents_cut"),
         rejects_by_kind={kind: count for kind, count, _, _ in ledger.reject_counts()},
-        models=(model,) if model else (),
+        models=tuple(models),
         providers=tuple(sorted(filter(None, providers))),
         calls=now.calls,
         calls_now=now.calls - before.calls,
@@ -265,6 +282,7 @@ def _summary(
         cost_usd_rejected=ledger.cost_of_rejects() / 1e9 if now.rejected else 0.0,
         cost_usd_lost=now.lost_nano_usd / 1e9,
         calls_cost_unknown=now.calls_cost_unknown,
+        routes=now.routes,
         parts=len(parts),
         rows=sum(part.rows for part in parts),
         success=world.output.has_success(),

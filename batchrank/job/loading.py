@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -26,31 +26,26 @@ from batchrank.config import (
     score_settings,
 )
 from batchrank.config.lines import Lines
-from batchrank.config.schema import ProviderTable
-from batchrank.domain import Price, RerankRequest, Slice
+from batchrank.config.wording import dotted
+from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
+from batchrank.job.routes import (
+    OPTION_MODELS,
+    Access,
+    accesses,
+    kinds,
+    path_of,
+    route_problems,
+)
 from batchrank.places.remote import Place, placed
 from batchrank.places.uri import is_uri, parsed
-from batchrank.policy.capacity import Bounds, Weigh, pairs_bytes
-from batchrank.providers import VENDORS, Vendor
-from batchrank.providers.base import Options, Settings
+from batchrank.policy.capacity import Bounds
+from batchrank.providers import Vendor
+from batchrank.providers.base import Settings
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.staged import open_groups
 from batchrank.store.output import StateFolder
 from batchrank.store.parts import Layout
-from batchrank.wire.auth import Secret, check_base_url, key_from_environment, key_from_file
-from batchrank.wire.aws import AwsKey
-from batchrank.wire.command import CommandKey
-from batchrank.wire.renewing import Renewable
-
-LEXICAL = "lexical"
-LEXICAL_MODEL = "lexical-bm25"
-
-OPTION_MODELS: dict[str, type[Options]] = {
-    LEXICAL: Options,
-    **{name: vendor.options for name, vendor in VENDORS.items()},
-}
-"""Who may be named as provider, with the model of its own settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +53,8 @@ class Job:
     """
     A job that could be run, as far as its file and its key tell.
 
-    *base* is the folder that relative paths start from; *vendor* is None for a scorer in process;
-    *key* is None where none is needed, or none was asked for (`plan` does without). *lines* tells
+    *base* is the folder that relative paths start from; *routes* are the ways to a model, the first
+    one first, without their keys where none was asked for (`plan` does without). *lines* tells
     where in the file a setting stands. *earlier* is what `output.path` was on the days before, the
     newest first, if the job asks for it.
     """
@@ -67,8 +62,7 @@ class Job:
     config: JobConfig
     file: Path
     base: Path
-    vendor: Vendor | None
-    key: Secret | Renewable | None
+    routes: tuple[Access, ...]
     now: datetime
     lines: Lines
     earlier: tuple[str, ...] = ()
@@ -76,99 +70,82 @@ class Job:
     # --- provider ---------------------------------------------------------------------------------
 
     @property
+    def first(self) -> Access:
+        """
+        The way that is taken while nothing is in the way.
+        """
+        return self.routes[0]
+
+    @property
+    def vendor(self) -> Vendor | None:
+        """
+        Whose way that is; None for a scorer in process.
+        """
+        return self.first.vendor
+
+    @property
     def model(self) -> str:
         """
         The model that is asked for.
         """
-        return self.config.provider.model if self.vendor else LEXICAL_MODEL
-
-    @property
-    def base_url(self) -> str:
-        """
-        Where the API is; "" for a scorer in process.
-        """
-        if self.vendor is None:
-            return ""
-        return self.config.provider.base_url or self.vendor.base_url
-
-    @property
-    def options(self) -> Options:
-        """
-        The vendor's own request fields.
-        """
-        model = OPTION_MODELS[self.config.provider.name]
-        return model.model_validate(self.config.provider.options)
-
-    @property
-    def keyed(self) -> bool:
-        """
-        Whether a key is sent: always, but to servers that do without one and a job that names none.
-        """
-        return self.vendor is not None and _is_keyed(self.config.provider, self.vendor)
+        return self.first.model
 
     @property
     def splits(self) -> bool:
         """
-        Whether a group may be asked about in several requests: as the job says, else as is known
-        of the vendor. The best of each slice would not be the best of the group.
+        Whether a group may be asked about in several requests: it is alike on all ways.
         """
-        if self.sent_top_n is not None:
-            return False
-        wish = self.config.provider.splits
-        return wish if wish is not None else self.vendor is None or self.vendor.splits
+        return self.first.splits
 
     @property
     def bounds(self) -> Bounds:
         """
         What one request may hold: as the job says, else as is known of the vendor.
         """
-        told, vendor = self.config.provider, self.vendor
-        if vendor is None:
-            return Bounds(documents_max=told.documents_max, splits=self.splits)
-        weigh = self._weigh(vendor)
-        return Bounds(
-            documents_max=told.documents_max or vendor.documents_max_of(self.model),
-            bytes_max=told.bytes_max or vendor.bytes_max,
-            tokens_max=told.tokens_max or vendor.tokens_max,
-            hundreds=self._bills_hundreds(vendor),
-            splits=self.splits,
-            weigh=weigh,
-            frame_bytes=weigh(RerankRequest(Slice(0, 0, 0), "", (), ())),
-        )
+        return self.first.bounds
 
-    def _weigh(self, vendor: Vendor) -> Weigh:
-        if vendor.pair_bytes is not None:
-            return pairs_bytes(vendor.pair_bytes)
-        call = vendor.make(self.settings()).call
-        return lambda request: len(call(request).body)
+    @property
+    def at_once(self) -> tuple[Access, ...]:
+        """
+        The ways that are taken while nothing is in the way.
+        """
+        return self.routes if self.config.provider.strategy == "spread" else self.routes[:1]
 
-    def _bills_hundreds(self, vendor: Vendor) -> bool:
-        price = self.price
-        return vendor.bills_hundreds if price is None else bool(price.usd_per_search_unit)
+    @property
+    def limit_per_s(self) -> float | None:
+        """
+        The requests a second that are allowed on these; None if that is not told of all of them.
+        """
+        limits = [limit for way in self.at_once if (limit := way.limits.request_limit)]
+        told = len(limits) == len(self.at_once)
+        return sum(limit.per_s for limit in limits) if told else None
+
+    @property
+    def concurrency_most(self) -> int:
+        """
+        How many calls are ever under way at once, on all ways together.
+        """
+        return sum(way.limits.concurrency_most for way in self.routes)
+
+    @property
+    def price(self) -> Price | None:
+        """
+        The price on the first way.
+        """
+        return self.first.price
 
     @property
     def sent_top_n(self) -> int | None:
         """
         The `top_n` that is sent, if it is.
         """
-        return self.config.output.top_n if self.config.provider.send_top_n else None
-
-    @property
-    def price(self) -> Price | None:
-        """
-        The price that the job states, else the one that is known of its model.
-        """
-        if self.config.provider.price:
-            return self.config.provider.price.as_price()
-        if self.vendor is None or not self.vendor.bills:
-            return Price(usd_per_search_unit=0.0)
-        return self.vendor.prices.get(self.model)
+        return self.first.top_n
 
     def settings(self) -> Settings:
         """
-        What the vendor's translation needs to know.
+        What the first way's translation needs to know.
         """
-        return Settings(self.model, self.base_url, self.sent_top_n, self.options)
+        return self.first.settings()
 
     # --- what decides scores and parts ------------------------------------------------------------
 
@@ -176,10 +153,8 @@ class Job:
         """
         Every setting that decides a score.
         """
-        decisive = self.vendor.score_options if self.vendor else frozenset()
-        options = self.options.model_dump(mode="json", exclude_none=True)
-        chosen = {key: value for key, value in options.items() if key in decisive}
-        return score_settings(self.config, chosen, self.base_url)
+        others = sorted(set(kinds(self.routes)) - {self.model})
+        return score_settings(self.config, self.first.score_options, self.first.base_url, others)
 
     def output_settings(self) -> dict[str, Any]:
         """
@@ -327,19 +302,40 @@ def load(
     text = _read(path)
     texts = _as_texts(overrides or {}, str(path))
     config = parse(text, where=str(path), now=now, option_models=OPTION_MODELS, overrides=texts)
-    vendor, lines = VENDORS.get(config.provider.name), Lines(text)
+    routes, lines = accesses(config), Lines(text)
     base = path.resolve().parent
-    problems = [*_provider_problems(config, vendor, lines), *_path_problems(config, base, lines)]
+    problems = [
+        *route_problems(config, routes, lines),
+        *_provider_problems(config, routes[0].vendor, lines),
+        *_path_problems(config, base, lines),
+    ]
     if problems:
         raise JobError(str(path), sorted(problems, key=lambda problem: problem.line))
-    try:
-        keyed = with_key and vendor and _is_keyed(config.provider, vendor)
-        key = _key(config, vendor, base) if keyed and vendor else None
-    except JobError as error:
-        raise JobError(str(path), [_placed(problem, lines) for problem in error.problems]) from None
+    if with_key:
+        routes = _with_keys(routes, base, lines, str(path))
     previous = config.output.reuse == "previous"
     earlier = earlier_outputs(text, now, texts) if previous else ()
-    return Job(config, path, base, vendor, key, now, lines, tuple(earlier))
+    return Job(config, path, base, routes, now, lines, tuple(earlier))
+
+
+def _with_keys(
+    routes: Sequence[Access], base: Path, lines: Lines, where: str
+) -> tuple[Access, ...]:
+    """
+    The ways with their keys, or every key that is missing at once.
+    """
+    keyed, problems = [], []
+    for place, route in enumerate(routes):
+        try:
+            keyed.append(route.with_key(base))
+        except JobError as error:
+            # Told as if there were one way only; the others' tables have the same keys.
+            for problem in error.problems:
+                path = (*path_of(place), problem.key.rpartition(".")[2])
+                problems.append(replace(problem, key=dotted(path), line=lines.of(path)))
+    if problems:
+        raise JobError(where, problems)
+    return tuple(keyed)
 
 
 def _as_texts(overrides: Mapping[str, object], where: str) -> dict[str, str]:
@@ -387,34 +383,16 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
         if vendor is not None and not vendor.scores_pairs_alone:
             remedy += "; or state that the model does so with provider.splits = true"
         found.append(problem("output", "reuse_pairs", why, remedy))
+    if provider.allow_other_models and config.output.reuse_pairs:
+        message = "takes single scores, and provider.allow_other_models would mix them"
+        found.append(problem("output", "reuse_pairs", message, "leave one of them out"))
     if vendor is None:
         return found
-    if not provider.model:
-        known = ", ".join(sorted(vendor.prices)) or "see the provider's documents"
-        found.append(problem("provider", "model", "is missing", f"such as {known}"))
-    if not (provider.base_url or vendor.base_url):
-        found.append(problem("provider", "base_url", "is missing", vendor.address))
-    keyed = _is_keyed(provider, vendor)
-    if vendor.signing and not vendor.signing.or_key and _named_key(provider):
-        message = f"takes no key: requests to {provider.name} are signed with AWS credentials"
-        found.append(problem("provider", _named_key(provider), message, "leave it out"))
-    if provider.base_url and (wrong := check_base_url(provider.base_url, keyed=keyed)):
-        found.append(problem("provider", "base_url", wrong, ""))
-    if provider.send_top_n and not vendor.takes_top_n:
-        message = f"cannot be sent: {provider.name} has no field for it"
-        found.append(problem("provider", "send_top_n", message, "leave it out: top_n is cut here"))
-    if config.source.image and not vendor.takes_images:
-        message = f"cannot be sent: {provider.name} takes texts only"
-        found.append(problem("source", "image", message, "leave it out, or ask another provider"))
     if provider.send_top_n and not config.output.top_n:
         found.append(problem("provider", "send_top_n", "needs output.top_n", "set it, or neither"))
     if provider.send_top_n and config.output.reuse:
         message = "needs every score, and send_top_n asks for the best only"
         found.append(problem("output", "reuse", message, "leave one of them out"))
-    known_price = provider.price or provider.model in vendor.prices or not vendor.bills
-    if config.budget.cost_usd_max and not known_price and provider.model:
-        message = f"cannot be kept: no price of {provider.model} is known"
-        found.append(problem("budget", "cost_usd_max", message, "state it in [provider.price]"))
     return found
 
 
@@ -464,28 +442,3 @@ def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | Non
         why = error.strerror if isinstance(error, OSError) else str(error)
         return f"nothing can lie at {path[:60]!r}: {why}", "name another folder"
     return None
-
-
-def _named_key(provider: ProviderTable) -> str:
-    """
-    The setting that says where the key is; "" if none does.
-    """
-    names = ("key_env", "key_file", "key_command")
-    return next((name for name in names if getattr(provider, name)), "")
-
-
-def _is_keyed(provider: ProviderTable, vendor: Vendor) -> bool:
-    return bool(vendor.needs_key or _named_key(provider))
-
-
-def _key(config: JobConfig, vendor: Vendor, base: Path) -> Secret | Renewable:
-    provider = config.provider
-    options = vendor.options.model_validate(provider.options)
-    if provider.key_command:
-        header = options.keyed(vendor.key_header)
-        return CommandKey(provider.key_command, base, header, provider.key_age_s_max)
-    if provider.key_file:
-        return key_from_file(provider.key_file, base)
-    if vendor.signing and not provider.key_env and vendor.key_env not in os.environ:
-        return AwsKey(vendor.signing.service, options.places()["region"])
-    return key_from_environment(provider.key_env or vendor.key_env, os.environ)

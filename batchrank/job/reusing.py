@@ -9,7 +9,7 @@ not be repeated. A kill in between loses nothing and copies nothing twice: what 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,6 +23,7 @@ from batchrank.events import Noticed, Reporter
 from batchrank.job.earlier import Earlier, earlier_of, set_aside
 from batchrank.job.loading import Job
 from batchrank.job.opening import World
+from batchrank.job.routes import asked_of_one_model, served_by
 from batchrank.observe.report import counted
 from batchrank.places.remote import Place
 from batchrank.policy.digest import digest_of
@@ -45,7 +46,8 @@ BLOCKS_TOGETHER = 64
 class Found:
     """
     What a comparison came to: groups that were *found*, those of which some scores are missing
-    (*partly*), and by output how many groups it has scores of by the right *model*; *equal* groups
+    (*partly*), and by output how many groups it has scores of by the right *model*, as it is called
+    where it *served*; *equal* groups
     ask the same as another one, whose outcome they take. *complete* groups stand in no output and
     have the scores of all their pairs there, others those of so many *pairs*; *without_pairs* are
     outputs that do not tell pairs apart.
@@ -54,7 +56,8 @@ class Found:
     found: int = 0
     partly: int = 0
     had: dict[Place, int] = field(default_factory=dict)
-    model: str | None = None
+    model: str = ""
+    served: Mapping[str, str] = field(default_factory=dict)
     equal: int = 0
     complete: int = 0
     pairs: int = 0
@@ -101,17 +104,20 @@ class Found:
 
 class _OneModel:
     """
-    Accepts the model that has served this job, or the first one that is as it was asked for.
+    Accepts the model that has served this job, or the first one that is as it was asked for; by
+    each route to it, since vendors call one model by several names. *asked* and *served* are names
+    by what the ledger keeps the served one under.
     """
 
-    def __init__(self, asked: str, served: str | None) -> None:
-        self.served = served
+    def __init__(self, asked: Mapping[str, str], served: Mapping[str, str]) -> None:
         self._asked = asked
+        self.served = {key: model for key, model in served.items() if key in asked}
 
     def __call__(self, model: str) -> bool:
-        if self.served is None and same_model(self._asked, model):
-            self.served = model
-        return model == self.served
+        for key, asked in self._asked.items():
+            if key not in self.served and same_model(asked, model):
+                self.served[key] = model
+        return model in self.served.values()
 
 
 Keep = Callable[[int, int, bytes], None]
@@ -128,26 +134,27 @@ def compared(
     done: Positions,
     stop: int,
     folder: Path,
-    served: str | None = None,
+    served: Mapping[str, str] | None = None,
     keep: Keep = lambda *_: None,
     ended: Ended | None = None,
 ) -> Iterator[tuple[Found, Comparison]]:
     """
     Look up in *outputs* all groups below *stop* that are not in *done* and need a call. *keep* is
-    given position, rows and carried block of every batch; *served* is the model that has served so
-    far. With *ended*, which are groups in *done*, they are compared with these and with each other.
+    given position, rows and carried block of every batch; *served* are the models that have served
+    so far. With *ended*, which are groups in *done*, they are compared with these and with each
+    other.
 
     Raises:
         SourceError, ChangedError: the source cannot be read.
         OutputError: one of the outputs cannot.
         StorageError: there is no room in *folder*.
     """
-    accepts = _OneModel(job.model, served)
+    accepts = _OneModel(asked_of_one_model(job.routes), served or {})
     with comparing(folder, size_bytes(job.config.source.memory)) as comparison:
         pairs = job.config.output.reuse_pairs
         _want(comparison, source, done, stop, job.layout.asking, keep)
         had = {one.folder: comparison.have(one, accepts, pairs=pairs) for one in outputs}
-        found = Found(*comparison.match(), had, accepts.served or job.model)
+        found = Found(*comparison.match(), had, job.model, accepts.served)
         if ended is not None:
             comparison.ended(ended)
             found.equal = comparison.match_equal()
@@ -234,7 +241,7 @@ def reuse(
     where = f"looked up in {counted(len(outputs), 'earlier output')}"
     how = where if outputs else "compared with each other"
     reporter.report(Noticed(f"{counted(missing, 'group')} are {how}"))
-    keeping, served = _Keeping(world.ledger), world.ledger.meta().get("served_model")
+    keeping, served = _Keeping(world.ledger), served_by(world.ledger.meta())
     folder = world.state.path / "reuse"
     ended = ended_in(world.ledger, done, world.job.layout.asking) if world.dedupes else None
     with compared(
@@ -242,10 +249,10 @@ def reuse(
     ) as (found, comparison):
         keeping.flush()
         for outcomes in comparison.ranked(together):
-            _copy(world.ledger, outcomes, found.model, done)
+            _copy(world.ledger, outcomes, found.served, done)
         known = comparison.known() if found.pairs or found.complete else iter(())
         while some := list(islice(known, together)):
-            _copy_pairs(world.ledger, some, found.model, done)
+            _copy_pairs(world.ledger, some, found.served, done)
         equals = comparison.equals() if found.equal else ()
         world.ledger.put_equals(equals, {"looked_up": look_up})
     for note in (*found.summary, *found.warnings()):
@@ -262,22 +269,27 @@ def _is_known(world: World, look_up: list[Any]) -> bool:
     return not mended and meta.get("looked_up") == look_up
 
 
-def _copy(ledger: Ledger, outcomes: Sequence[Ranked], model: str | None, done: Positions) -> None:
-    count = len(outcomes)
-    ledger.commit(Records(at=time.time(), outcomes=[*outcomes], model=model, reused=count))
+def _copy(
+    ledger: Ledger, outcomes: Sequence[Ranked], served: Mapping[str, str], done: Positions
+) -> None:
+    count, models = len(outcomes), dict(served)
+    ledger.commit(Records(at=time.time(), outcomes=[*outcomes], models=models, reused=count))
     for outcome in outcomes:
         done.add(outcome.position)
 
 
 def _copy_pairs(
-    ledger: Ledger, found: Sequence[tuple[Ranked, bool]], model: str | None, done: Positions
+    ledger: Ledger,
+    found: Sequence[tuple[Ranked, bool]],
+    served: Mapping[str, str],
+    done: Positions,
 ) -> None:
     """
     Copy what is whole, and keep of the others what need not be sent.
     """
     known = [ranked for ranked, whole in found if not whole]
-    ledger.commit(Records(at=time.time(), known=known, model=model))
-    _copy(ledger, [ranked for ranked, whole in found if whole], model, done)
+    ledger.commit(Records(at=time.time(), known=known, models=dict(served)))
+    _copy(ledger, [ranked for ranked, whole in found if whole], served, done)
 
 
 def _look_up(world: World, outputs: Sequence[Finished]) -> list[Any]:

@@ -22,7 +22,6 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
-import anyio.lowlevel
 
 from batchrank.domain import Positions, Scored
 from batchrank.engine import runner
@@ -31,12 +30,12 @@ from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past, Source
 from batchrank.engine.following import Equals
 from batchrank.engine.publisher import Ranges
-from batchrank.engine.runner import Beforehand, Ending, Lanes, Plan, Ports
-from batchrank.engine.scorer import HttpScorer, Scorer
-from batchrank.engine.waiting import Stop, ThreadLane, Turnstiles
+from batchrank.engine.routes import kinds_of
+from batchrank.engine.runner import Ending, Lanes, Plan, Ports
+from batchrank.engine.waiting import Stop, ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
-from batchrank.job.checking import NO_CHECK, as_told, check_of, notes_of, refusal_of, wire_of
+from batchrank.job.beforehand import ask_beforehand
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
@@ -44,21 +43,14 @@ from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.reusing import reuse
-from batchrank.job.steering import (
-    Steering,
-    account_of,
-    capacity_for,
-    remember,
-    remember_capacity,
-)
+from batchrank.job.steering import Steering, remember, remember_capacity
 from batchrank.job.uncut import check_uncut
-from batchrank.local.lexical import LexicalScorer
+from batchrank.job.ways import Way, ways_in
 from batchrank.observe.report import Summary
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
-from batchrank.policy.capacity import Capacity
 from batchrank.policy.retry import Rules
-from batchrank.providers.told import Told
+from batchrank.policy.routing import Strategy
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
 from batchrank.store.parts import schema_of
@@ -132,7 +124,7 @@ def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
 
 
 def _check_key(job: Job) -> None:
-    if job.vendor is not None and job.key is None and job.keyed:
+    if any(way.keyed and way.key is None for way in job.routes):
         problem = Problem(
             0, "provider", "the job was loaded without its key", "load it with its key"
         )
@@ -266,30 +258,38 @@ async def _engine(
     world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
 ) -> Ending:
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
-    steering.controller.gate.taken_over(asyncio.get_running_loop().time())
-    capacity = capacity_for(world.job, datetime.now(UTC))
     published = {part.number: part for part in world.ledger.parts()}
-    scorer, asking, close = _scorer(world.job, steering.turnstiles)
+    now = asyncio.get_running_loop().time
+    ways, close = ways_in(world, steering, now)
+    for way in ways:
+        way.route.gate.taken_over(now())
     try:
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
-            ports = _ports(world, reporter, scorer, source, reader, steering, capacity)
+            ports = _ports(world, reporter, ways, source, reader, steering)
             not_called = done.united(equals.followers) if equals else done
             left = world.target - not_called.count(0, world.target)
-            asked = partial(_asked, world, reporter, left, steering, asking)
-            plan = _plan(world, equals, steering, asked)
+            beforehand = partial(ask_beforehand, world, reporter, ways, left)
+            plan = _plan(world, equals, ways, beforehand)
             ending = await runner.run(plan, ports, done, ranges, published)
-        if world.job.vendor is not None and world.ledger.meta().get("served_model"):
-            steering.proven.add(account_of(world.job))
+        for way in ways:
+            way.reins.proven |= way.route.proven
         return ending
     finally:
         await close()
-        now = datetime.now(UTC)
-        for why_not in (
-            remember(world.job, steering.controller, now),
-            remember_capacity(world.job, capacity, now),
-        ):
-            if why_not:
-                reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
+        for why_not in _remembered(world.job, steering, ways):
+            reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
+
+
+def _remembered(job: Job, steering: Steering, ways: Sequence[Way]) -> Iterator[str]:
+    """
+    Keep what was learned of limits; yields why what could not be kept.
+    """
+    now = datetime.now(UTC)
+    if why_not := remember(job, steering, now):
+        yield why_not
+    for way in ways:
+        if why_not := remember_capacity(job, way.access, way.route.capacity, now):
+            yield why_not
 
 
 @contextmanager
@@ -304,74 +304,13 @@ def _source(world: World) -> Iterator[Source]:
         yield KnowingSource(world.source, known)
 
 
-Asking = Callable[[], Awaitable[Told]]
-"""Asks the vendor what it tells for nothing."""
-
-
-def _scorer(
-    job: Job, turnstiles: Turnstiles
-) -> tuple[Scorer, Asking, Callable[[], Awaitable[None]]]:
-    """
-    Who scores, what can be asked beforehand, and how to let go of the connections.
-    """
-    if job.vendor is None:
-        return LexicalScorer(), nobody, anyio.lowlevel.checkpoint
-    wire, secret = wire_of(job)
-    made = job.vendor.make(job.settings())
-    scorer = HttpScorer(made, wire, secret, time.time, turnstiles.one_more)
-    return scorer, partial(check_of, job, wire, secret), wire.aclose
-
-
-async def nobody() -> Told:
-    """
-    Nobody is there to be asked.
-    """
-    return Told()
-
-
-async def _asked(
-    world: World, reporter: Reporter, left: int, steering: Steering, asking: Asking
-) -> Beforehand:
-    """
-    Ask, and tell what a person should know; only once for runs that follow each other, and never
-    if no group is *left* to be called for.
-    """
-    job = world.job
-    if job.vendor is None or not job.config.provider.check or not left:
-        return Beforehand()
-    account = account_of(job)
-    if account not in steering.asked:
-        steering.asked[account] = found = await asking()
-        for note in notes_of(job, found, _least_usd(job, left)):
-            world.notes.append(note)
-            reporter.report(Noticed(note))
-    found = steering.asked[account]
-    if refused := refusal_of(job, found):
-        world.notes.append(NO_CHECK)
-        return Beforehand(Stop(refused, Exit.PERSON))
-    told = found.documents_max is not None
-    return Beforehand(documents_max=as_told(job, found).bounds.documents_max if told else None)
-
-
-def _least_usd(job: Job, left: int) -> float | None:
-    """
-    What so many groups cost at least: a search unit each, if that is how it is billed. Texts are
-    not looked at for this: `plan --check` does.
-    """
-    price = job.price
-    if price is None or price.usd_per_search_unit is None:
-        return None
-    return left * price.usd_per_search_unit
-
-
 def _ports(
     world: World,
     reporter: Reporter,
-    scorer: Scorer,
+    ways: Sequence[Way],
     source: Source,
     reader: LedgerReader,
     steering: Steering,
-    capacity: Capacity,
 ) -> Ports:
     job = world.job
     layout = job.layout
@@ -381,7 +320,7 @@ def _ports(
     spent = Account.of(world.ledger).cost_nano_usd + int(meta.get("lost_nano_usd", 0))
     return Ports(
         source=source,
-        scorer=scorer,
+        routes=[way.route for way in ways],
         ledger=world.ledger,
         publish=lambda number, through: world.output.publish(
             reader, layout, schema, number, through
@@ -389,15 +328,12 @@ def _ports(
         reporter=reporter,
         clocks=Clocks(time.time, random.random, asyncio.get_running_loop().time),
         lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane()),
-        controller=steering.controller,
-        turnstiles=steering.turnstiles,
         budget=Budget(
             None if cap is None else nano_usd(cap),
             spent=spent,
             authorised=spent,
-            block_sends=max(1, job.config.limits.concurrency_most // 4),
+            block_sends=max(1, job.concurrency_most // 4),
         ),
-        capacity=capacity,
         allowance=steering.allowance,
         reserve=Reserve(world.state.reserve),
     )
@@ -406,36 +342,30 @@ def _ports(
 def _plan(
     world: World,
     equals: Equals | None,
-    steering: Steering,
-    asked: Callable[[], Awaitable[Beforehand]],
+    ways: Sequence[Way],
+    beforehand: Callable[[], Awaitable[Stop | None]],
 ) -> Plan:
     job, times = world.job, world.job.config.run
     scored: dict[int, list[Scored]] = {}
     for part in world.ledger.slices():
         scored.setdefault(part.slice.position, []).append(part)
     deadline = job.deadline
-    model = world.ledger.meta().get("served_model")
     return Plan(
         target=world.target,
-        past=Past(scored, world.ledger.sends()),
-        price=job.price,
+        past=Past(scored, world.ledger.sends(), kinds_of([way.route for way in ways])),
         rules=Rules(times.throttled_s_max, can_split=job.splits),
         patience=Patience(times.outage_s_max, times.throttled_s_max),
         drain_s_max=times.drain_s_max,
-        model=model,
+        strategy=Strategy(job.config.provider.strategy),
         deadline_s=(deadline - datetime.now(UTC)).total_seconds() if deadline else None,
         signals=threading.current_thread() is threading.main_thread(),
         interrupted=world.wishes.interrupted.is_set,
         equals=equals,
-        # Key and model gave scores of late: to this job, or to a run before it.
-        proven=job.vendor is None or model is not None or account_of(job) in steering.proven,
-        beforehand=asked,
+        beforehand=beforehand,
     )
 
 
 def _started(world: World, done: Positions) -> JobStarted:
-    limits = world.job.config.limits
-    limit = limits.request_limit
     account = Account.of(world.ledger)
     return JobStarted(
         job=world.job.config.name,
@@ -444,7 +374,7 @@ def _started(world: World, done: Positions) -> JobStarted:
         target=world.target,
         done=done.count(0, world.target),
         rejected=account.rejected,
-        concurrency_max=limits.concurrency_most,
-        rate_per_s=limit.per_s if limit else None,
+        concurrency_max=world.job.concurrency_most,
+        rate_per_s=world.job.limit_per_s,
         cost_usd=account.cost_nano_usd / 1e9,
     )

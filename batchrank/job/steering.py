@@ -8,13 +8,14 @@ is there for the next run, and what runs share that follow each other. Steers no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from typing import Self
 
 from batchrank.engine.waiting import Quotas, Turnstiles
 from batchrank.job.loading import Job
+from batchrank.job.routes import Access
 from batchrank.policy.budget import Allowance
 from batchrank.policy.capacity import Capacity, Learned, narrowed
 from batchrank.policy.control import Adaptive, Controller, Known
@@ -24,19 +25,38 @@ from batchrank.providers.told import Told
 from batchrank.store.learned import Account, LearnedLimits
 
 
-@dataclass(frozen=True, slots=True)
-class Steering:
+@dataclass(slots=True)
+class Reins:
     """
-    What decides how fast a run may go, and how many calls it may make. Runs that are given the same
-    one, each when the one before is over, keep to every limit as if they were one run. *asked* is
-    what a vendor told for nothing, and *proven* are those that gave scores: neither is asked twice.
+    What decides how fast one route may be asked. *proven*: it has given scores to this key and
+    model before; *asked* is what it told for nothing. Neither is found out twice.
     """
 
     controller: Controller
     turnstiles: Turnstiles
+    proven: bool = False
+    asked: Told | None = None
+
+    @classmethod
+    def of(cls, job: Job, way: Access, now: datetime) -> Self:
+        """
+        Begin at *now* (aware) with the limits that are told of *way*.
+        """
+        learned = _learned_per_s(job, way, now)
+        controller = controller_for(way, learned)
+        return cls(controller, Turnstiles(quotas_of(way)), proven=learned is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """
+    What decides how fast a run may go, by each route's name, and how many calls it may make. Runs
+    that are given the same one, each when the one before is over, keep to every limit as if they
+    were one run.
+    """
+
+    reins: dict[str, Reins]
     allowance: Allowance
-    asked: dict[Account, Told] = field(default_factory=dict)
-    proven: set[Account] = field(default_factory=set)
 
     @classmethod
     def of(cls, job: Job, now: datetime, calls_max: int | None = None) -> Self:
@@ -44,33 +64,38 @@ class Steering:
         Begin at *now* (aware) with the limits of *job*; *calls_max* is for all runs together.
         """
         allowance = Allowance(inf if calls_max is None else calls_max)
-        learned = _learned_per_s(job, now)
-        proven = set() if learned is None else {account_of(job)}
-        controller = controller_for(job, learned)
-        return cls(controller, Turnstiles(quotas_of(job)), allowance, proven=proven)
+        return cls({way.name: Reins.of(job, way, now) for way in job.routes}, allowance)
+
+    def of_way(self, job: Job, way: Access, now: datetime) -> Reins:
+        """
+        What steers *way*, begun at *now* (aware) if no run before has known it: its name may hold
+        a variable.
+        """
+        if way.name not in self.reins:
+            self.reins[way.name] = Reins.of(job, way, now)
+        return self.reins[way.name]
 
 
-def _learned_per_s(job: Job, now: datetime) -> float | None:
+def _learned_per_s(job: Job, way: Access, now: datetime) -> float | None:
     """
     The limit that runs before this one have met, if it is one to be found.
     """
-    limits = job.config.limits
-    if limits.request_limit is not None or job.vendor is None or limits.unlimited:
+    if way.limits.request_limit is not None or way.vendor is None or way.limits.unlimited:
         return None
-    return _learned(job).per_s(account_of(job), now)
+    return _learned(job).per_s(account_of(way), now)
 
 
-def controller_for(job: Job, learned: float | None) -> Adaptive:
+def controller_for(way: Access, learned: float | None) -> Adaptive:
     """
-    The controller that *job* begins with, where the limit was *learned* (1/s) or not. A scorer in
+    The controller that *way* begins with, where the limit was *learned* (1/s) or not. A scorer in
     process has no limit.
     """
-    limits = job.config.limits
+    limits = way.limits
     limit = limits.request_limit
     return Adaptive(
         Known(
             pace=pace_of(limit) if limit else None,
-            unlimited=limits.unlimited or job.vendor is None,
+            unlimited=limits.unlimited or way.vendor is None,
             learned_per_s=learned,
             concurrency=limits.concurrency_fixed,
             concurrency_max=limits.concurrency_most,
@@ -78,32 +103,35 @@ def controller_for(job: Job, learned: float | None) -> Adaptive:
     )
 
 
-def quotas_of(job: Job) -> Quotas:
+def quotas_of(way: Access) -> Quotas:
     """
-    The limits that the job file tells.
+    The limits that the job file tells of *way*.
     """
-    limits = job.config.limits
+    limits = way.limits
     return Quotas(limits.request_limit, limits.document_limit, limits.token_limit)
 
 
-def remember(job: Job, controller: Controller, now: datetime) -> str | None:
+def remember(job: Job, steering: Steering, now: datetime) -> str | None:
     """
-    Keep what *controller* has learned by *now* (aware); returns why that could not be done.
+    Keep what was learned by *now* (aware); returns why that could not be done.
     """
-    if controller.learned_per_s is None or job.vendor is None:
-        return None
-    return _learned(job).remember(account_of(job), controller.learned_per_s, now)
+    why_not = None
+    for way in job.routes:
+        learned = steering.of_way(job, way, now).controller.learned_per_s
+        if learned is not None and way.vendor is not None:
+            why_not = _learned(job).remember(account_of(way), learned, now) or why_not
+    return why_not
 
 
-def capacity_for(job: Job, now: datetime) -> Capacity:
+def capacity_for(job: Job, way: Access, now: datetime) -> Capacity:
     """
-    What a request of *job* may hold at *now* (aware): as it says, else as was learned, else as is
-    known of the vendor.
+    What a request on *way* may hold at *now* (aware): as the job says, else as was learned, else
+    as is known of the vendor.
     """
-    bounds, told = job.bounds, job.config.provider
-    if job.vendor is None or not bounds.splits:
+    bounds, told = way.bounds, way.table
+    if way.vendor is None or not bounds.splits:
         return Capacity(bounds)
-    learned = _learned(job).of_request(account_of(job), now)
+    learned = _learned(job).of_request(account_of(way), now)
     return Capacity(
         narrowed(
             bounds,
@@ -115,27 +143,22 @@ def capacity_for(job: Job, now: datetime) -> Capacity:
     )
 
 
-def remember_capacity(job: Job, capacity: Capacity, now: datetime) -> str | None:
+def remember_capacity(job: Job, way: Access, capacity: Capacity, now: datetime) -> str | None:
     """
     Keep what *capacity* has learned by *now* (aware); returns why that could not be done.
     """
-    if capacity.learned == Learned() or job.vendor is None:
+    if capacity.learned == Learned() or way.vendor is None:
         return None
-    return _learned(job).remember_request(account_of(job), capacity.learned, now)
+    return _learned(job).remember_request(account_of(way), capacity.learned, now)
 
 
 def _learned(job: Job) -> LearnedLimits:
     return LearnedLimits(job.state.path.parent)
 
 
-def account_of(job: Job) -> Account:
+def account_of(way: Access) -> Account:
     """
-    Whose limits, key and model the job is about; it has a vendor.
+    Whose limits, key and model *way* is about.
     """
-    provider = job.config.provider
-    assert job.vendor is not None
-    # What the command is called with is nobody's business: people may put the key there.
-    command = "key_command" if provider.key_command else ""
-    key = provider.key_file or provider.key_env or command or job.vendor.key_env
-    where = address(job.base_url, job.settings())
-    return Account(provider.name, where, provider.model, key)
+    where = address(way.base_url, way.settings())
+    return Account(way.table.name, where, way.table.model, way.key_name)

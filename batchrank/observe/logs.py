@@ -102,6 +102,9 @@ def progress(pulse: Pulse) -> dict[str, Any]:
         "cost_usd_at_end": round(pulse.cost_usd_at_end, 4),
         "left_s": None if left_s == float("inf") else round(left_s),
     }
+    if pulse.routes:
+        line["calls_by_route"] = dict(pulse.calls_by_route)
+        line["routes_not_taken"] = {now.route: now.why for now in pulse.routes if now.why}
     if pulse.paused:
         reason, until_s = pulse.paused
         line |= {"paused_because": reason, "paused_s": round(until_s, 1)}
@@ -131,7 +134,15 @@ def _rejected(event: Any) -> dict[str, Any]:
 
 def _shut(event: Any) -> dict[str, Any]:
     why = "throttled" if event.kind is FailureKind.THROTTLED else "outage"
-    return {"why": why, "reason": event.reason, "wait_s": round(event.until_s, 1)}
+    line = {"why": why, "reason": event.reason, "wait_s": round(event.until_s, 1)}
+    return {**_routed(event), **line}
+
+
+def _routed(event: Any) -> dict[str, Any]:
+    """
+    The route's name, where there are several.
+    """
+    return {"route": event.route} if event.route else {}
 
 
 _LINES: dict[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
@@ -145,7 +156,7 @@ _LINES: dict[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
     Noticed: ("warning", lambda event: {"message": event.message}),
     GroupRejected: ("warning", _rejected),
     GateShut: ("warning", _shut),
-    GateOpened: ("info", lambda _: {}),
+    GateOpened: ("info", _routed),
     PartPublished: (
         "info",
         lambda event: {"file": event.file, "rows": event.rows, "again": event.again},

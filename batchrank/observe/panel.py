@@ -22,7 +22,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batchrank.events import DayRefused, DayStarted, Event, GroupRejected, Noticed, ReporterFailed
+from batchrank.events import (
+    DayRefused,
+    DayStarted,
+    Event,
+    GroupRejected,
+    Noticed,
+    ReporterFailed,
+    RouteNow,
+)
 from batchrank.observe.pulse import Pulse
 from batchrank.observe.report import FAILURE_WORDS, as_shown, in_words
 
@@ -133,6 +141,7 @@ def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
         ("calls", f"{pulse.calls:,}, repeated {pulse.repeated:,}; failed: {failures}"),
         ("cost", f"${pulse.cost_usd_now:,.4f} so far, ${pulse.cost_usd_at_end:,.2f} at the end"),
         ("left", _left(pulse, now)),
+        *((route.route, _route(pulse, route)) for route in pulse.routes),
     ]
     if pulse.paused:
         reason, until_s = pulse.paused
@@ -149,6 +158,16 @@ def _allowed(pulse: Pulse) -> str:
     if pulse.pace_per_s is None:
         return ""
     return f", paced at {pulse.pace_per_s:,.1f} requests/s ({MODE_WORDS[pulse.mode]})"
+
+
+def _route(pulse: Pulse, route: RouteNow) -> str:
+    """
+    One of several ways: what it has been asked, and what is in its way.
+    """
+    per_s = route.pace_per_s
+    pace = "" if per_s is None else f", paced at {per_s:,.1f} requests/s"
+    how = f"not taken: {route.why}" if route.why else f"open{pace}"
+    return f"{pulse.calls_by_route[route.route]:,} calls, {route.in_flight} in flight, {how}"
 
 
 MODE_WORDS = {"ramp": "looking for the limit", "hold": "the limit found", "blocked": "paused"}

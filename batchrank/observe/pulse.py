@@ -19,6 +19,7 @@ from batchrank.events import (
     GateOpened,
     GateShut,
     JobStarted,
+    RouteNow,
     SourceStaging,
     Stopping,
     Tick,
@@ -49,7 +50,9 @@ class Pulse:
         self.mode = ""
         self.stopping: str | None = None
         self.staged_rows = 0
-        self._paused: tuple[str, float] | None = None
+        self.routes: tuple[RouteNow, ...] = ()
+        self.calls_by_route: Counter[str] = Counter()
+        self._paused: dict[str, tuple[str, float]] = {}
         self._taken: dict[type[Event], Callable[[Any], None]] = {
             JobStarted: self._started,
             Committed: self._committed,
@@ -74,12 +77,13 @@ class Pulse:
     def _ticked(self, event: Tick) -> None:
         self.in_flight, self.waiting = event.in_flight, event.waiting
         self.pace_per_s, self.mode = event.pace_per_s, event.mode
+        self.routes = event.routes
 
     def _shut(self, event: GateShut) -> None:
-        self._paused = event.reason, self._clock() + event.until_s
+        self._paused[event.route] = event.reason, self._clock() + event.until_s
 
-    def _opened(self, _event: GateOpened) -> None:
-        self._paused = None
+    def _opened(self, event: GateOpened) -> None:
+        self._paused.pop(event.route, None)
 
     def _staging(self, event: SourceStaging) -> None:
         self.staged_rows = event.rows
@@ -92,6 +96,7 @@ class Pulse:
             self.outcomes[_NAMES[type(outcome)]] += 1
         for call in event.calls:
             self.calls += 1
+            self.calls_by_route[call.route] += 1
             self.repeated += call.attempt > 1
             self.cost_usd += call.cost_nano_usd / 1e9
             if call.failure:
@@ -169,11 +174,11 @@ class Pulse:
     @property
     def paused(self) -> tuple[str, float] | None:
         """
-        Why nobody sends, and for how many more seconds at least; None while all is well.
+        Why nobody sends, and for how many more seconds at least; None while somebody does.
         """
-        if self._paused is None:
+        if any(not route.why for route in self.routes) or not self._paused:
             return None
-        reason, until = self._paused
+        reason, until = min(self._paused.values(), key=lambda paused: paused[1])
         return reason, max(0.0, until - self._clock())
 
 

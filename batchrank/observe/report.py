@@ -16,12 +16,28 @@ from batchrank.errors import Exit
 
 
 @dataclass(frozen=True, slots=True)
+class RouteShare:
+    """
+    What one way to a model was asked, and the groups whose last scores came by it.
+    """
+
+    calls: int
+    groups: int
+    cost_usd: float
+
+    def __str__(self) -> str:
+        return (
+            f"{counted(self.calls, 'call')}, {counted(self.groups, 'group')}, ${self.cost_usd:,.4f}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """
     One run, and where it leaves its output.
 
     Without a qualifier numbers are of the output, over all runs; `*_now` are of this run. Costs are
-    US dollars; *cost_usd_by_source* tells how they are known.
+    US dollars; *cost_usd_by_source* tells how they are known, *routes* by which way they came.
     """
 
     job: str
@@ -57,6 +73,7 @@ class Summary:
     cost_usd_lost: float = 0.0
     calls_cost_unknown: int = 0
     cost_usd_rejected: float = 0.0
+    routes: Mapping[str, RouteShare] = field(default_factory=dict)
     parts: int = 0
     rows: int = 0
     success: bool = False
@@ -94,6 +111,7 @@ class Summary:
             ("texts", self._texts()),
             ("calls", self._calls()),
             ("cost", self._cost()),
+            *(("route", line) for line in routes_in_words(self.routes)),
             ("lost", self._lost()),
             ("served", ", ".join((*self.models, *(f"by {p}" for p in self.providers)))),
             ("time", self._time()),
@@ -197,6 +215,13 @@ def with_unknown(spent: str, calls: int) -> str:
     """
     unknown = calls and f"unknown for {counted(calls, 'call')}: no price is known"
     return "; ".join(words for words in (spent, unknown) if words)
+
+
+def routes_in_words(routes: Mapping[str, RouteShare]) -> list[str]:
+    """
+    A line for each way, where there are several.
+    """
+    return [f"{name}: {share}" for name, share in routes.items()] if len(routes) > 1 else []
 
 
 def in_words(counts: Mapping[str, int], words: Mapping[str, str]) -> str:

@@ -102,10 +102,11 @@ def _price(price: Price | None) -> dict[str, object]:
 def _redirected(job: Job, base_url: str, folder: str) -> Job:
     """
     *job* as it asks the server, which speaks as OpenRouter does: so does the job for once, with its
-    vendor's prices and limits. Rehearsed is everything but the vendor's own words.
+    vendor's prices and limits. Rehearsed is the first way, and everything but the vendor's own
+    words; nobody else is called.
     """
     known, vendor = job.config.provider, job.vendor
-    changes: dict[str, object] = {"base_url": base_url}
+    changes: dict[str, object] = {"base_url": base_url, "fallbacks": ()}
     if vendor and known.name != OPENROUTER.name:
         changes |= {"name": OPENROUTER.name, "options": {}}
         facts = {
@@ -122,6 +123,7 @@ def _redirected(job: Job, base_url: str, folder: str) -> Job:
         update={"path": f"{folder}/scores", "state": f"{folder}/state", "reuse": None}
     )
     config = job.config.model_copy(update={"provider": provider, "output": output})
+    key = Secret(f"rehearsal-{secrets.token_hex(8)}")
     return replace(
-        job, config=config, vendor=vendor, key=Secret(f"rehearsal-{secrets.token_hex(8)}")
+        job, config=config, routes=(replace(job.first, table=provider, vendor=vendor, key=key),)
     )

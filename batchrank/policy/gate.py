@@ -38,6 +38,18 @@ OUTAGE_PROBES_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 THROTTLE_PROBES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the first, second, ... probe; the last one repeats."""
 
+AWAY_OUTAGE_S = 5.0
+"""
+An outage has been twenty failures already: when the first probe fails, too, whoever has another
+route takes it. At once would move a night's traffic for a restart.
+"""
+
+AWAY_THROTTLED_S = 15.0
+"""
+Refusals are a matter of the pace, and the way back from another route costs more than a short wait:
+so long, or told to wait so long, and it is none. Windows of seconds are over by then.
+"""
+
 JITTER = 0.2
 """Waits are drawn from +-20 %, so that a fleet does not probe in step."""
 
@@ -151,6 +163,18 @@ class Gate:
         Until when the gate is shut at least, as far as anybody knows.
         """
         return max(self._shut.until, self._shut.probe_at) if self._shut else None
+
+    def away_at(self) -> float:
+        """
+        From when on others should take over, where there are others; infinity while it is open.
+        """
+        shut = self._shut
+        if shut is None:
+            return float("inf")
+        if shut.kind is not FailureKind.THROTTLED:
+            return shut.since + AWAY_OUTAGE_S
+        long = shut.until - shut.since >= AWAY_THROTTLED_S
+        return shut.since if long else shut.since + AWAY_THROTTLED_S
 
     def throttled_s(self, now: float) -> float:
         """

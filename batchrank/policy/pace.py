@@ -68,6 +68,12 @@ class Turnstile:
         self._free_at = start + amount / self.pace.rate
         return max(now, start)
 
+    def opens_at(self, now: float) -> float:
+        """
+        When the next amount may leave, whatever it is (*now* or later); nothing is booked.
+        """
+        return max(now, self._free_at)
+
     def book(self, amount: float) -> None:
         """
         Book *amount* more (or less) for what has been admitted already.

@@ -129,6 +129,16 @@ def _cut(group: Group, start: int, stop: int, bounds: Bounds) -> list[RerankRequ
     return _asked(group, start, stop, [sent[first] for first, _ in cuts[1:]])
 
 
+def within(group: Group, part: Slice, bounds: Bounds) -> list[RerankRequest]:
+    """
+    The few requests within *bounds* that ask what one about *part* would.
+
+    Raises:
+        TooLargeError: as in `requests`.
+    """
+    return _cut(group, part.start, part.stop, bounds)
+
+
 def _sent(group: Group, start: int, stop: int) -> list[int]:
     """
     Which of these candidates are sent.

@@ -56,6 +56,7 @@ CALLS = pa.schema(
         ("request_id", pa.string()),
         ("model", pa.string()),
         ("provider", pa.string()),
+        ("route", pa.string()),
         ("search_units", pa.float64()),
         ("total_tokens", pa.int64()),
         ("cost_usd", pa.float64()),
@@ -82,10 +83,11 @@ FROM rejects LEFT JOIN spent USING (position) ORDER BY position
 
 _CALLS_SQL = """
 SELECT position, start, stop, attempt, probe, CAST(sent_at * 1e6 AS INTEGER),
-       round(latency_s, 6), failure, status, code, message, request_id, model, provider,
+       round(latency_s, 6), failure, status, code, message, request_id, model, provider, name,
        search_units, total_tokens, iif(cost_source = 'unknown', NULL, cost_nano_usd / 1e9),
        cost_source, reply_bytes, reply_sha256
-FROM calls LEFT JOIN served ON served.id = calls.served ORDER BY calls.rowid
+FROM calls LEFT JOIN served ON served.id = calls.served JOIN routes ON routes.id = calls.route
+ORDER BY calls.rowid
 """
 
 

@@ -58,7 +58,7 @@ _COLUMNS = {
 
 _CALLS = (
     "calls (position, start, stop, attempt, probe, sent_at, latency_s, status, request_id, served,"
-    " search_units, total_tokens, cost_nano_usd, cost_source"
+    " search_units, total_tokens, cost_nano_usd, cost_source, route"
 )
 _FAILED_CALLS = f"{_CALLS}, failure, code, message, reply_bytes, reply_sha256)"
 _GOOD_CALLS = f"{_CALLS})"
@@ -92,7 +92,8 @@ class Records:
     What one commit makes durable, all of it or nothing.
 
     *carried* are packed columns: position, rows, body. *authorised* is the total in 10^-9 USD that
-    may be spent before the next commit that says so, *model* the one that serves this job, *note* a
+    may be spent before the next commit that says so, *models* those that serve this job, by the key
+    of `meta` for each route, *note* a
     word for `status` ("" takes it back). *reused*: so many of the outcomes are another output's
     scores; *equal*: so many are those of an equal group. *known* are groups that earlier outputs
     have some scores of. *at* is seconds since the epoch.
@@ -106,7 +107,7 @@ class Records:
     carried: list[tuple[int, int, bytes]] = field(default_factory=list)
     parts: list[PartRow] = field(default_factory=list)
     authorised: int | None = None
-    model: str | None = None
+    models: dict[str, str] = field(default_factory=dict)
     note: str | None = None
     reused: int = 0
     equal: int = 0
@@ -120,7 +121,7 @@ class Records:
             or self.carried
             or self.parts
             or self.authorised is not None
-            or self.model is not None
+            or self.models
             or self.note is not None
         )
 
@@ -137,6 +138,7 @@ class Ledger(LedgerReader):
         self._run = 0
         # What is in the tables, so that a commit need not look.
         self._served: dict[tuple[str, str | None], int] = {}
+        self._routes: dict[str, int] = {}
         self._rejected: set[int] = set()
         self._sliced: set[int] = set()
 
@@ -201,6 +203,7 @@ class Ledger(LedgerReader):
 
     def _remember(self) -> None:
         self._served = {(who.model, who.provider): n for n, who in self.served().items()}
+        self._routes = {name: number for number, name in self.routes().items()}
         self._rejected = set(self.rejected_positions())
         sliced = self.connection.execute("SELECT DISTINCT position FROM slices")
         self._sliced = {position for (position,) in sliced}
@@ -361,6 +364,7 @@ class Ledger(LedgerReader):
         tally: dict[str, float] = defaultdict(float)
         with self._transaction() as run:
             self._put_calls(records.calls, tally)
+            self._count_by_route(records, tally)
             self._put_slices(records.slices)
             self._put_known(records.known, tally)
             self._put_outcomes(records.outcomes, records.at, tally)
@@ -370,8 +374,8 @@ class Ledger(LedgerReader):
             self._insert("parts", [astuple(part) for part in records.parts], "OR REPLACE")
             if records.authorised is not None:
                 self._set_meta({"authorised_nano_usd": records.authorised})
-            if records.model is not None:
-                self._set_meta({"served_model": records.model})
+            if records.models:
+                self._set_meta(records.models)
             if records.note is not None:
                 run("UPDATE runs SET note = ? WHERE id = ?", (records.note or None, self._run))
             run("UPDATE runs SET beat_at = ? WHERE id = ?", (records.at, self._run))
@@ -396,6 +400,23 @@ class Ledger(LedgerReader):
         tally["search_units"] += sum(call.usage.search_units or 0.0 for call in calls)
         tally["total_tokens"] += sum(call.usage.total_tokens or 0 for call in calls)
 
+    def _count_by_route(self, records: Records, tally: dict[str, float]) -> None:
+        """
+        Add up what each route was asked and paid, and the groups whose last scores came by it.
+        """
+        count, cost = Counter[str](), Counter[str]()
+        last: dict[int, str] = {}
+        for call in records.calls:
+            count[call.route] += 1
+            cost[call.route] += call.cost_nano_usd
+            if call.failure is None:
+                last[call.slice.position] = call.route
+        ended = (one.position for one in records.outcomes if isinstance(one, Ranked))
+        groups = Counter(last[position] for position in ended if position in last)
+        for what, held in (("calls", count), ("cost_nano_usd", cost), ("groups", groups)):
+            for name, number in held.items():
+                tally[f"route.{what}.{name}"] += number
+
     def _call_row(self, call: Call) -> tuple[Any, ...]:
         part, usage, failure = call.slice, call.usage, call.failure
         return (
@@ -413,6 +434,7 @@ class Ledger(LedgerReader):
             usage.total_tokens,
             call.cost_nano_usd,
             str(call.cost_source),
+            self._route_id(call.route),
         )
 
     def _put_slices(self, slices: Sequence[Scored]) -> None:
@@ -547,6 +569,13 @@ class Ledger(LedgerReader):
                 "INSERT INTO served (model, provider) VALUES (?, ?)", who
             )
             number = self._served[who] = cursor.lastrowid or 0
+        return number
+
+    def _route_id(self, name: str) -> int:
+        number = self._routes.get(name)
+        if number is None:
+            cursor = self.connection.execute("INSERT INTO routes (name) VALUES (?)", (name,))
+            number = self._routes[name] = cursor.lastrowid or 0
         return number
 
     def _add_up(self, tally: dict[str, float]) -> None:

@@ -243,6 +243,12 @@ class LedgerReader:
         rows = self._rows("SELECT id, model, provider FROM served")
         return {number: Served(model, provider) for number, model, provider in rows}
 
+    def routes(self) -> dict[int, str]:
+        """
+        The names of the routes that calls have taken, by the number under which rows refer to them.
+        """
+        return dict(self._rows("SELECT id, name FROM routes"))
+
     # --- positions --------------------------------------------------------------------------------
 
     def done(self, total: int) -> Positions:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 SCORE_BYTES = 8
 """The length of a packed score."""
@@ -36,6 +36,9 @@ CREATE TABLE runs (
 
 -- Models and upstream providers that have scored.
 CREATE TABLE served (id INTEGER PRIMARY KEY, model TEXT NOT NULL, provider TEXT);
+
+-- Ways that calls have taken, as the job calls them.
+CREATE TABLE routes (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 
 -- Each position ends in exactly one of the next three.
 -- scores: little-endian float64 in source order, NaN for a document that has none.
@@ -78,7 +81,7 @@ CREATE TABLE calls (
     attempt INTEGER NOT NULL, probe INTEGER NOT NULL, sent_at REAL NOT NULL,
     latency_s REAL NOT NULL, failure TEXT, status INTEGER, code TEXT, message TEXT,
     request_id TEXT, served INTEGER, search_units REAL, total_tokens INTEGER,
-    cost_nano_usd INTEGER NOT NULL, cost_source TEXT NOT NULL,
+    cost_nano_usd INTEGER NOT NULL, cost_source TEXT NOT NULL, route INTEGER NOT NULL,
     reply_bytes INTEGER, reply_sha256 TEXT
 );
 CREATE INDEX failed_calls ON calls (position) WHERE failure IS NOT NULL;

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,8 @@ from batchrank.domain import (
 )
 from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Turnstiles
-from batchrank.job import Job, load, running
+from batchrank.job import Job, load, running, ways
+from batchrank.job.routes import Access
 from batchrank.source import ParquetSource
 from batchrank.source.carried import NOTHING_MAPPED, Block, no_rows
 from tests.bench.material import KEY, MODEL, limits, write_job
@@ -192,11 +193,12 @@ def main() -> None:
     scorer = Instant(folder / NOTES)
 
     def scorer_of(
-        job: Job, turnstiles: Turnstiles
-    ) -> tuple[Scorer, running.Asking, Callable[[], Awaitable[None]]]:
-        return scorer, running.nobody, scorer.close
+        way: Access, turnstiles: Turnstiles, closing: list[ways.Close]
+    ) -> tuple[Scorer, ways.Ask | None]:
+        closing.append(scorer.close)
+        return scorer, None
 
-    running._scorer = scorer_of  # the one thing that is not the job's own
+    ways._scorer = scorer_of  # the one thing that is not the job's own
     print(running.run(MadeUpJob.of(job, groups)).as_json())
 
 

@@ -70,7 +70,7 @@ def other_state(job: Path) -> Path:
     """
     Another job with its ledger elsewhere, and the same output.
     """
-    watched_url = loaded(job).base_url
+    watched_url = loaded(job).first.base_url
     return write_job(job.parent, watched_url, file="other.toml", output={"state": "elsewhere"})
 
 

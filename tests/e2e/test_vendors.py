@@ -238,7 +238,7 @@ def test_without_a_key_the_network_of_ones_own_may_be_plain(tmp_path: Path) -> N
     table = {"name": "tei", "model": "m", "base_url": "http://tei.internal:8080"}
     job = SmallJob(tmp_path, provider=table)
 
-    assert load(job.file).key is None
+    assert load(job.file).first.key is None
 
 
 def test_a_job_of_another_vendor_can_be_rehearsed(tmp_path: Path) -> None:

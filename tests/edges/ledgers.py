@@ -64,13 +64,15 @@ def call(
     source: CostSource = CostSource.REPORTED,
     usage: Usage = Usage(1.0, 7, 0.5),  # noqa: B008 - frozen
     served: Served | None = BY,
+    route: str = "first",
 ) -> Call:
     """
     One attempt at a slice.
     """
     failed = Failure(failure, "it failed", 500, "code") if failure else None
     part = Slice(position, start, stop)
-    return Call(part, attempt, sent_at, 0.25, failed, served, usage, "id", cost, source)
+    told = (failed, served, usage, "id", cost, source)
+    return Call(part, attempt, sent_at, 0.25, *told, route=route)
 
 
 def ranked(position: int, scores: Sequence[float], *shares: tuple[int, Served]) -> Ranked:

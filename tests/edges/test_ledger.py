@@ -82,6 +82,7 @@ calls = st.builds(
     source=st.sampled_from(CostSource),
     usage=st.builds(Usage, st.none() | st.integers(0, 9), st.none() | st.integers(0, 10**9)),
     served=st.none() | st.sampled_from(WHO),
+    route=st.sampled_from(["first", "second"]),
 )
 ranges = st.lists(st.tuples(st.integers(0, TOTAL), st.integers(1, 9)), max_size=3)
 scores = st.lists(st.floats(allow_infinity=False), max_size=4)
@@ -114,6 +115,10 @@ def marks_in(ledger: LedgerReader) -> dict[int, int]:
     return found
 
 
+SERVED = ("served_model", "served_model.cohere.m")
+"""What the models that serve routes are kept under."""
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """
     Commits of anything that may happen; crashes and reopenings at any moment.
@@ -130,6 +135,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.candidates = 0
         self.slices: dict[tuple[int, int], Scored] = {}
         self.calls: list[Call] = []
+        self.groups_by_route: Counter[str] = Counter()
         self.carried: dict[int, int] = {}  # by position: which commit it came with
         self.commits = 0
         self.parts: dict[int, PartRow] = {}
@@ -158,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
             (position, rows, marked(self.commits, rows)) for position, rows in data.draw(ranges)
         ]
         records.authorised = data.draw(st.none() | st.integers(0, 10**15))
-        records.model = data.draw(st.none() | words)
+        records.models = data.draw(st.dictionaries(st.sampled_from(SERVED), words))
         self.ledger.commit(records)
         self._remember(records)
 
@@ -190,6 +196,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _remember(self, records: Records) -> None:
         self.calls += records.calls
+        last = {c.slice.position: c.route for c in records.calls if c.failure is None}
+        ended = (o.position for o in records.outcomes if isinstance(o, Ranked))
+        self.groups_by_route += Counter(last[p] for p in ended if p in last)
         for scored in records.slices:
             self.slices[scored.slice.position, scored.slice.start] = scored
         for outcome in records.outcomes:
@@ -205,8 +214,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.carried.setdefault(covered, self.commits)
         if records.authorised is not None:
             self.meta["authorised_nano_usd"] = records.authorised
-        if records.model is not None:
-            self.meta["served_model"] = records.model
+        self.meta |= records.models
 
     @rule(number=st.integers(0, 2))
     def publish(self, number: int) -> None:
@@ -343,6 +351,9 @@ class LedgerMachine(RuleBasedStateMachine):
             expected["calls.repeated"] += one.attempt > 1
             expected["search_units"] += one.usage.search_units or 0
             expected["total_tokens"] += one.usage.total_tokens or 0
+            expected[f"route.calls.{one.route}"] += 1
+            expected[f"route.cost_nano_usd.{one.route}"] += one.cost_nano_usd
+        expected |= {f"route.groups.{name}": n for name, n in self.groups_by_route.items()}
         found = ledger.tally()
         assert {k: v for k, v in expected.items() if v} == {k: v for k, v in found.items() if v}
 
@@ -796,7 +807,7 @@ def test_scores_and_shares_are_packed_for_any_machine() -> None:
         (Records(at=5.0), False),
         (Records(note=""), True),
         (Records(authorised=0), True),
-        (Records(model=""), True),
+        (Records(models={"served_model": ""}), True),
         (Records(carried=[(0, 1, b"")]), True),
     ],
 )

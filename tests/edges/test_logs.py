@@ -15,6 +15,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from batchrank.domain import (
     Call,
@@ -45,6 +46,7 @@ from batchrank.events import (
     PartPublished,
     ReplyRead,
     ReporterFailed,
+    RouteNow,
     SourceStaging,
     Stopping,
     SuccessWritten,
@@ -148,7 +150,15 @@ LINES: dict[str, tuple[Event, dict[str, Any]]] = {
             "wait_s": 30.0,
         },
     ),
+    "one way of several": (
+        GateOpened("other"),
+        {"event": "gate.opened", "level": "info", "route": "other"},
+    ),
     "its end": (GateOpened(), {"event": "gate.opened", "level": "info"}),
+    "the end of one way's": (
+        GateOpened("other"),
+        {"event": "gate.opened", "level": "info", "route": "other"},
+    ),
     "a part": (
         PartPublished(3, "part-00003.parquet", 9, again=True),
         {
@@ -277,6 +287,21 @@ def test_a_progress_line_says_how_far_how_fast_and_at_which_price(written: Writt
         "paused_because": "slow",
         "paused_s": 9.0,
     } == line
+
+
+def test_a_progress_line_tells_several_ways_apart(written: Written) -> None:
+    """
+    How often each was asked, and why one is not taken.
+    """
+    written.report(STARTED)
+    written.now += 60
+    written.report(Committed((replace(CALL, route="first"),) * 3, ()))
+
+    away, open_ = RouteNow("first", 1, 20.0, "no answer"), RouteNow("other", 6, None, "")
+    line = written.report(Tick(7, 0, 20.0, "hold", (away, open_)))[-1]
+
+    assert {"first": 3} == line["calls_by_route"]
+    assert {"first": "no answer"} == line["routes_not_taken"]
 
 
 def test_time_left_that_nobody_knows_is_null(written: Written) -> None:

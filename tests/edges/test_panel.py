@@ -34,6 +34,7 @@ from batchrank.events import (
     JobStarted,
     Noticed,
     ReporterFailed,
+    RouteNow,
     Stopping,
     Tick,
 )
@@ -167,6 +168,23 @@ def test_a_pause_is_told_with_its_end(screen: Screen) -> None:
 
     screen.report(GateOpened())
     assert "paused" not in screen.drawn()
+
+
+def test_several_ways_have_a_line_each(screen: Screen) -> None:
+    """
+    What each has been asked and what is in its way; nothing is paused while one is taken.
+    """
+    away, open_ = RouteNow("first", 1, 20.0, "no answer"), RouteNow("other", 6, None, "")
+    shut = GateShut("no answer", FailureKind.UNKNOWN, 5.0, "first")
+    screen.report(started(), committed(3), shut, Tick(7, 0, 20.0, "hold", (away, open_)))
+
+    drawn = screen.drawn()
+    assert "0 calls, 1 in flight, not taken: no answer" == drawn["first"]
+    assert "0 calls, 6 in flight, open" == drawn["other"]
+    assert "paused" not in drawn
+
+    screen.report(Tick(1, 0, 20.0, "hold", (away, RouteNow("other", 0, None, "spent"))))
+    assert screen.drawn()["paused"].endswith("because: no answer")
 
 
 def test_a_stop_is_told_with_what_still_comes_home(screen: Screen) -> None:

@@ -5,7 +5,7 @@ The engine with everything around it made of fakes, for tests on virtual time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -17,21 +17,15 @@ from batchrank.engine.caller import Clocks
 from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
 from batchrank.engine.publisher import Ranges
-from batchrank.engine.runner import (
-    Beforehand,
-    Ending,
-    Lanes,
-    Plan,
-    Ports,
-    nothing_beforehand,
-    run,
-)
-from batchrank.engine.waiting import Lane, Quotas, Turnstiles
+from batchrank.engine.routes import SERVED_MODEL, Route, kinds_of
+from batchrank.engine.runner import Ending, Lanes, Plan, Ports, nothing_beforehand, run
+from batchrank.engine.waiting import Lane, Pacer, Quotas, Stop, Turnstiles
 from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.capacity import Bounds, Capacity
 from batchrank.policy.control import Held
 from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
+from batchrank.policy.routing import Strategy
 from batchrank.store.ledger import Ledger
 from batchrank.testing import (
     FakeParts,
@@ -67,6 +61,40 @@ class SlowLane:
 
 
 @dataclass
+class Way:
+    """
+    A route of a stage.
+    """
+
+    name: str
+    scorer: ScriptedScorer = field(default_factory=ScriptedScorer)
+    limit: RateLimit | None = None
+    documents: RateLimit | None = None
+    documents_max: int | None = None
+    concurrency: int = 4
+    kind: str = "model"
+    price: Price = PRICE
+
+    def route(self, now: Callable[[], float], meta: Mapping[str, Any]) -> Route:
+        """
+        The same for one run, with what the ledger's *meta* has of it.
+        """
+        controller = Held(pace_of(self.limit) if self.limit else None, self.concurrency)
+        turnstiles = Turnstiles(Quotas(self.limit, self.documents))
+        return Route(
+            self.name,
+            self.scorer,
+            controller,
+            Pacer(controller, turnstiles, now),
+            Capacity(Bounds(self.documents_max, hundreds=True)),
+            self.price,
+            self.kind,
+            meta.get(f"{SERVED_MODEL}.{self.name}"),
+            f"{SERVED_MODEL}.{self.name}",
+        )
+
+
+@dataclass
 class Stage:
     """
     One job and its surroundings; `run` may be called again and again, as a person would.
@@ -74,6 +102,8 @@ class Stage:
 
     held: Sequence[Group] = field(default_factory=lambda: groups(20))
     scorer: ScriptedScorer = field(default_factory=ScriptedScorer)
+    fallbacks: Sequence[Way] = ()
+    strategy: Strategy = Strategy.FAILOVER
     concurrency: int = 4
     limit: RateLimit | None = None
     documents: RateLimit | None = None
@@ -88,7 +118,7 @@ class Stage:
     deadline_s: float | None = None
     can_split: bool = True
     proven: bool = True
-    beforehand: Callable[[], Awaitable[Beforehand]] = nothing_beforehand
+    beforehand: Callable[[], Awaitable[Stop | None]] = nothing_beforehand
     interrupted: Callable[[], bool] = lambda: False
     seed: int = 0
     ledger: Ledger = field(default_factory=for_now)
@@ -115,27 +145,26 @@ class Stage:
         total = len(self.held)
         ranges = Ranges(total, self.part_groups)
         published = {part.number: part for part in self.ledger.parts()}
-        return await run(self._plan(total), self._ports(), self._done(total), ranges, published)
+        ports = self._ports()
+        return await run(self._plan(total, ports), ports, self._done(total), ranges, published)
 
     def _done(self, total: int) -> Positions:
         return self.ledger.done(total)
 
-    def _plan(self, total: int) -> Plan:
+    def _plan(self, total: int, ports: Ports) -> Plan:
         scored: dict[int, list[Any]] = {}
         for part in self.ledger.slices():
             scored.setdefault(part.slice.position, []).append(part)
         return Plan(
             target=total if self.target is None else self.target,
-            past=Past(scored, self.ledger.sends()),
-            price=PRICE,
+            past=Past(scored, self.ledger.sends(), kinds_of(ports.routes)),
             rules=Rules(self.throttled_s_max, self.can_split),
             patience=Patience(self.outage_s_max, self.throttled_s_max),
             drain_s_max=self.drain_s_max,
-            model=self.ledger.meta().get("served_model"),
+            strategy=self.strategy,
             deadline_s=self.deadline_s,
             signals=False,
             interrupted=self.interrupted,
-            proven=self.proven,
             beforehand=self.beforehand,
         )
 
@@ -145,20 +174,24 @@ class Stage:
         meta = self.ledger.meta()
         return Ports(
             source=self.source,
-            scorer=self.scorer,
+            routes=self._routes(now),
             ledger=self.ledger,
             publish=self.parts,
             reporter=self.reporter,
             clocks=Clocks(lambda: 1_790_000_000.0 + now(), random.random, now),
             lanes=Lanes(self.ledger_lane, lane, lane),
-            controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
             allowance=self.allowance,
-            capacity=self.capacity,
-            turnstiles=Turnstiles(Quotas(self.limit, self.documents)),
             budget=Budget(
                 self.cap, spent=self.spent, authorised=meta.get("authorised_nano_usd", 0)
             ),
         )
+
+    def _routes(self, now: Callable[[], float]) -> list[Route]:
+        first = Way("first", self.scorer, self.limit, self.documents, concurrency=self.concurrency)
+        meta = self.ledger.meta()
+        routes = [way.route(now, meta) for way in (first, *self.fallbacks)]
+        routes[0].capacity, routes[0].proven = self.capacity, self.proven
+        return routes
 
     # --- what came of it --------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace as remade
 from batchrank.domain import Answer, FailureKind, Group, Positions, RerankRequest
 from batchrank.engine.dispatcher import AHEAD
 from batchrank.engine.following import Equals
-from batchrank.engine.runner import Plan
+from batchrank.engine.runner import Plan, Ports
 from batchrank.errors import Exit
 from batchrank.job.equals import equals_of
 from batchrank.store.ledger import Records
@@ -53,9 +53,9 @@ class EqualStage(Stage):
         self._equals = equals_of(self.ledger, done, total if self.target is None else self.target)
         return done
 
-    def _plan(self, total: int) -> Plan:
+    def _plan(self, total: int, ports: Ports) -> Plan:
         self._done(total)
-        return replace(super()._plan(total), equals=self._equals)
+        return replace(super()._plan(total, ports), equals=self._equals)
 
     @property
     def asked(self) -> Counter[Any]:

@@ -11,7 +11,6 @@ import anyio
 import pytest
 
 from batchrank.domain import Answer, FailureKind, RerankRequest
-from batchrank.engine.runner import Beforehand
 from batchrank.engine.waiting import Stop
 from batchrank.errors import Exit
 from batchrank.testing import ScriptedScorer, failure, groups, reply
@@ -86,22 +85,21 @@ def test_a_group_that_is_rejected_proves_nothing() -> None:
     assert (list(range(2, 10)), 7) == (stage.ranked(), stage.scorer.in_flight_max)
 
 
-async def refusing() -> Beforehand:
+async def refusing() -> Stop | None:
     """
     The key is refused.
     """
-    return Beforehand(Stop("the key is refused", Exit.PERSON))
+    return Stop("the key is refused", Exit.PERSON)
 
 
-async def limiting() -> Beforehand:
+async def waiting() -> None:
     """
-    One document in a request, after a second.
+    There is nothing against it, after a second.
     """
     await anyio.sleep(1.0)
-    return Beforehand(documents_max=1)
 
 
-async def hanging() -> Beforehand:
+async def hanging() -> Stop | None:
     """
     Nobody ever answers.
     """
@@ -109,7 +107,7 @@ async def hanging() -> Beforehand:
     raise AssertionError("never comes here")
 
 
-async def failing() -> Beforehand:
+async def failing() -> Stop | None:
     """
     A bug.
     """
@@ -126,7 +124,7 @@ def test_what_is_refused_beforehand_sends_nothing() -> None:
     assert (Exit.PERSON, "the key is refused") == (ending.stop.exit_code, ending.stop.reason)
     assert [] == stage.scorer.sent
 
-    again = Stage(beforehand=limiting, ledger=stage.ledger)
+    again = Stage(beforehand=waiting, ledger=stage.ledger)
     assert (None, list(range(20))) == (again.run().stop, again.ranked())
 
 
@@ -134,7 +132,13 @@ def test_what_is_told_beforehand_is_kept_to() -> None:
     """
     Nothing leaves before it is known, and then no request has more documents.
     """
-    stage = Stage(held=groups(3), beforehand=limiting)
+    stage = Stage(held=groups(3))
+
+    async def limiting() -> None:
+        await anyio.sleep(1.0)
+        stage.capacity.tell(1)
+
+    stage.beforehand = limiting
     stage.run()
 
     assert [1] * 6 == [len(request.documents) for _, request in stage.scorer.sent]

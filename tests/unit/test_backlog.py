@@ -147,6 +147,20 @@ def test_a_group_that_was_rejected_meanwhile_is_not_convicted() -> None:
     assert 0 == len(backlog)
 
 
+def test_nobody_is_guilty_before_every_route_that_did_not_answer_has_answered_others() -> None:
+    """
+    What another route answers proves nothing of one that may be down.
+    """
+    backlog = Backlog()
+    one = work()
+    one.blamed |= {"first", "second"}
+    backlog.suspend(one, 1.0)
+
+    assert [] == backlog.convicted(2.0, "second")
+    assert [] == backlog.convicted(1.0, "first")
+    assert [one] == backlog.convicted(2.0, "first")
+
+
 # --- amnesty --------------------------------------------------------------------------------------
 
 
@@ -182,6 +196,23 @@ def test_an_amnesty_gives_everybody_out_of_tries_another_one() -> None:
     assert not backlog.only_suspended
     assert 7.0 == backlog.next_due_at()
     assert suspended == [backlog.take(7.0) for _ in range(3)]
+
+
+def test_an_amnesty_is_for_those_who_blame_that_route() -> None:
+    """
+    Whoever waits for another one's word goes on waiting.
+    """
+    backlog = Backlog()
+    ours, theirs = work(0), work(1)
+    for one, blamed in ((ours, {"first", "second"}), (theirs, {"second"})):
+        one.blamed |= blamed
+        backlog.suspend(one, 1.0)
+
+    backlog.forgive({}, [], 7.0, "first")
+
+    assert ours is backlog.take(7.0)
+    assert backlog.only_suspended
+    assert {"second"} == backlog.blamed
 
 
 def test_a_work_that_is_named_twice_is_forgiven_once() -> None:

@@ -603,6 +603,10 @@ DEFAULTS: dict[str, object] = {
     "provider.tokens_max": None,
     "provider.splits": None,
     "provider.send_top_n": False,
+    "provider.route": None,
+    "provider.strategy": "failover",
+    "provider.allow_other_models": False,
+    "provider.fallbacks": (),
     "provider.options": {},
     "provider.price": None,
     "limits.requests_per_second": None,
@@ -1171,6 +1175,10 @@ DECIDES: dict[str, tuple[str, object]] = {
     "provider.tokens_max": ("free", 50_000),
     "provider.splits": ("free", False),
     "provider.send_top_n": ("score", True),
+    "provider.route": ("free", "other"),
+    "provider.strategy": ("free", "spread"),
+    "provider.allow_other_models": ("free", True),  # the models that it lets in are told apart
+    "provider.fallbacks": ("free", [{"name": "openrouter", "key_env": "OTHER"}]),
     "provider.options": ("score", {"provider": {"order": ["Cohere"]}}),
     "provider.price.usd_per_search_unit": ("free", 0.5),
     "provider.price.usd_per_million_tokens": ("free", 0.5),
@@ -1220,7 +1228,7 @@ def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         options = [field.annotation, *getattr(field.annotation, "__args__", ())]
         tables = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if tables:
+        if tables and get_origin(field.annotation) is not tuple:
             alias = "x." if get_origin(field.annotation) is dict else ""
             yield from leaves(tables[0], f"{above}{name}.{alias}")
         else:

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrank.domain import FailureKind, RejectKind
-from batchrank.observe.report import FAILURE_WORDS, REJECT_WORDS, Summary, as_shown, size
+from batchrank.observe.report import (
+    FAILURE_WORDS,
+    REJECT_WORDS,
+    RouteShare,
+    Summary,
+    as_shown,
+    size,
+)
 from tests.laws import law
 
 BARE = Summary(
@@ -47,6 +54,7 @@ FULL = Summary(
     cost_usd_now=5.0,
     cost_usd_by_source={"reported": 10.0, "estimated": 0.0123456, "priced": 0.0},
     cost_usd_lost=0.016,
+    routes={"one": RouteShare(10_000, 9_900, 10.0), "two": RouteShare(100, 90, 0.0123456)},
     parts=1,
     rows=199_800,
     done_now=5_000,
@@ -70,6 +78,8 @@ texts    1,200 documents cut, as source.max_chars says
 calls    5,000 now, 10,100 in all, 103 repeated; failed: 90 told to slow down, \
 13 perhaps billed (no clear answer)
 cost     $5.0000 now, $10.0123 in all ($10.0000 reported, $0.0123 estimated)
+route    one: 10,000 calls, 9,900 groups, $10.0000
+route    two: 100 calls, 90 groups, $0.0123
 lost     $0.0160 may have been spent by runs that were killed
 served   v/m, by Acme, by Other
 time     100.0 s, 50.0 groups/s, 64 in flight at most
@@ -185,6 +195,7 @@ STABLE = [
     "rejected_max",
     "rejects_by_kind",
     "reused",
+    "routes",
     "rows",
     "search_units",
     "state",
