@@ -279,7 +279,9 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     One attempt, as the calls table keeps it.
 
     *attempt* counts the sendings of this slice from 1, over all runs. *sent_at* is seconds since
-    the epoch, UTC. *cost_nano_usd* is what is booked: 10^-9 US dollars.
+    the epoch, UTC. *cost_nano_usd* is what is booked: 10^-9 US dollars. *search_units* are what is
+    booked, too: those of *usage*, or the most that it can be, as far as anybody counts them. *day*
+    is the UTC day that it counts for, where a budget of days is shared; else "".
     """
 
     slice: Slice
@@ -293,6 +295,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     cost_nano_usd: int
     cost_source: CostSource
     probe: bool = False
+    search_units: int = 0
+    day: str = ""
 
 
 class Positions:

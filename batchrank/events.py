@@ -179,7 +179,8 @@ class Tick(Event):
     A second has passed: what is under way, and what waits to be tried again.
 
     *pace_per_s* is the rate at which requests leave now (None: as fast as they can), *mode* what
-    the controller does about it: "ramp", "hold" or "blocked".
+    the controller does about it: "ramp", "hold" or "blocked". *reserved_usd* is the most that calls
+    under way can cost, where there is a cap.
     """
 
     name = "job.ticked"
@@ -187,6 +188,7 @@ class Tick(Event):
     waiting: int
     pace_per_s: float | None = None
     mode: str = ""
+    reserved_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

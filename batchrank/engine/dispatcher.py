@@ -14,15 +14,14 @@ from dataclasses import dataclass
 
 import anyio
 
-from batchrank.domain import Price
 from batchrank.engine.backlog import Backlog, Work
 from batchrank.engine.caller import Caller
 from batchrank.engine.committer import Committer
 from batchrank.engine.feed import Fed, Feed
+from batchrank.engine.purse import Purse
 from batchrank.engine.waiting import Bell, Brake, Pacer, Slots, Stop
 from batchrank.errors import BatchrankError, Exit
-from batchrank.policy.billing import most
-from batchrank.policy.budget import Allowance, Authorise, Budget, Refusal
+from batchrank.policy.budget import Allowance
 from batchrank.policy.control import Controller
 from batchrank.policy.gate import Gate, Leave
 
@@ -68,13 +67,12 @@ class Dispatcher:
         backlog: Backlog,
         slots: Slots,
         bell: Bell,
-        budget: Budget,
+        purse: Purse,
         allowance: Allowance,
         controller: Controller,
         pacer: Pacer,
         brake: Brake,
         patience: Patience,
-        price: Price | None,
         clock: Callable[[], float],
     ) -> None:
         self._clock = clock
@@ -85,13 +83,12 @@ class Dispatcher:
         self._slots = slots
         self._bell = bell
         self._gate = controller.gate
-        self._budget = budget
+        self._purse = purse
         self._allowance = allowance
         self._controller = controller
         self._pacer = pacer
         self._brake = brake
         self._patience = patience
-        self._price = price
 
     async def run(self, attempts: asyncio.TaskGroup) -> None:
         """
@@ -104,10 +101,10 @@ class Dispatcher:
                 await self._slot()
             if self._allowance.calls_left < 1:
                 await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
-            if self._budget.cap is not None:
-                await self._money(work)
+            if stop := await self._purse.set_aside(work):
+                await self._halt(stop)
             probe = await self._leave(work)
-            if work.of.closed:
+            if work.of.closed or self._purse.is_late(work):
                 self._put_back(work)
                 continue
             self._slots.take()
@@ -180,24 +177,6 @@ class Dispatcher:
             self._committer.hurry()
             await self._bell.wait()
 
-    async def _money(self, work: Work) -> None:
-        """
-        Set aside the most that the call can cost: there is a cap that it could pass.
-        """
-        work.most = most(work.sizes, self._price)
-        while (answer := self._budget.reserve(work.most)) is not None:
-            match answer:
-                case Authorise(nano_usd):
-                    await self._committer.authorise(nano_usd)
-                    if self._committer.failed:
-                        await anyio.sleep_forever()  # the brake is pulled
-                    self._budget.authorised = nano_usd
-                case Refusal.WAIT:
-                    await self._bell.wait()
-                case Refusal.EXHAUSTED:
-                    reason = "budget.cost_usd_max does not cover another call"
-                    await self._halt(Stop(reason, Exit.PERSON))
-
     async def _leave(self, work: Work) -> bool:
         """
         Return when the gate lets it through and its turn has come; tell whether it is a probe.
@@ -244,11 +223,13 @@ class Dispatcher:
 
     def _put_back(self, work: Work) -> None:
         """
-        Its group was rejected while it waited here: give back the money, and its place.
+        Its group was rejected while it waited here, or the day passed that its money was of: give
+        back the money, and its place.
         """
         self._caller.in_hand.discard(work)
-        self._budget.settle(work.most, 0)
+        self._purse.give_back(work)
         self._give_back(work)
+        self._backlog.put(work, self._clock())
 
     def _give_back(self, work: Work) -> None:
         self._pacer.give_back(len(work.request.documents), work.tokens)

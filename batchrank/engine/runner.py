@@ -24,10 +24,12 @@ from batchrank.engine.dispatcher import Dispatcher, Patience
 from batchrank.engine.feed import Feed, Past, Source
 from batchrank.engine.following import Equals, Following
 from batchrank.engine.publisher import Publish, Publisher, Ranges
+from batchrank.engine.purse import Purse, Till
 from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Bell, Brake, Lane, Pacer, Slots, Stop, Turnstiles
 from batchrank.errors import Exit
 from batchrank.events import Reporter, Stopping, Tick
+from batchrank.policy.billing import NANO
 from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.control import Controller
 from batchrank.policy.retry import Rules
@@ -46,12 +48,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @dataclass(frozen=True, slots=True)
 class Lanes:
     """
-    Where blocking work is done: one thread each for the ledger, the source and the parts.
+    Where blocking work is done: one thread each for the ledger, the source, the parts, and the
+    budget that jobs share.
     """
 
     ledger: Lane
     source: Lane
     parts: Lane
+    till: Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class Plan:
 class Ports:
     """
     What the run works with. *controller*, *turnstiles* and *allowance* may be those that a run
-    before this one has left.
+    before this one has left. *till* is there if *budget* has a share of what jobs spend together.
     """
 
     source: Source
@@ -96,6 +100,7 @@ class Ports:
     controller: Controller
     turnstiles: Turnstiles
     budget: Budget
+    till: Till | None = None
     allowance: Allowance = field(default_factory=Allowance)
     reserve: Reserve | None = None
 
@@ -202,14 +207,25 @@ class _Run:
             backlog=self._backlog,
             slots=self._slots,
             bell=self._bell,
-            budget=ports.budget,
+            purse=self._purse(),
             allowance=ports.allowance,
             controller=ports.controller,
             pacer=pacer,
             brake=self._brake,
             patience=plan.patience,
-            price=plan.price,
             clock=ports.clocks.now,
+        )
+
+    def _purse(self) -> Purse:
+        ports = self._ports
+        return Purse(
+            ports.budget,
+            ports.till,
+            lane=ports.lanes.till,
+            committer=self._committer,
+            bell=self._bell,
+            price=self._plan.price,
+            wall=ports.clocks.wall,
         )
 
     async def run(self) -> Ending:
@@ -340,8 +356,15 @@ class _Run:
             await anyio.sleep(TICK_S)
             controller = self._ports.controller
             per_s = controller.pace.rate if controller.pace else None
+            reserved_usd = self._ports.budget.reserved.nano_usd / NANO
             self._ports.reporter.report(
-                Tick(self._slots.in_use, len(self._backlog), per_s, controller.mode.value)
+                Tick(
+                    self._slots.in_use,
+                    len(self._backlog),
+                    per_s,
+                    controller.mode.value,
+                    reserved_usd,
+                )
             )
             if self._plan.interrupted() and self._signalled_at is None:
                 self._signalled("the program that runs it")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import date
 from math import hypot, sqrt
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -30,6 +29,7 @@ from batchrank.observe.report import as_shown, counted, size
 from batchrank.policy.billing import (
     DOCUMENTS_PER_UNIT,
     NANO,
+    about_age,
     chunks_mean,
     nano_usd,
     units_expected,
@@ -42,7 +42,6 @@ from batchrank.source.profile import Lengths, Profile
 from batchrank.store.reading import LedgerReader
 
 SAMPLE_S_MAX = 20.0
-PRICE_DAYS_MAX = 90
 LATENCY_S = 0.25
 """What a call is taken to last where only the concurrency holds back."""
 
@@ -567,10 +566,8 @@ def _about_money(job: Job, past: _Past, work: _Work) -> Iterator[str]:
     price, cap = job.price, job.config.budget.cost_usd_max
     if price is None:
         yield f"no price of {job.model} is known: no cost can be estimated or capped"
-    elif price.as_of and (age := (job.now.date() - date.fromisoformat(price.as_of)).days) > (
-        PRICE_DAYS_MAX
-    ):
-        yield f"the price was seen {age} days ago: check it, and state it in [provider.price]"
+    elif aged := about_age(price, job.now.date()):
+        yield aged
     if cap is None or work.cost_usd is None:
         return
     low, high = (past.spent_nano_usd + nano_usd(cost) for cost in work.cost_usd)

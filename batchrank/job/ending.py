@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from batchrank.engine.caller import MODEL_CHANGED
 from batchrank.engine.runner import Ending
 from batchrank.errors import BatchrankError, Exit, StorageError
 from batchrank.job.opening import World
 from batchrank.observe.report import Summary, counted
+from batchrank.policy.amounts import Amount
 from batchrank.store.disk import write_durably
 from batchrank.store.exports import export_calls, export_rejects
-from batchrank.store.reading import LedgerReader
+from batchrank.store.reading import LOST, UNITS_ESTIMATED, LedgerReader, amount_of
 
 ENDED = {
     Exit.DONE: "done",
@@ -39,14 +41,14 @@ class Account:
     """
 
     tally: Mapping[str, float]
-    lost_nano_usd: int
+    lost: Amount
 
     @classmethod
     def of(cls, ledger: LedgerReader) -> Account:
         """
         Take them down.
         """
-        return cls(ledger.tally(), int(ledger.meta().get("lost_nano_usd", 0)))
+        return cls(ledger.tally(), amount_of(LOST, ledger.meta()))
 
     def count(self, name: str) -> int:
         """
@@ -90,6 +92,28 @@ class Account:
         return sum(self.count(f"cost_nano_usd.{source}") for source in _SOURCES)
 
     @property
+    def lost_nano_usd(self) -> int:
+        """
+        What killed runs may have spent, beside that.
+        """
+        return self.lost.nano_usd
+
+    @property
+    def spent(self) -> Amount:
+        """
+        All that counts against the caps of the output: what is booked, and what may be lost.
+        """
+        units = self.tally.get("search_units", 0) + self.tally.get(UNITS_ESTIMATED, 0)
+        requests = self.calls - self.count("calls.never_sent")
+        return Amount(self.cost_nano_usd, requests, ceil(units)) + self.lost
+
+    def spent_on(self, day: str) -> Amount:
+        """
+        What counts against a budget that jobs share, of one UTC day.
+        """
+        return amount_of(day, self.tally)
+
+    @property
     def cost_usd_by_source(self) -> dict[str, float]:
         """
         The same by how it is known.
@@ -120,6 +144,8 @@ def finish(
     notes = [*world.notes, *ending.notes]
     if stop and isinstance(stop.error, BatchrankError) and stop.error.hint:
         notes.append(stop.error.hint)
+    if stop and stop.hint:
+        notes.append(stop.hint)
     if stop and stop.code == MODEL_CHANGED:
         notes.append(_about_model(Account.of(world.ledger).count("reused")))
     try:

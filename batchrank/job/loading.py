@@ -130,11 +130,7 @@ class Job:
         """
         The price that the job states, else the one that is known of its model.
         """
-        if self.config.provider.price:
-            return self.config.provider.price.as_price()
-        if self.vendor is None or not self.vendor.bills:
-            return Price(usd_per_search_unit=0.0)
-        return self.vendor.prices.get(self.model)
+        return _price_of(self.config.provider, self.vendor)
 
     def settings(self) -> Settings:
         """
@@ -380,11 +376,35 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
     if provider.send_top_n and config.output.reuse:
         message = "needs every score, and send_top_n asks for the best only"
         found.append(problem("output", "reuse", message, "leave one of them out"))
-    known_price = provider.price or provider.model in vendor.prices or not vendor.bills
-    if config.budget.cost_usd_max and not known_price and provider.model:
-        message = f"cannot be kept: no price of {provider.model} is known"
-        found.append(problem("budget", "cost_usd_max", message, "state it in [provider.price]"))
+    if provider.model:
+        found += (problem("budget", *wrong) for wrong in _caps_that_fail(config, vendor))
     return found
+
+
+def _caps_that_fail(config: JobConfig, vendor: Vendor) -> Iterator[tuple[str, str, str]]:
+    """
+    Find caps that cannot be kept: key, why, remedy.
+    """
+    model, price = config.provider.model, _price_of(config.provider, vendor)
+    if price is None:
+        for key in config.budget.capped("usd_max"):
+            why = f"cannot be kept: no price of {model} is known"
+            yield key, why, "state it in [provider.price]"
+    elif price.usd_per_million_tokens is not None:
+        for key in config.budget.capped("search_units_max"):
+            why = f"cannot be kept: {model} is billed by tokens"
+            yield key, why, "cap the money instead"
+
+
+def _price_of(provider: ProviderTable, vendor: Vendor | None) -> Price | None:
+    """
+    The price that the job states, else the one that is known of its model.
+    """
+    if provider.price:
+        return provider.price.as_price()
+    if vendor is None or not vendor.bills:
+        return Price(usd_per_search_unit=0.0)
+    return vendor.prices.get(provider.model)
 
 
 def _pairs_need(config: JobConfig, vendor: Vendor | None) -> str:

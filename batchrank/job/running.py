@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -40,13 +41,12 @@ from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
+from batchrank.job.money import Money, money_of
 from batchrank.job.opening import Wishes, World, opened
 from batchrank.job.reusing import reuse
 from batchrank.job.steering import Steering, remember
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
-from batchrank.policy.billing import nano_usd
-from batchrank.policy.budget import Budget
 from batchrank.policy.retry import Rules
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
@@ -142,8 +142,13 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
     world.output.withdraw_success()
     reuse(world, reporter, done)
     equals = equals_of(world.ledger, done, world.target) if world.dedupes else None
-    with _reserve(world), _noted(world, done) as ended:
-        last = _until_whole(world, reporter, done, ranges, equals)
+    with (
+        _reserve(world),
+        money_of(world.job, world.ledger) as money,
+        _noted(world, money, done) as ended,
+    ):
+        task = _Task(world, money, reporter, done, ranges, equals)
+        last = _until_whole(task)
         return finish(world, last, before, time.monotonic() - began, ended), last
 
 
@@ -191,12 +196,11 @@ def _reserve(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def _noted(world: World, done: Positions) -> Iterator[Callable[[Exit, str], None]]:
+def _noted(world: World, money: Money, done: Positions) -> Iterator[Callable[[Exit, str], None]]:
     """
     Keep the run in the ledger. What is yielded notes its end, and gives back what was authorised
     and not spent; without it the run counts as killed.
     """
-    lost = _count_as_lost(world)
     world.ledger.set_meta({"retries_rejects": world.wishes.retry_rejects})  # for `status`
     world.ledger.start_run(
         time.time(),
@@ -207,67 +211,64 @@ def _noted(world: World, done: Positions) -> Iterator[Callable[[Exit, str], None
     )
 
     def ended(exit_code: Exit, reason: str) -> None:
-        spent = Account.of(world.ledger).cost_nano_usd + lost
-        world.ledger.set_meta({"authorised_nano_usd": spent})
+        money.close_account()
         world.ledger.end_run(time.time(), exit_code, reason)
 
     yield ended
 
 
-def _count_as_lost(world: World) -> int:
-    """
-    Book as spent what a run that was killed had been allowed and had not settled.
-    """
-    meta = world.ledger.meta()
-    booked = Account.of(world.ledger).cost_nano_usd
-    lost = max(meta.get("lost_nano_usd", 0), meta.get("authorised_nano_usd", 0) - booked)
-    if lost != meta.get("lost_nano_usd", 0):
-        world.ledger.set_meta({"lost_nano_usd": lost})
-    return int(lost)
-
-
 # --- the engine -----------------------------------------------------------------------------------
 
 
-def _until_whole(
-    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
-) -> Ending:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """
+    What the engine is given to do, once or twice.
+    """
+
+    world: World
+    money: Money
+    reporter: Reporter
+    done: Positions
+    ranges: Ranges
+    equals: Equals | None
+
+
+def _until_whole(task: _Task) -> Ending:
     """
     Run the engine; once more if parts of earlier runs turn out to be damaged.
     """
-    reporter.report(_started(world, done))
-    last = _engine_once(world, reporter, done, ranges, equals)
-    if last.stop is None and len(done) == done.total and _mend(world, reporter):
-        last = _engine_once(world, reporter, done, ranges, equals)
+    world, done = task.world, task.done
+    task.reporter.report(_started(world, done))
+    last = _engine_once(task)
+    if last.stop is None and len(done) == done.total and _mend(world, task.reporter):
+        last = _engine_once(task)
         if damaged := world.output.damaged(last.parts):
             raise StorageError(f"parts change as soon as they are written: {damaged}")
     return last
 
 
-def _engine_once(
-    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
-) -> Ending:
+def _engine_once(task: _Task) -> Ending:
     with rare_collections():
-        return anyio.run(
-            _engine, world, reporter, done, ranges, equals, backend_options={"use_uvloop": True}
-        )
+        return anyio.run(_engine, task, backend_options={"use_uvloop": True})
 
 
-async def _engine(
-    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
-) -> Ending:
+async def _engine(task: _Task) -> Ending:
+    world = task.world
     scorer, close = _scorer(world.job)
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
     steering.controller.gate.taken_over(asyncio.get_running_loop().time())
     published = {part.number: part for part in world.ledger.parts()}
     try:
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
-            ports = _ports(world, reporter, scorer, source, reader, steering)
-            return await runner.run(_plan(world, equals), ports, done, ranges, published)
+            ports = _ports(task, scorer, source, reader, steering)
+            plan = _plan(world, task.equals)
+            return await runner.run(plan, ports, task.done, task.ranges, published)
     finally:
         await close()
         if why_not := remember(world.job, steering.controller, datetime.now(UTC)):
-            reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
+            notice = Noticed(f"the limit that was learned is forgotten: {why_not}")
+            task.reporter.report(notice)
 
 
 @contextmanager
@@ -302,19 +303,11 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
 
 
 def _ports(
-    world: World,
-    reporter: Reporter,
-    scorer: Scorer,
-    source: Source,
-    reader: LedgerReader,
-    steering: Steering,
+    task: _Task, scorer: Scorer, source: Source, reader: LedgerReader, steering: Steering
 ) -> Ports:
-    job = world.job
-    layout = job.layout
+    world = task.world
+    layout = world.job.layout
     schema = schema_of(world.source.no_rows(), layout)
-    cap = job.config.budget.cost_usd_max
-    meta = world.ledger.meta()
-    spent = Account.of(world.ledger).cost_nano_usd + int(meta.get("lost_nano_usd", 0))
     return Ports(
         source=source,
         scorer=scorer,
@@ -322,17 +315,13 @@ def _ports(
         publish=lambda number, through: world.output.publish(
             reader, layout, schema, number, through
         ),
-        reporter=reporter,
+        reporter=task.reporter,
         clocks=Clocks(time.time, random.random, asyncio.get_running_loop().time),
-        lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane()),
+        lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane(), ThreadLane()),
         controller=steering.controller,
         turnstiles=steering.turnstiles,
-        budget=Budget(
-            None if cap is None else nano_usd(cap),
-            spent=spent,
-            authorised=spent,
-            block_sends=max(1, job.config.limits.concurrency_most // 4),
-        ),
+        budget=task.money.budget,
+        till=task.money.till,
         allowance=steering.allowance,
         reserve=Reserve(world.state.reserve),
     )

@@ -13,6 +13,7 @@ included, counts as several.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from math import ceil
 
 import msgspec
@@ -38,11 +39,13 @@ class Sizes(msgspec.Struct, frozen=True, gc=False):
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
     """
-    What one call is booked at.
+    What one call is booked at, and how its cost is known. Search units are those of the reply, or
+    the most it can be where that had to be reckoned anyway; 0 is "not known".
     """
 
     nano_usd: int
     source: CostSource
+    search_units: int = 0
 
 
 NOT_BILLED = Booking(0, CostSource.REPORTED)
@@ -167,12 +170,41 @@ def booked(usage: Usage, request: RerankRequest, price: Price | None) -> Booking
 
     The reported cost first, then reported units times the price, then the most it can be.
     """
+    units = ceil(usage.search_units or 0)
     if usage.cost_usd is not None:
-        return Booking(nano_usd(usage.cost_usd), CostSource.REPORTED)
+        return Booking(nano_usd(usage.cost_usd), CostSource.REPORTED, units)
     if price is None:
-        return Booking(0, CostSource.UNKNOWN)
+        return Booking(0, CostSource.UNKNOWN, units)
     if price.usd_per_search_unit is not None and usage.search_units is not None:
-        return Booking(_at(price, usage.search_units, 0), CostSource.PRICED)
+        return Booking(_at(price, usage.search_units, 0), CostSource.PRICED, units)
     if price.usd_per_million_tokens is not None and usage.total_tokens is not None:
-        return Booking(_at(price, 0, usage.total_tokens), CostSource.PRICED)
-    return Booking(most(sizes_of(request), price), CostSource.ESTIMATED)
+        return Booking(_at(price, 0, usage.total_tokens), CostSource.PRICED, units)
+    sizes = sizes_of(request)
+    return Booking(most(sizes, price), CostSource.ESTIMATED, units or units_most(sizes))
+
+
+# --- prices age -----------------------------------------------------------------------------------
+
+PRICE_DAYS_MAX = 90
+"""Vendors change prices without a word to their users; older ones have to be looked at again."""
+
+
+def days_old(price: Price | None, today: date) -> int | None:
+    """
+    How many days ago *price* was seen, if that is too long; None if it is fresh enough, or if
+    nobody says when.
+    """
+    if price is None or not price.as_of:
+        return None
+    days = (today - date.fromisoformat(price.as_of)).days
+    return days if days > PRICE_DAYS_MAX else None
+
+
+def about_age(price: Price | None, today: date) -> str:
+    """
+    The warning that *price* is too old to be relied on; "" if it is not.
+    """
+    days = days_old(price, today)
+    if days is None:
+        return ""
+    return f"the price was seen {days} days ago: check it, and state it in [provider.price]"

@@ -27,9 +27,30 @@ from batchrank.domain import (
     SourceFile,
 )
 from batchrank.errors import StorageError
+from batchrank.policy.amounts import COUNTED, Amount
 from batchrank.store.tables import SCHEMA_VERSION, unpack_scores, unpack_shares
 
 READER_WAIT_S = 10.0
+
+AUTHORISED, LOST = "authorised", "lost"
+"""What the ledger covers, and what killed runs may have spent: by `named`, in `meta`."""
+
+UNITS_ESTIMATED = "search_units_estimated"
+"""In `tally`: search units that are booked and that no reply has told."""
+
+
+def named(prefix: str, amount: Amount) -> dict[str, int]:
+    """
+    What the parts of *amount* are called in `meta` and, behind a UTC day, in `tally`.
+    """
+    return {f"{prefix}_{name}": getattr(amount, name) for name in COUNTED}
+
+
+def amount_of(prefix: str, table: Mapping[str, float]) -> Amount:
+    """
+    The inverse of `named`; what is not there is 0.
+    """
+    return Amount(*(int(table.get(f"{prefix}_{name}", 0)) for name in COUNTED))
 
 
 class RankedRow(NamedTuple):
@@ -431,20 +452,24 @@ class LedgerReader:
         )
 
 
-def ledger_error(what: str, error: sqlite3.Error) -> StorageError:
+def ledger_error(
+    what: str, error: sqlite3.Error, without: str = "or use --restart"
+) -> StorageError:
     """
-    An error of SQLite's in our tree, told apart by whether the disk is full.
+    An error of SQLite's in our tree, told apart by whether the disk is full. *without* is what to
+    do about a damaged file of which there is no copy.
     """
     primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     full = primary == sqlite3.SQLITE_FULL
+    damaged = f"the file is damaged: restore it from a copy, {without}"
     hints = {
         sqlite3.SQLITE_FULL: "make room and run again: what was paid for is kept",
-        sqlite3.SQLITE_BUSY: "another program holds the ledger locked: close it, then run again",
+        sqlite3.SQLITE_BUSY: "another program holds the file locked: close it, then run again",
         sqlite3.SQLITE_IOERR: "see what the system's log says of this disk, then run again",
         sqlite3.SQLITE_READONLY: "make the file and its folder writable, then run again",
         sqlite3.SQLITE_CANTOPEN: "make the file and its folder writable, then run again",
-        sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a copy, or use --restart",
-        sqlite3.SQLITE_NOTADB: "the file is damaged: restore it from a copy, or use --restart",
+        sqlite3.SQLITE_CORRUPT: damaged,
+        sqlite3.SQLITE_NOTADB: damaged,
     }
     return StorageError(f"{what}: {error}", hints.get(primary, ""), out_of_space=full)
 

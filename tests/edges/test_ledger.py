@@ -35,9 +35,10 @@ from batchrank.domain import (
     Usage,
 )
 from batchrank.errors import Exit, StorageError
+from batchrank.policy.amounts import Amount
 from batchrank.store.blocks import opened
 from batchrank.store.ledger import Ledger, Records
-from batchrank.store.reading import LedgerReader, PartRow
+from batchrank.store.reading import AUTHORISED, LedgerReader, PartRow, named
 from batchrank.store.tables import (
     SCHEMA_VERSION,
     pack_scores,
@@ -157,7 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
         records.carried = [
             (position, rows, marked(self.commits, rows)) for position, rows in data.draw(ranges)
         ]
-        records.authorised = data.draw(st.none() | st.integers(0, 10**15))
+        records.authorised = data.draw(st.none() | st.builds(Amount, st.integers(0, 10**15)))
         records.model = data.draw(st.none() | words)
         self.ledger.commit(records)
         self._remember(records)
@@ -204,7 +205,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for covered in range(position, position + rows):
                 self.carried.setdefault(covered, self.commits)
         if records.authorised is not None:
-            self.meta["authorised_nano_usd"] = records.authorised
+            self.meta |= named(AUTHORISED, records.authorised)
         if records.model is not None:
             self.meta["served_model"] = records.model
 
@@ -794,7 +795,7 @@ def test_scores_and_shares_are_packed_for_any_machine() -> None:
         (Records(), False),
         (Records(at=5.0), False),
         (Records(note=""), True),
-        (Records(authorised=0), True),
+        (Records(authorised=Amount()), True),
         (Records(model=""), True),
         (Records(carried=[(0, 1, b"")]), True),
     ],

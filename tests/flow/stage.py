@@ -17,13 +17,16 @@ from batchrank.engine.caller import Clocks
 from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
 from batchrank.engine.publisher import Ranges
+from batchrank.engine.purse import Till
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
 from batchrank.engine.waiting import Lane, Quotas, Turnstiles
+from batchrank.policy.amounts import Amount
 from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.control import Held
 from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
 from batchrank.store.ledger import Ledger
+from batchrank.store.reading import AUTHORISED, amount_of
 from batchrank.testing import (
     FakeParts,
     InlineLane,
@@ -72,6 +75,9 @@ class Stage:
     part_groups: int = 8
     target: int | None = None
     cap: int | None = None
+    requests_max: int | None = None
+    till: Till | None = None
+    began_at: float = 1_790_000_000.0
     allowance: Allowance = field(default_factory=Allowance)
     outage_s_max: float = 1800.0
     throttled_s_max: float = 21_600.0
@@ -128,21 +134,24 @@ class Stage:
     def _ports(self) -> Ports:
         random, now = Random(self.seed), asyncio.get_running_loop().time
         lane = InlineLane()
-        meta = self.ledger.meta()
         return Ports(
             source=self.source,
             scorer=self.scorer,
             ledger=self.ledger,
             publish=self.parts,
             reporter=self.reporter,
-            clocks=Clocks(lambda: 1_790_000_000.0 + now(), random.random, now),
-            lanes=Lanes(self.ledger_lane, lane, lane),
+            clocks=Clocks(lambda: self.began_at + now(), random.random, now),
+            lanes=Lanes(self.ledger_lane, lane, lane, lane),
             controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
             allowance=self.allowance,
             turnstiles=Turnstiles(Quotas(self.limit, self.documents)),
             budget=Budget(
-                self.cap, spent=self.spent, authorised=meta.get("authorised_nano_usd", 0)
+                Amount(self.cap or 2**62, self.requests_max or 2**62, 2**62),
+                spent=Amount(self.spent),
+                authorised=amount_of(AUTHORISED, self.ledger.meta()),
+                days=None if self.till is None else {},
             ),
+            till=self.till,
         )
 
     # --- what came of it --------------------------------------------------------------------------

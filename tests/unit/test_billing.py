@@ -193,11 +193,11 @@ def test_a_price_is_by_units_or_by_tokens() -> None:
         pytest.param(
             Usage(3, 700, 0.0042),
             BY_UNIT,
-            Booking(4_200_000, CostSource.REPORTED),
+            Booking(4_200_000, CostSource.REPORTED, 3),
             id="reported goes before priced",
         ),
         pytest.param(
-            Usage(3, 700, 0.0), BY_UNIT, Booking(0, CostSource.REPORTED), id="reported as free"
+            Usage(3, 700, 0.0), BY_UNIT, Booking(0, CostSource.REPORTED, 3), id="reported as free"
         ),
         pytest.param(
             Usage(None, None, 0.002),
@@ -206,28 +206,31 @@ def test_a_price_is_by_units_or_by_tokens() -> None:
             id="reported, no price known",
         ),
         pytest.param(
-            Usage(3, 700), BY_UNIT, Booking(3_000_000, CostSource.PRICED), id="units by the price"
+            Usage(3, 700),
+            BY_UNIT,
+            Booking(3_000_000, CostSource.PRICED, 3),
+            id="units, priced",
         ),
         pytest.param(
-            Usage(3, 700), BY_TOKEN, Booking(14_000, CostSource.PRICED), id="tokens by the price"
+            Usage(3, 700), BY_TOKEN, Booking(14_000, CostSource.PRICED, 3), id="tokens by the price"
         ),
         pytest.param(
             Usage(None, 700),
             BY_UNIT,
-            Booking(1_000_000, CostSource.ESTIMATED),
+            Booking(1_000_000, CostSource.ESTIMATED, 1),
             id="tokens do not tell units",
         ),
         pytest.param(
             Usage(3, None),
             BY_TOKEN,
-            Booking(80, CostSource.ESTIMATED),
+            Booking(80, CostSource.ESTIMATED, 3),
             id="units do not tell tokens",
         ),
         pytest.param(
-            Usage(), BY_UNIT, Booking(1_000_000, CostSource.ESTIMATED), id="nothing was said"
+            Usage(), BY_UNIT, Booking(1_000_000, CostSource.ESTIMATED, 1), id="nothing was said"
         ),
         pytest.param(Usage(), None, Booking(0, CostSource.UNKNOWN), id="nothing is known"),
-        pytest.param(Usage(3, 700), None, Booking(0, CostSource.UNKNOWN), id="no price"),
+        pytest.param(Usage(3, 700), None, Booking(0, CostSource.UNKNOWN, 3), id="no price"),
     ],
 )
 def test_the_best_knowledge_is_booked(usage: Usage, price: Price | None, expected: Booking) -> None:
@@ -247,7 +250,8 @@ def test_an_estimate_is_what_was_set_aside(held: Sizes, price: Price) -> None:
 
     booking = booked(Usage(), request, price)
 
-    assert Booking(most(sizes_of(request), price), CostSource.ESTIMATED) == booking
+    held_most, units = most(sizes_of(request), price), units_most(sizes_of(request))
+    assert Booking(held_most, CostSource.ESTIMATED, units) == booking
 
 
 def test_what_surely_cost_nothing_is_no_estimate() -> None:
