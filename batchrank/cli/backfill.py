@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from batchrank.cli.arguments import AsJson, JobFile, Variables, overrides
+from batchrank.cli.arguments import AsJson, JobFile, Variables, Yes, overrides
 from batchrank.cli.saying import say
 
 
@@ -50,19 +50,22 @@ def backfill(
             "--keep-going", help="Go on also after a day that stopped and needs a person (exit 3)."
         ),
     ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
     """
     Run a job for every day that has no _SUCCESS yet, one day after the other.
 
     All days share the limits of the job file as if they were one run; budget.cost_usd_max is for
-    each day's output, as ever. A day whose source is missing or damaged is told, and the others go
+    each day's output, as ever. What they may cost together is asked about once, before the first
+    (budget.confirm_usd). A day whose source is missing or damaged is told, and the others go
     on; a refused key, spent credit, a full disk, a signal, the deadline, and another process that
     is at a day stop all. Run it again to carry on: finished days are left alone, and told if files
     have come to their source since.
 
     The exit code is that of what stopped all days, else the severest: 3, 2, 1, then 75.
     """
+    from batchrank.cli.asking import asking
     from batchrank.cli.watching import watched
     from batchrank.operate import backfill as days
 
@@ -77,7 +80,14 @@ def backfill(
         found = days.listing(those)
         say(found.as_json() if as_json else found.as_text())
         return 0
-    done = days.backfill(those, listening=watched, calls_max=calls_max, keep_going=keep_going)
+    asking(None, yes=yes).of_dates([each.job for each in those if not days.is_done(each.job)])
+    done = days.backfill(
+        those,
+        listening=watched,
+        calls_max=calls_max,
+        keep_going=keep_going,
+        consent=asking(None, yes=True),
+    )
     say(done.as_json() if as_json else done.as_text())
     if done.bug:
         raise done.bug

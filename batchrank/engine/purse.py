@@ -143,10 +143,11 @@ def _full(asked: Borrow, full: Full, where: str) -> Stop:
     A cap that jobs share is reached: which, how far others have used it up, and how to go on.
     """
     name = f"budget.{full.period}_{NAMES[full.counted]}_max"
-    others = _shown(full.counted, full.others)
+    whose = "other outputs" if full.period == "day" else "other outputs and days"
+    others = f": {_shown(full.counted, full.others)} of it went to {whose}" if full.others else ""
     until = next_period(asked.day, full.period)
     return Stop(
-        f"{name} does not cover another call: {others} of it went to other outputs and days",
+        f"{name} does not cover another call{others}",
         Exit.PERSON,
         hint=f"wait until {until} 00:00 UTC, raise {name}, or name another file than {where} with"
         " budget.shared, and run again: it carries on",

@@ -35,6 +35,7 @@ from batchrank.policy.billing import (
     units_expected,
     usd,
 )
+from batchrank.policy.forecast import Estimate
 from batchrank.policy.pace import HEADROOM
 from batchrank.policy.slicing import slices
 from batchrank.source.parquet import ParquetSource
@@ -392,6 +393,23 @@ def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
     tokens = round(few * left), round(many * left)
     units = max(units[0], requests[0]), max(units[1], requests[1])  # each costs at least one
     return _Work(requests, most, units, tokens, _cost(job.price, units, tokens))
+
+
+def left_to_pay(
+    job: Job, source: ParquetSource, done: Positions, known: int, sample_s_max: float
+) -> Estimate | None:
+    """
+    What the groups that are not in *done* will cost, of which so many *known* documents are not
+    sent; None without a price. Texts are sampled for so many seconds at most.
+    """
+    profile = source.profile(sample_s_max, done=done)
+    cost = _work(job, profile, known).cost_usd
+    if cost is None:
+        return None
+    called = sum(groups for sent, groups in profile.sent.items() if sent)
+    return Estimate(
+        round(called * profile.groups / max(1, profile.sampled)), profile.sampled, *cost
+    )
 
 
 def _requests(profile: Profile, documents_max: int | None) -> tuple[int, int]:

@@ -23,10 +23,12 @@ from batchrank.config import fingerprint
 from batchrank.domain import Positions
 from batchrank.errors import ChangedError, OutputError
 from batchrank.events import Event, Noticed, Reporter, SourceStaging
+from batchrank.job.consent import Consent
 from batchrank.job.earlier import earlier_of
 from batchrank.job.loading import STAGED, Job
 from batchrank.job.steering import Steering
 from batchrank.places.remote import Place, is_within, placed
+from batchrank.policy.billing import about_age
 from batchrank.source.files import differences, look
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.disk import Lock, make_folder
@@ -50,7 +52,8 @@ class Wishes:
 
     *limit*: only the first so many groups. *accept*: source files, as the job finds them, that may
     have changed. *restart*: set the old output and its state aside. *steering*: that of the runs
-    before this one. *interrupted* is set when the person loses patience and no signal can tell.
+    before this one. *consent* is asked before anybody is called. *interrupted* is set when the
+    person loses patience and no signal can tell.
     """
 
     limit: int | None = None
@@ -58,6 +61,7 @@ class Wishes:
     accept: Sequence[str] = ()
     restart: bool = False
     steering: Steering | None = None
+    consent: Consent | None = None
     interrupted: threading.Event = field(default_factory=threading.Event)
 
 
@@ -152,6 +156,8 @@ def _world(
             if not isinstance(job.output, Path):
                 world.notes.append(f"the ledger needs a local disk: the state lies in {state.path}")
             ledger.begin(_meta(job, source), source.files)
+        if aged := about_age(job.price, job.now.date()):
+            world.notes.append(aged)
         for note in world.notes:
             tell(Noticed(note))
         yield world

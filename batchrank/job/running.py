@@ -36,6 +36,7 @@ from batchrank.engine.scorer import HttpScorer, Scorer
 from batchrank.engine.waiting import ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
+from batchrank.job.consent import Consent, left
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
@@ -47,6 +48,7 @@ from batchrank.job.reusing import reuse
 from batchrank.job.steering import Steering, remember
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
+from batchrank.observe.watch import CostWatch
 from batchrank.policy.retry import Rules
 from batchrank.store.disk import Reserve
 from batchrank.store.output import part_file, some
@@ -68,6 +70,7 @@ def run(
     accept: Sequence[str] = (),
     restart: bool = False,
     steering: Steering | None = None,
+    consent: Consent | None = None,
     listeners: Sequence[Reporter] = (),
 ) -> Summary:
     """
@@ -75,7 +78,8 @@ def run(
 
     *job* is a job file's path, or a loaded job; *set* gives its variables. *listeners* hear every
     event. In the main thread SIGINT and SIGTERM stop it in good order. Runs that follow each other
-    and are given the same *steering* keep to the limits together.
+    and are given the same *steering* keep to the limits together. *consent* is asked before anybody
+    is called; without one nobody is, whatever it may cost.
 
     Returns how it ended: `Summary.exit_code` is 0 when every group has an outcome and few enough
     were rejected.
@@ -87,7 +91,7 @@ def run(
         problem = Problem(0, "limit", f"is {limit}: no group would be done", "at least 1, or None")
         raise JobError("batchrank.run", [problem])
     loaded = job if isinstance(job, Job) else load(job, set)
-    wishes = Wishes(limit, retry_rejects, tuple(accept), restart, steering)
+    wishes = Wishes(limit, retry_rejects, tuple(accept), restart, steering, consent)
     return _outside_of_loops(lambda: _run(loaded, wishes, Chorus(listeners)), wishes.interrupted)
 
 
@@ -142,6 +146,7 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
     world.output.withdraw_success()
     reuse(world, reporter, done)
     equals = equals_of(world.ledger, done, world.target) if world.dedupes else None
+    reporter = _agreed(world, reporter, done, equals)
     with (
         _reserve(world),
         money_of(world.job, world.ledger) as money,
@@ -150,6 +155,19 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
         task = _Task(world, money, reporter, done, ranges, equals)
         last = _until_whole(task)
         return finish(world, last, before, time.monotonic() - began, ended), last
+
+
+def _agreed(world: World, reporter: Reporter, done: Positions, equals: Equals | None) -> Reporter:
+    """
+    Have somebody agree to what is left, if that is asked for; returns who compares it with what
+    comes of it.
+    """
+    if world.wishes.consent is None:
+        return reporter
+    paid_for = done.united(equals.followers) if equals else done
+    about = left(world.job, world.source, Account.of(world.ledger), paid_for, world.target)
+    estimate = world.wishes.consent(about)
+    return CostWatch(reporter, estimate) if estimate else reporter
 
 
 def _is_finished(world: World, done: Positions, ranges: Ranges) -> bool:
@@ -363,4 +381,6 @@ def _started(world: World, done: Positions) -> JobStarted:
         concurrency_max=limits.concurrency_most,
         rate_per_s=limit.per_s if limit else None,
         cost_usd=account.cost_nano_usd / 1e9,
+        lost_usd=account.lost_nano_usd / 1e9,
+        cap_usd=world.job.config.budget.cost_usd_max,
     )

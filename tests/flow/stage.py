@@ -21,7 +21,7 @@ from batchrank.engine.purse import Till
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports, run
 from batchrank.engine.waiting import Lane, Quotas, Turnstiles
 from batchrank.policy.amounts import Amount
-from batchrank.policy.budget import Allowance, Budget
+from batchrank.policy.budget import Allowance, Borrow, Budget, Full, SharedCaps, granted
 from batchrank.policy.control import Held
 from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
@@ -78,6 +78,7 @@ class Stage:
     requests_max: int | None = None
     till: Till | None = None
     began_at: float = 1_790_000_000.0
+    jump: Callable[[], float] = lambda: 0.0
     allowance: Allowance = field(default_factory=Allowance)
     outage_s_max: float = 1800.0
     throttled_s_max: float = 21_600.0
@@ -140,7 +141,7 @@ class Stage:
             ledger=self.ledger,
             publish=self.parts,
             reporter=self.reporter,
-            clocks=Clocks(lambda: self.began_at + now(), random.random, now),
+            clocks=Clocks(lambda: self.began_at + now() + self.jump(), random.random, now),
             lanes=Lanes(self.ledger_lane, lane, lane, lane),
             controller=Held(pace_of(self.limit) if self.limit else None, self.concurrency),
             allowance=self.allowance,
@@ -176,3 +177,31 @@ class Stage:
         """
         empties = self.ledger.connection.execute("SELECT position FROM empties").fetchall()
         return sorted([*self.ranked(), *self.ledger.rejected_positions(), *(p for (p,) in empties)])
+
+
+@dataclass
+class Drawer:
+    """
+    A till in memory, for one output and others that hold *elsewhere*. *told* is what it was asked.
+    """
+
+    caps: SharedCaps
+    elsewhere: dict[str, Amount] = field(default_factory=dict)
+    held: dict[str, Amount] = field(default_factory=dict)
+    told: list[Borrow] = field(default_factory=list)
+    where: str = "team.budget"
+
+    def borrow(self, asked: Borrow, /) -> Amount | Full:
+        """
+        As the file decides.
+        """
+        self.told.append(asked)
+        self.held |= asked.others
+        month = asked.day[:7]
+        day = self.elsewhere.get(asked.day, Amount())
+        mine = (held for at, held in self.held.items() if at[:7] == month and at != asked.day)
+        others = (held for at, held in self.elsewhere.items() if at[:7] == month)
+        answer = granted(asked, self.caps, day, sum((*mine, *others), Amount()))
+        if isinstance(answer, Amount):
+            self.held[asked.day] = answer
+        return answer

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date, timedelta
 
 import pytest
 
@@ -49,6 +50,21 @@ def test_programs_are_told_the_same() -> None:
     assert 1000 == cohere["documents_max"]
     assert 0.002 == cohere["prices"]["rerank-v3.5"]["usd_per_search_unit"]
     assert list(VENDORS) == [vendor["name"] for vendor in providers().as_data()]
+
+
+def test_prices_that_are_too_old_are_told_as_such() -> None:
+    """
+    To people and to programs; on the ninetieth day they are not.
+    """
+    seen = date(2026, 11, 20)
+    (cohere,) = providers("cohere", seen + timedelta(days=91)).as_data()
+    fresh = providers("cohere", seen + timedelta(days=90))
+
+    told = " ".join(providers("cohere", seen + timedelta(days=91)).as_text().split())
+    assert "2026-11-20, 91 days ago: check, and state it in [provider.price])" in told
+    assert cohere["prices"]["rerank-v3.5"]["too_old"]
+    assert "days ago" not in fresh.as_text()
+    assert not fresh.as_data()[0]["prices"]["rerank-v3.5"]["too_old"]
 
 
 def test_whoever_is_not_there_is_refused_with_those_who_are() -> None:

@@ -1,0 +1,34 @@
+"""
+Asking whoever sits at the terminal, if anybody does.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from batchrank.events import Reporter
+    from batchrank.examine.consent import Asking
+
+
+def asking(listener: Reporter | None, *, yes: bool) -> Asking:
+    """
+    Who asks what a run may cost; a panel on the terminal makes way for the question.
+    """
+    from batchrank.examine.consent import Asking
+
+    def ask(question: str) -> bool:
+        from batchrank.observe.panel import LivePanel
+
+        with listener.aside() if isinstance(listener, LivePanel) else nullcontext():
+            try:
+                return typer.confirm(question, default=False, err=True)
+            except typer.Abort:  # the end of what is typed is no word of agreement
+                return False
+
+    there = sys.stdin.isatty() and sys.stderr.isatty()
+    return Asking(ask if there else None, yes)
