@@ -1,10 +1,14 @@
 """
-Asking whoever sits at the terminal, if anybody does.
+Asks whoever sits at the terminal, if anybody does.
+
+Owns when somebody is there to be asked, and what counts as yes. What is asked, and when, is decided
+in `examine.consent`.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -13,6 +17,7 @@ import typer
 if TYPE_CHECKING:
     from batchrank.events import Reporter
     from batchrank.examine.consent import Asking
+    from batchrank.job import Job
 
 
 def asking(listener: Reporter | None, *, yes: bool) -> Asking:
@@ -32,3 +37,11 @@ def asking(listener: Reporter | None, *, yes: bool) -> Asking:
 
     there = sys.stdin.isatty() and sys.stderr.isatty()
     return Asking(ask if there else None, yes)
+
+
+def agreement(jobs: Sequence[Job], *, yes: bool) -> Asking:
+    """
+    Ask once for the dates of a backfill; returns who then lets each of them begin.
+    """
+    asking(None, yes=yes).of_dates(jobs)
+    return asking(None, yes=True)

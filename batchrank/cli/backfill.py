@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from batchrank.cli.arguments import AsJson, JobFile, Variables, Yes, overrides
+from batchrank.cli.asking import agreement
 from batchrank.cli.saying import say
 
 
@@ -65,7 +66,6 @@ def backfill(
 
     The exit code is that of what stopped all days, else the severest: 3, 2, 1, then 75.
     """
-    from batchrank.cli.asking import asking
     from batchrank.cli.watching import watched
     from batchrank.operate import backfill as days
 
@@ -80,13 +80,9 @@ def backfill(
         found = days.listing(those)
         say(found.as_json() if as_json else found.as_text())
         return 0
-    asking(None, yes=yes).of_dates([each.job for each in those if not days.is_done(each.job)])
+    agreed = agreement(days.to_do(those), yes=yes)
     done = days.backfill(
-        those,
-        listening=watched,
-        calls_max=calls_max,
-        keep_going=keep_going,
-        consent=asking(None, yes=True),
+        those, listening=watched, calls_max=calls_max, keep_going=keep_going, consent=agreed
     )
     say(done.as_json() if as_json else done.as_text())
     if done.bug:

@@ -94,6 +94,7 @@ class Status:
     calls_last_minute: int
     cost_usd: float
     cost_usd_lost: float
+    cost_usd_max: float | None
     ledger_bytes: int
     ledger_bytes_per_group: float
     log_bytes: int
@@ -162,8 +163,10 @@ class Status:
 
     def _cost(self) -> str:
         lost = f", ${self.cost_usd_lost:,.4f} perhaps lost" if self.cost_usd_lost else ""
+        cap = "" if self.cost_usd_max is None else f" of ${self.cost_usd_max:,.4f} allowed"
         end = self.pace.cost_usd_at_end if self.pace else None
-        return f"${self.cost_usd:,.4f}{lost}" + (f", about ${end:,.4f} at the end" if end else "")
+        ends = f", about ${end:,.4f} at the end" if end else ""
+        return f"${self.cost_usd:,.4f}{cap}{lost}{ends}"
 
     def _output(self) -> str:
         stale = f", {self.parts_stale} to be rendered again" if self.parts_stale else ""
@@ -215,6 +218,7 @@ def status(job: Job) -> Status:
             calls_last_minute=ledger.calls_since(now - SPEED_S),
             cost_usd=account.cost_nano_usd / 1e9,
             cost_usd_lost=account.lost_nano_usd / 1e9,
+            cost_usd_max=job.config.budget.cost_usd_max,
             ledger_bytes=held_bytes,
             ledger_bytes_per_group=held_bytes / account.done if account.done else 0.0,
             log_bytes=_log_bytes(job),

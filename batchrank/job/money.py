@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchrank.config.schema import BudgetTable
-from batchrank.errors import JobError, Problem
+from batchrank.errors import JobError, OutputError, Problem
 from batchrank.job.ending import Account
 from batchrank.job.loading import Job
+from batchrank.places.remote import is_within
 from batchrank.policy.amounts import WITHOUT_END, Amount
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget, Day, SharedCaps, lost, lost_of_day
@@ -131,8 +132,14 @@ def _till(job: Job, ledger: Ledger) -> SharedBudget | None:
     if known is None:
         known = secrets.token_hex(8)
         ledger.set_meta({SHARED_ID: known})
+    file = shared_file(job)
+    if is_within(file, job.output):
+        raise OutputError(
+            f"budget.shared ({file}) lies in output.path: readers would take it for scores",
+            "name a file elsewhere",
+        )
     # With the place: a copy of a state folder is another output, and both may run at once.
-    return SharedBudget.open(shared_file(job), f"{known} {job.state.path}", shared_caps_of(table))
+    return SharedBudget.open(file, f"{known} {job.state.path}", shared_caps_of(table))
 
 
 def shared_file(job: Job) -> Path:

@@ -193,6 +193,13 @@ def is_done(job: Job) -> bool:
     return OutputFolder(job.output, job.state, lambda _: None).has_success()
 
 
+def to_do(those: Iterable[Dated]) -> list[Job]:
+    """
+    The jobs of the days whose output is not whole.
+    """
+    return [each.job for each in those if not is_done(each.job)]
+
+
 def late(each: Dated) -> str:
     """
     What has come to the source of a finished day, and how it is taken in; "" if nothing has.
