@@ -35,7 +35,8 @@ def asking(listener: Reporter | None, *, yes: bool) -> Asking:
             except typer.Abort:  # the end of what is typed is no word of agreement
                 return False
 
-    there = sys.stdin.isatty() and sys.stderr.isatty()
+    # Who starts us without standard input leaves None there.
+    there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
     return Asking(ask if there else None, yes)
 
 

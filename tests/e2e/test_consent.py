@@ -39,6 +39,17 @@ def test_without_a_terminal_nobody_is_called_unless_somebody_said_yes(
     assert 0 == job.cli("run", "--yes").code
 
 
+def test_whoever_starts_without_standard_input_is_nobody_to_ask(
+    job: SmallJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    As a service may, or a shell by `<&-`.
+    """
+    monkeypatch.setattr("sys.stdin", None)
+
+    assert PERSON == job.cli("run").code
+
+
 def test_what_is_done_is_not_asked_about_again(job: SmallJob, server: Server) -> None:
     """
     Only what is left counts; a finished job asks nobody.

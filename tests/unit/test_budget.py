@@ -175,6 +175,21 @@ def test_a_refused_share_is_asked_for_again_only_if_it_could_be_had() -> None:
     assert full == budget.lent(again, full)
 
 
+def test_a_day_that_is_over_keeps_nothing_that_it_does_not_need() -> None:
+    """
+    What it has spent and what is still under way; a clock that jumps back has to ask again.
+    """
+    budget = Budget(authorised=ENOUGH, days={"d": Day(held=usd(100).times(9))})
+    assert budget.reserve(usd(15), "d") is None
+
+    borrow = budget.reserve(usd(10), "e")
+    assert isinstance(borrow, Borrow)
+    assert {"d": usd(15)} == borrow.others
+    assert budget.lent(borrow, borrow.wish) is None
+    assert budget.reserve(usd(10), "e") is None
+    assert isinstance(budget.reserve(usd(1), "d"), Borrow)
+
+
 @pytest.mark.parametrize(
     ("day", "period", "until"),
     [
@@ -245,6 +260,11 @@ AMOUNTS = st.builds(Amount, st.integers(0, 40), st.just(1), st.integers(0, 3))
 CAPS = st.builds(Amount, st.integers(0, 400), st.integers(0, 60), st.integers(0, 60))
 
 
+NEVER = 99
+POINTS = st.sampled_from([0, 1, 2, 3, 4, *[NEVER] * 6])
+"""After how many points on its way a process is killed; more often it is not."""
+
+
 class BudgetMachine(RuleBasedStateMachine):
     """
     Two outputs spend one budget. Each may be killed at any point; the clock jumps as it likes.
@@ -268,11 +288,11 @@ class BudgetMachine(RuleBasedStateMachine):
         self.caps = caps
         self.outputs = [Output(cap) for cap in own]
         for number in range(2):
-            self._start(number, points=9)
+            self._start(number, points=NEVER)
 
     # --- what processes do ------------------------------------------------------------------------
 
-    @rule(number=st.integers(0, 1), most=AMOUNTS, points=st.integers(0, 9), data=st.data())
+    @rule(number=st.integers(0, 1), most=AMOUNTS, points=POINTS, data=st.data())
     def send(self, number: int, most: Amount, points: int, data: st.DataObject) -> None:
         """
         One call, if the budget lets it, or a kill after so many points on the way.
@@ -286,7 +306,7 @@ class BudgetMachine(RuleBasedStateMachine):
                 output.truly += cost
                 self.charged[self.today] = self.charged.get(self.today, NOTHING) + cost
         except Killed:
-            self.be_killed(number, 9)
+            self.be_killed(number, NEVER)
 
     def _set_aside(self, number: int, most: Amount, points: int) -> bool:
         output, budget = self.outputs[number], self.outputs[number].budget
@@ -352,7 +372,7 @@ class BudgetMachine(RuleBasedStateMachine):
             output.days[day] = output.days.get(day, NOTHING) + booked
         output.records.clear()
 
-    @rule(number=st.integers(0, 1), points=st.integers(0, 9))
+    @rule(number=st.integers(0, 1), points=POINTS)
     def be_killed(self, number: int, points: int) -> None:
         """
         Nothing in memory is left; the next run may be killed as it begins.
@@ -360,9 +380,9 @@ class BudgetMachine(RuleBasedStateMachine):
         output = self.outputs[number]
         output.flying, output.records, output.killed = [], [], True
         self._start(number, points)
-        self._start(number, 9)
+        self._start(number, NEVER)
 
-    @rule(number=st.integers(0, 1), points=st.integers(0, 9))
+    @rule(number=st.integers(0, 1), points=POINTS)
     def end_in_good_order(self, number: int, points: int) -> None:
         """
         All comes home, and what was not spent is given back; or it is killed over that.
@@ -377,7 +397,7 @@ class BudgetMachine(RuleBasedStateMachine):
         if points:
             for day in output.budget.days or ():
                 self.file[day, number] = output.days.get(day, NOTHING)
-        self._start(number, 9)
+        self._start(number, NEVER)
 
     def _start(self, number: int, points: int) -> None:
         """
