@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from batchrank.errors import StorageError
+from batchrank.errors import OutputError, StorageError
 from batchrank.policy.amounts import COUNTED, Amount
 from batchrank.policy.budget import Borrow, Full, SharedCaps, granted, month_of
 from batchrank.store.disk import identity_of, make_folder, refuse_network, sync_folder
@@ -71,6 +71,8 @@ class SharedBudget:
         """
         remedy = "name a file on a local disk with budget.shared in the job file"
         refuse_network(path, "the shared budget", remedy)
+        if path.is_dir():
+            raise OutputError(f"budget.shared is a folder: {path}", "name a file in it")
         make_folder(path.parent)
         try:
             connection = sqlite3.connect(

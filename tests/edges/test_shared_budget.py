@@ -166,6 +166,17 @@ def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path) -> None:
     assert "name another one with budget.shared" in told.value.hint
 
 
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    """
+    Though many will name the folder that they want it in.
+    """
+    (tmp_path / "team.budget").mkdir()
+
+    with pytest.raises(OutputError, match="is a folder") as told, opened(tmp_path):
+        pass
+    assert "name a file in it" == told.value.hint
+
+
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Locks mean something else there.
