@@ -110,7 +110,8 @@ def test_processes_that_take_at_once_take_no_more_than_there_is(tmp_path: Path) 
     held = []
     for name in "abc":
         with opened(tmp_path, name) as till:
-            held.append(till.held()[TODAY].nano_usd)
+            # One that comes late may find nothing left.
+            held.append(till.held().get(TODAY, Amount()).nano_usd)
     assert 1_000 == sum(held)
 
 
