@@ -51,6 +51,7 @@ class Wishes:
     *limit*: only the first so many groups. *accept*: source files, as the job finds them, that may
     have changed. *restart*: set the old output and its state aside. *steering*: that of the runs
     before this one. *interrupted* is set when the person loses patience and no signal can tell.
+    *sample*: only so many groups, at random places.
     """
 
     limit: int | None = None
@@ -59,12 +60,14 @@ class Wishes:
     restart: bool = False
     steering: Steering | None = None
     interrupted: threading.Event = field(default_factory=threading.Event)
+    sample: int | None = None
 
 
 @dataclass(slots=True)
 class World:
     """
-    Everything a run works on, held by nobody else.
+    Everything a run works on, held by nobody else. *later* are groups that this run leaves for
+    another although they come before its target.
     """
 
     job: Job
@@ -74,6 +77,7 @@ class World:
     output: OutputFolder
     ledger: Ledger
     notes: list[str] = field(default_factory=list)
+    later: Positions | None = None
 
     def done(self) -> Positions:
         """
@@ -112,14 +116,14 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
     """
     source = job.open_source(_telling(reporter), () if wishes.restart else begun_with(job))
     _check_apart(job, source)
-    if wishes.restart or not is_begun(job.state.ledger):
+    if wishes.restart or not is_begun(job.state.ledger) or is_old_sample(job, source):
         earlier_of(job)  # so that nothing is set aside or made for a run that cannot begin
     state = job.state
     state.prepare()
     shelf_of(job.output).prepare()
     since = job.now.isoformat(timespec="seconds")
     notes: list[str] = []
-    if wishes.restart:
+    if wishes.restart or is_old_sample(job, source):
         with Lock(state.lock, job.output, since):
             notes += _set_aside(job)
         state.prepare()
@@ -152,6 +156,7 @@ def _world(
             if not isinstance(job.output, Path):
                 world.notes.append(f"the ledger needs a local disk: the state lies in {state.path}")
             ledger.begin(_meta(job, source), source.files)
+            ledger.set_meta({ONLY_SAMPLED: wishes.sample is not None})
         for note in world.notes:
             tell(Noticed(note))
         yield world
@@ -167,6 +172,21 @@ def is_begun(ledger: Path) -> bool:
         return False
     with LedgerReader.open(ledger) as reader:
         return "fingerprint" in reader.meta()
+
+
+ONLY_SAMPLED = "only_sampled"
+"""Under this name the ledger says that no run but those for a sample has been at the output."""
+
+
+def is_old_sample(job: Job, source: ParquetSource) -> bool:
+    """
+    Tell whether nothing is begun but a sample, of other settings or another source: whoever asked
+    for an estimate has not settled on anything, so it is set aside and not in the way.
+    """
+    if not is_begun(job.state.ledger):
+        return False
+    with LedgerReader.open(job.state.ledger) as ledger:
+        return bool(ledger.meta().get(ONLY_SAMPLED)) and refusal(job, source, ledger) is not None
 
 
 def begun_with(job: Job) -> frozenset[str]:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from batchrank.domain import (
+    CostSource,
     Positions,
     Ranked,
     Rejected,
@@ -85,6 +86,13 @@ class RunRow:
     ended_at: float | None
     exit_code: int | None
     reason: str | None
+
+
+_GOOD_CALLS_OF = "calls WHERE failure IS NULL AND position IN (SELECT value FROM json_each(?))"
+
+
+def _listed(positions: Sequence[int]) -> str:
+    return json.dumps([*positions])
 
 
 class LedgerReader:
@@ -343,6 +351,26 @@ class LedgerReader:
                 (at,),
             )
         )
+
+    def called(self, positions: Sequence[int]) -> set[int]:
+        """
+        Those of *positions* that somebody was asked about, with success.
+        """
+        rows = self._rows(f"SELECT DISTINCT position FROM {_GOOD_CALLS_OF}", (_listed(positions),))
+        return {position for (position,) in rows}
+
+    def billed(self, positions: Sequence[int]) -> dict[int, tuple[int, bool]]:
+        """
+        What the calls that scored the ranked groups among *positions* cost, in 10^-9 US dollars,
+        and whether all of it is known from the replies.
+        """
+        rows = self._rows(
+            "SELECT position, sum(cost_nano_usd), min(cost_source IN (?, ?))"
+            f" FROM {_GOOD_CALLS_OF} AND position IN (SELECT position FROM ranked)"
+            " GROUP BY position",
+            (CostSource.REPORTED.value, CostSource.PRICED.value, _listed(positions)),
+        )
+        return {position: (int(cost), bool(known)) for position, cost, known in rows}
 
     def outcomes_twice(self) -> int:
         """
