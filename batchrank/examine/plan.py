@@ -226,7 +226,7 @@ class JobPlan:
             yield "cost", "nothing"
         else:
             yield "requests", f"{_between(self.requests)} still to be sent"
-            yield "units", f"{_between(self.search_units)} search units"
+            yield self._billed()
             yield "cost", self._cost()
             yield "", self._likely()
             yield "sample", str(self.sample or "")
@@ -236,6 +236,11 @@ class JobPlan:
             yield "time", "as fast as this machine is"
         else:
             yield "time", f"{duration(self.seconds)}, held by {self.held_by}"
+
+    def _billed(self) -> tuple[str, str]:
+        if self.price and self.price.usd_per_search_unit is None:
+            return "tokens", f"{_between(self.tokens)} tokens"
+        return "units", f"{_between(self.search_units)} search units"
 
     def _likely(self) -> str:
         if self.cost_usd is None or self.cost_likely_usd is None:
@@ -538,7 +543,9 @@ def _warnings(
         yield f"`run` {does}, and the figures are of beginning anew: {past.refused}"
     if job.vendor is not None:
         yield from _about_money(job, past, work)
-    yield from _about_groups(profile, billed=job.vendor is not None)
+    by_units = job.vendor is not None and rule_of(job).by_units
+    yield from _about_groups(profile, by_units=by_units)
+    yield from _about_long(profile, by_units=by_units)
     yield from _about_texts(profile, job.config.source, billed=job.vendor is not None)
     if profile.row_group_bytes_max > ROW_GROUP_BYTES:
         largest = size(profile.row_group_bytes_max)
@@ -573,11 +580,11 @@ def _about_money(job: Job, past: _Past, work: Work) -> Iterator[str]:
         )
 
 
-def _about_groups(profile: Profile, *, billed: bool) -> Iterator[str]:
+def _about_groups(profile: Profile, *, by_units: bool) -> Iterator[str]:
     many = sum(n for sent, n in profile.sent.items() if sent > DOCUMENTS_PER_UNIT)
     hundred = f"with more than {DOCUMENTS_PER_UNIT} candidates: each costs another search unit"
     counts = (
-        (many if billed else 0, hundred),
+        (many if by_units else 0, hundred),
         (profile.empty, "without candidates: no call, no rows"),
         (profile.blank_queries, "with an empty query: rejected without a call"),
         (profile.repeated_query_ids, "whose query_id came before: rows cannot be told apart by it"),
@@ -588,14 +595,17 @@ def _about_groups(profile: Profile, *, billed: bool) -> Iterator[str]:
             yield f"{count:,} of {counted(profile.sampled, 'group')} {words}"
 
 
+def _about_long(profile: Profile, *, by_units: bool) -> Iterator[str]:
+    sample = profile.documents.sample if by_units else ()
+    if sample and (long := sum(length > LONG_BYTES for length in sample)):
+        share = 100 * long / len(sample)
+        yield f"{share:.1f} % of documents are longer than about 500 tokens: they count as several"
+
+
 def _about_texts(profile: Profile, source: SourceTable, *, billed: bool) -> Iterator[str]:
     if cut := profile.cut_documents:
         are = "is" if cut == 1 else "are"
         yield f"{counted(cut, 'document')} {are} cut to source.max_chars ({source.max_chars:,})"
-    sample = profile.documents.sample if billed else ()
-    if sample and (long := sum(length > LONG_BYTES for length in sample)):
-        share = 100 * long / len(sample)
-        yield f"{share:.1f} % of documents are longer than about 500 tokens: they count as several"
     if blank := profile.blank_documents:
         yield f"{counted(blank, 'empty document')}: not sent, the score is null"
     if twice := profile.repeated_documents:

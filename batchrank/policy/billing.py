@@ -12,7 +12,7 @@ included, counts as several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
 
 import msgspec
@@ -98,36 +98,6 @@ def tokens_least(sizes: Sizes) -> int:
     The tokens that a call is billed at least: the query once.
     """
     return int((sizes.query_bytes + sum(sizes.document_bytes)) / BYTES_PER_TOKEN_MOST)
-
-
-def chunks_mean(query_bytes: float, documents: Sequence[int], bytes_per_token: float) -> float:
-    """
-    How many documents one document counts as, on the average of a sample of lengths in bytes.
-    """
-    if not documents:
-        return 1.0
-    query = round(query_bytes / bytes_per_token)
-    tokens = [ceil(length / bytes_per_token) for length in documents]
-    return _chunks(query, tokens) / len(tokens)
-
-
-def units_expected(sent: Mapping[int, int], chunks: float) -> int:
-    """
-    The search units of a job: *sent* says how many groups send so many documents, each of which
-    counts as so many *chunks* on the average.
-    """
-    return sum(
-        groups * max(1, ceil(documents * chunks / DOCUMENTS_PER_UNIT))
-        for documents, groups in sent.items()
-        if documents
-    )
-
-
-def usd(price: Price, units: float, tokens: float) -> float:
-    """
-    What so many search units, or tokens, cost at *price*.
-    """
-    return _at(price, units, tokens) / NANO
 
 
 def nano_usd(dollars: float) -> int:
