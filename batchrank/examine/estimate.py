@@ -166,7 +166,7 @@ def _chars_max(meter: Meter) -> int | None:
     """
     if not meter.drivers[Driver.LONG]:
         return None
-    room = TOKENS_PER_CHUNK - meter.query_tokens / meter.groups
+    room = max(0.0, TOKENS_PER_CHUNK - meter.query_tokens / meter.groups)
     chars = int(room * meter.document_chars / meter.document_tokens)
     return chars // 100 * 100 or None
 
@@ -184,9 +184,9 @@ def _spread(profile: Profile, bounds: Bounds) -> float:
     """
     if profile.complete or not bounds.middle:
         return 0.0
-    mean_ = bounds.middle / profile.sampled
-    variance = max(0.0, bounds.squares / profile.sampled - mean_**2)
-    return _of_batches(profile, sqrt(variance) / mean_)
+    each = bounds.middle / profile.sampled
+    variance = max(0.0, bounds.squares / profile.sampled - each**2)
+    return _of_batches(profile, sqrt(variance) / each)
 
 
 def _of_batches(profile: Profile, variation: float) -> float:

@@ -30,7 +30,7 @@ from batchrank.examine.estimate import (
 from batchrank.job import Job
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.ending import Account
-from batchrank.job.opening import ONLY_SAMPLED, begun_with, is_begun, refusal
+from batchrank.job.opening import begun_with, is_begun, is_old_sample, refusal
 from batchrank.job.reusing import would_reuse
 from batchrank.job.sampling import Sample, learned
 from batchrank.observe.panel import duration
@@ -371,7 +371,7 @@ def _past(job: Job, source: ParquetSource) -> _Past:
         if error := refusal(job, source, ledger):
             head, *changes = error.message.splitlines()
             words = f"{head} {'; '.join(change.strip() for change in changes)} ({error.hint})"
-            return _Past(nothing, refused=words, aside=bool(ledger.meta().get(ONLY_SAMPLED)))
+            return _Past(nothing, refused=words, aside=is_old_sample(job, source))
         account = Account.of(ledger)
         spent = account.cost_nano_usd + account.lost_nano_usd
         spent = max(spent, int(ledger.meta().get("authorised_nano_usd", 0)))

@@ -125,7 +125,9 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
     notes: list[str] = []
     if wishes.restart or is_old_sample(job, source):
         with Lock(state.lock, job.output, since):
-            notes += _set_aside(job)
+            # Whoever held it until now may have begun what is there.
+            if wishes.restart or is_old_sample(job, source):
+                notes += _set_aside(job)
         state.prepare()
         shelf_of(job.output).prepare()
     with Lock(state.lock, job.output, since):
@@ -155,8 +157,8 @@ def _world(
         else:
             if not isinstance(job.output, Path):
                 world.notes.append(f"the ledger needs a local disk: the state lies in {state.path}")
-            ledger.begin(_meta(job, source), source.files)
-            ledger.set_meta({ONLY_SAMPLED: wishes.sample is not None})
+            sampled = {ONLY_SAMPLED: wishes.sample is not None}
+            ledger.begin({**_meta(job, source), **sampled}, source.files)
         for note in world.notes:
             tell(Noticed(note))
         yield world
@@ -181,9 +183,10 @@ ONLY_SAMPLED = "only_sampled"
 def is_old_sample(job: Job, source: ParquetSource) -> bool:
     """
     Tell whether nothing is begun but a sample, of other settings or another source: whoever asked
-    for an estimate has not settled on anything, so it is set aside and not in the way.
+    for an estimate has not settled on anything, so it is set aside and not in the way. A sample of
+    everything, which has finished the output, is no such thing.
     """
-    if not is_begun(job.state.ledger):
+    if not is_begun(job.state.ledger) or job.state.manifest.exists():
         return False
     with LedgerReader.open(job.state.ledger) as ledger:
         return bool(ledger.meta().get(ONLY_SAMPLED)) and refusal(job, source, ledger) is not None

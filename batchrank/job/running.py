@@ -152,7 +152,7 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
     equals = equals_of(world.ledger, done, world.target) if world.dedupes else None
     if world.wishes.sample is not None:
         world.later = left_for_later(world.ledger, done, equals, world.wishes.sample)
-    else:
+    elif world.ledger.meta().get(ONLY_SAMPLED):
         world.ledger.set_meta({ONLY_SAMPLED: False})
     with _reserve(world), _noted(world, done) as ended:
         last = _until_whole(world, reporter, done, ranges, equals)

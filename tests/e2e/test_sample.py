@@ -201,10 +201,13 @@ def test_a_sample_asks_whom_a_run_would_ask(job: SmallJob, server: Server) -> No
 
 def test_a_sample_of_everything_is_the_job(job: SmallJob) -> None:
     """
-    Nothing is left then.
+    Nothing is left then, and what is finished is not set aside unasked.
     """
     ran = job.cli("plan", "--sample", 1000, "--json")
     done = job.run()
+    job.change(source={"template": "{text}!"})
+    with pytest.raises(ChangedError):
+        job.run()
 
     assert (0, 100, [0.0, 0.0]) == (ran.code, ran.json["done"], ran.json["cost_usd"])
     assert (0, 0, True) == (done.exit_code, done.calls_now, done.success)
