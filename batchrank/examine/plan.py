@@ -1,9 +1,10 @@
 """
 What a job would do and cost, before anything is paid.
 
-Owns the estimates and the warnings. Footers are read in full, texts are sampled for some seconds
-(or scanned; where earlier outputs or equal groups count, all are digested); nobody is called and
-nothing is written, so the key is not needed.
+Owns what a plan consists of, its words and its warnings; `estimate` reckons. Footers are read in
+full, texts are sampled for some seconds (or scanned; where earlier outputs or equal groups count,
+all are digested); nobody is called and nothing is written, so the key is not needed. What a sample
+taught was asked by a run before.
 """
 
 from __future__ import annotations
@@ -122,9 +123,9 @@ class JobPlan:
     *documents_reused* are not sent; tokens are estimated as if these were as long as the rest.
     *documents_cut* of the *sampled* groups' documents are longer than `source.max_chars`.
 
-    *cost_likely_usd* lies between the two of *cost_usd*. *drivers* say what makes it, the dearest
-    first; documents of at most *chars_max* characters count once. *sample* is what paid calls have
-    taught about all of it.
+    *cost_likely_usd* lies between the two of *cost_usd*: half way, unless a sample knows better.
+    *drivers* say what makes it, the dearest first; documents of at most *chars_max* characters
+    count once. *sample* is what paid calls have taught about all of it.
     """
 
     job: str
@@ -243,10 +244,8 @@ class JobPlan:
         return "units", f"{_between(self.search_units)} search units"
 
     def _likely(self) -> str:
-        if self.cost_usd is None or self.cost_likely_usd is None:
-            return ""
-        low, high = self.cost_usd
-        return "" if low == high else f"probably about ${self.cost_likely_usd:,.4f}"
+        taught = self.sample and self.sample.told > 1 and self.cost_likely_usd
+        return f"probably about ${self.cost_likely_usd:,.4f}" if taught else ""
 
     def _drivers(self) -> Iterator[str]:
         for driven in self.drivers:
@@ -272,9 +271,11 @@ class JobPlan:
                 return f"equal documents, {whose}; saved by source.dedupe_documents = true"
 
     def _cost(self) -> str:
-        if self.cost_usd is None or self.price is None:
+        if self.cost_usd is None:
             return "not known: no price of this model (state it in [provider.price])"
         low, high = (f"${usd:,.4f}" for usd in self.cost_usd)
+        if self.price is None:
+            return f"{low} to {high}, as the sample was billed"
         per = self.price.usd_per_search_unit
         unit = f"${per} a search unit" if per is not None else ""
         million = self.price.usd_per_million_tokens

@@ -122,6 +122,7 @@ def test_a_sample_tells_what_nobody_knew_the_price_of(job: SmallJob) -> None:
     assert job.cli("plan", "--json").json["cost_usd"] is None
     low, high = job.cli("plan", "--sample", 20, "--json").json["cost_usd"]
     assert 0 < low < high
+    assert "as the sample was billed" in job.cli("plan", "--sample", 20).out
 
 
 def test_bills_that_nobody_tells_teach_nothing(job: SmallJob, server: Server) -> None:
