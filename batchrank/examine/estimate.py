@@ -142,7 +142,7 @@ def _money(
     profile, bounds = seen.profile, seen.meter.billed
     each = nano_usd_each(price) if price else 1.0
     low, likely, high = taught.applied(bounds)
-    low, high = _widened(profile, (low, high), _spread(profile, bounds))
+    low, high = _widened(profile, (low, high), spread(profile, bounds))
     likely *= profile.groups / (profile.sampled or 1)
     low, high = max(low * left, least[0]), max(high * left, least[1])
     likely = min(high, max(low, likely * left))
@@ -175,10 +175,10 @@ def _chars_max(meter: Meter) -> int | None:
 
 
 def _extended(profile: Profile, bounds: Bounds) -> tuple[float, float]:
-    return _widened(profile, (bounds.low, bounds.high), _spread(profile, bounds))
+    return _widened(profile, (bounds.low, bounds.high), spread(profile, bounds))
 
 
-def _spread(profile: Profile, bounds: Bounds) -> float:
+def spread(profile: Profile, bounds: Bounds) -> float:
     """
     As `_doubt`, of what groups cost.
     """

@@ -22,10 +22,12 @@ from batchrank.domain import Document, Positions, Price, RateLimit
 from batchrank.examine.estimate import (
     Driven,
     Looking,
+    Seen,
     Work,
     mean,
     nano_usd_each,
     rule_of,
+    spread,
     work,
 )
 from batchrank.job import Job
@@ -332,7 +334,11 @@ def plan(
         output_bytes=round(candidates * OUTPUT_BYTES_A_CANDIDATE),
         output=str(job.output),
         state=str(job.state.path),
-        warnings=(*saved.notes, *_warnings(job, source, profile, past, left)),
+        warnings=(
+            *saved.notes,
+            *(_about_places(job, seen, told) if told else ()),
+            *_warnings(job, source, profile, past, left),
+        ),
         documents_cut=profile.cut_documents,
         reused=saved.reused.groups,
         saved_usd=saved.reused.usd,
@@ -578,6 +584,23 @@ def _about_money(job: Job, past: _Past, work: Work) -> Iterator[str]:
         yield (
             f"budget.cost_usd_max (${cap:,.4f}) {verb} enough: it can take ${high / NANO:,.4f}"
             f"{before}, and the run stops where the budget ends"
+        )
+
+
+def _about_places(job: Job, seen: Seen, told: Sample) -> Iterator[str]:
+    """
+    Only the beginnings of row groups are looked at; a sample has been everywhere.
+    """
+    profile, bounds = seen.profile, seen.meter.billed
+    if profile.complete or not seen.meter.groups:
+        return
+    looked_at = bounds.middle / seen.meter.groups * (nano_usd_each(job.price) or 1.0)
+    everywhere, doubt = told.middle
+    if abs(everywhere - looked_at) > doubt + looked_at * spread(profile, bounds):
+        factor = everywhere / looked_at
+        yield (
+            f"groups at random places are estimated at {factor:,.2f} times what those at the"
+            " beginnings of row groups are, and only these were looked at: see --full"
         )
 
 

@@ -18,7 +18,7 @@ from batchrank.domain import Document, Positions
 from batchrank.engine.feed import Source
 from batchrank.engine.following import Equals
 from batchrank.job.knowing import KnowingSource
-from batchrank.policy.foreseen import Paid, Taught, taught
+from batchrank.policy.foreseen import Paid, Taught, middle_of, taught
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import sendable
 from batchrank.store.reading import LedgerReader
@@ -35,13 +35,15 @@ Measure = Callable[[str, Sequence[Document]], tuple[float, float]]
 class Sample:
     """
     What asking about some groups came to: how many were *asked*, what that cost, how many of them
-    were billed in a way that tells (*told*), and what these have *taught*.
+    were billed in a way that tells (*told*), and what these have *taught*. *middle* is what they
+    were estimated at on the average, and how far that may be from the average of all, in 10^-9 USD.
     """
 
     asked: int
     cost_nano_usd: int
     told: int
     taught: Taught
+    middle: tuple[float, float]
 
 
 def chosen(ledger: LedgerReader, done: Positions, followers: Positions, count: int) -> list[int]:
@@ -100,7 +102,7 @@ def learned(ledger: LedgerReader, source: ParquetSource, count: int, measure: Me
     groups = KnowingSource(source, ledger)
     calls = [*_paid(groups, Positions(source.total, exact), exact, measure)]
     cost = sum(cost for cost, _ in billed.values())
-    return Sample(len(billed), cost, len(calls), taught(calls))
+    return Sample(len(billed), cost, len(calls), taught(calls), middle_of(calls))
 
 
 def _paid(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 
 from batchrank.domain import Document
 from batchrank.policy.billing import DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK
@@ -302,6 +302,16 @@ def taught(calls: Sequence[Paid]) -> Taught:
     doubt += RARE / len(pairs)
     likely = min(1.0, max(0.0, likely))
     return Taught(max(0.0, likely - doubt), likely, min(1.0, likely + doubt))
+
+
+def middle_of(calls: Sequence[Paid]) -> tuple[float, float]:
+    """
+    What groups at random places were estimated at on the average, in the middle, and how far the
+    average of all may be from that; infinitely far where there are less than two.
+    """
+    if len(calls) < 2:
+        return 0.0, inf
+    return _ratio([((call.low + call.high) / 2, 1.0) for call in calls])
 
 
 def _ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import pytest
 
 import batchrank
 from batchrank.errors import ChangedError, JobError
+from batchrank.examine.plan import plan
 from tests.e2e.small_jobs import SmallJob, groups
 from tests.rehearsing import Server
 
@@ -137,6 +138,25 @@ def test_bills_that_nobody_tells_teach_nothing(job: SmallJob, server: Server) ->
     assert (20, 0) == (found["sample"]["groups"], found["sample"]["told"])
     assert "too few bills are known" in text
     assert wide["cost_usd"] == pytest.approx([cost * 100 / 80 for cost in found["cost_usd"]], 0.05)
+
+
+def test_a_sample_sees_what_a_hurried_look_does_not(job: SmallJob) -> None:
+    """
+    Only the first of two thousand groups are short, and a look that has no time sees no others.
+    """
+    rows = groups(2000, 4)
+    for row in rows[300:]:
+        for document in row["documents"]:
+            document["text"] *= 20
+    job.source(rows, row_group_size=2000).run(sample=40)
+    hurried, whole = (plan(job.job, sample_s_max=s, sample=40) for s in (0.0, 600.0))
+
+    assert hurried.sampled < 300
+    assert 1960 == whole.sampled
+    assert [True, False] == [
+        any("groups at random places are estimated at" in warning for warning in found.warnings)
+        for found in (hurried, whole)
+    ]
 
 
 def test_a_sample_binds_nobody(job: SmallJob, server: Server) -> None:

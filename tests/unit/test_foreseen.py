@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from math import ceil, floor
+from math import ceil, floor, inf
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,7 @@ from batchrank.policy.foreseen import (
     Paid,
     Rule,
     Taught,
+    middle_of,
     student,
     taught,
 )
@@ -171,6 +172,17 @@ def test_bills_that_agree_narrow_it_down_no_further_than_their_number_allows() -
 
     assert (0.44, 0.5, 0.56) == pytest.approx((found.low, found.likely, found.high))
     assert found.by_rule
+
+
+def test_the_average_of_a_sample_is_as_sure_as_its_number_allows() -> None:
+    """
+    One group says nothing about others.
+    """
+    mean, doubt = middle_of([Paid(n, n + 2, 0) for n in range(50)])
+
+    assert (25.5, inf) == (mean, middle_of([Paid(1, 2, 1)])[1])
+    assert student(49) * 14.577 / 50**0.5 == pytest.approx(doubt, rel=1e-3)
+    assert (2.0, 0.0) == middle_of([Paid(1, 3, 2)] * 9)
 
 
 def test_bills_beyond_the_rule_are_followed() -> None:
