@@ -22,7 +22,7 @@ from tests.rehearsing import running
     [
         pytest.param(range(12), id="a dozen", marks=pytest.mark.campaign),
         pytest.param(
-            range(100), id="a hundred", marks=[pytest.mark.long, pytest.mark.timeout(900)]
+            range(100), id="a hundred", marks=[pytest.mark.long, pytest.mark.timeout(1800)]
         ),
     ],
 )
