@@ -17,8 +17,8 @@ from batchrank.engine.backlog import Work
 from batchrank.engine.committer import Committer
 from batchrank.engine.waiting import Bell, Lane, Stop
 from batchrank.errors import Exit, StorageError
-from batchrank.policy.amounts import NOTHING, Amount
-from batchrank.policy.billing import NANO, most, units_most
+from batchrank.policy.amounts import NOTHING, Amount, shown
+from batchrank.policy.billing import most, units_most
 from batchrank.policy.budget import (
     Authorise,
     Borrow,
@@ -26,6 +26,7 @@ from batchrank.policy.budget import (
     Exhausted,
     Full,
     Refusal,
+    cap_name,
     day_of,
     next_period,
 )
@@ -128,23 +129,19 @@ class Purse:
         return _full(asked, full, self._till.where) if full else None
 
 
-NAMES = {"nano_usd": "usd", "requests": "requests", "search_units": "search_units"}
-"""What each way of counting is called in the job file."""
-
-
 def _spent(counted: str) -> Stop:
-    name = "cost_usd_max" if counted == "nano_usd" else f"{counted}_max"
-    hint = f"raise budget.{name} and run again: it carries on"
-    return Stop(f"budget.{name} does not cover another call", Exit.PERSON, hint=hint)
+    name = cap_name(counted)
+    hint = f"raise {name} and run again: it carries on"
+    return Stop(f"{name} does not cover another call", Exit.PERSON, hint=hint)
 
 
 def _full(asked: Borrow, full: Full, where: str) -> Stop:
     """
     A cap that jobs share is reached: which, how far others have used it up, and how to go on.
     """
-    name = f"budget.{full.period}_{NAMES[full.counted]}_max"
+    name = cap_name(full.counted, full.period)
     whose = "other outputs" if full.period == "day" else "other outputs and days"
-    others = f": {_shown(full.counted, full.others)} of it went to {whose}" if full.others else ""
+    others = f": {shown(full.counted, full.others)} of it went to {whose}" if full.others else ""
     until = next_period(asked.day, full.period)
     return Stop(
         f"{name} does not cover another call{others}",
@@ -152,9 +149,3 @@ def _full(asked: Borrow, full: Full, where: str) -> Stop:
         hint=f"wait until {until} 00:00 UTC, raise {name}, or name another file than {where} with"
         " budget.shared, and run again: it carries on",
     )
-
-
-def _shown(counted: str, number: int) -> str:
-    if counted == "nano_usd":
-        return f"${number / NANO:,.4f}"
-    return f"{number:,} {counted.replace('_', ' ')}"

@@ -66,7 +66,8 @@ class Plan:
     *target*: groups at or beyond this position are left for another run. *model*: the one that has
     served this job so far. *deadline_s*: seconds from now until the process must have left.
     *interrupted* is asked once a second where no signal can be heard: from another thread.
-    *equals* take the outcomes of others, which this run is to come to.
+    *equals* take the outcomes of others, which this run is to come to. *later* are groups before
+    the target that are left for another run, too.
     """
 
     target: int
@@ -81,6 +82,7 @@ class Plan:
     signals: bool = True
     interrupted: Callable[[], bool] = lambda: False
     equals: Equals | None = None
+    later: Positions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,14 @@ async def run(
     return await _Run(plan, ports, done, ranges, published).run()
 
 
+def passed_over(done: Positions, equals: Equals | None, later: Positions | None) -> Positions:
+    """
+    The positions that are not to be read: *done* itself, which grows, where there are no others.
+    """
+    rest = done.united(equals.followers) if equals and equals.followers else done
+    return rest.united(later) if later else rest
+
+
 class _Run:
     def __init__(
         self,
@@ -171,7 +181,7 @@ class _Run:
         )
         self._feed = Feed(
             ports.source,
-            done.united(equals.followers) if equals.followers else done,
+            passed_over(done, equals, plan.later),
             plan.target,
             past=plan.past,
             documents_max=plan.documents_max,

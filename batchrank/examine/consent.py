@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 from batchrank.domain import Positions
 from batchrank.errors import BatchrankError, SourceError, Unconfirmed
-from batchrank.examine.plan import left_to_pay
+from batchrank.examine.estimate import Looking, left_to_pay, nano_usd_each
 from batchrank.job import Job
 from batchrank.job.consent import Left, left
-from batchrank.job.ending import Account
 from batchrank.job.opening import begun_with, is_begun
 from batchrank.observe.report import counted
-from batchrank.policy.billing import usd
 from batchrank.policy.forecast import Estimate, needs_consent
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.reading import LedgerReader
@@ -103,7 +101,7 @@ def _costs(job: Job) -> bool:
     """
     Tell whether calls are known to cost anything.
     """
-    return job.price is not None and usd(job.price, 1, 1) > 0
+    return nano_usd_each(job.price) > 0
 
 
 def _estimated(left: Left) -> Estimate | None:
@@ -114,7 +112,7 @@ def _estimated(left: Left) -> Estimate | None:
     if not _costs(left.job) or len(left.done) == left.source.total:
         return None
     try:
-        return left_to_pay(left.job, left.source, left.done, left.known, SAMPLE_S_MAX)
+        return left_to_pay(Looking(left.job, left.source, SAMPLE_S_MAX), left.done, left.known)
     except SourceError:
         return None
 
@@ -144,4 +142,4 @@ def _left_of(job: Job, source: ParquetSource) -> Left:
         return Left(job, source, Positions(source.total))
     with LedgerReader.open(job.state.ledger) as ledger:
         done = ledger.done(source.total)
-        return left(job, source, Account.of(ledger), done, source.total)
+        return left(job, source, ledger, done, source.total)

@@ -319,7 +319,7 @@ def _left_off(run: RunRow) -> str:
         note = f" (it was waiting: {run.note})" if run.note else ""
         return f"not running; the last run was killed{note}: run it again"
     if run.exit_code == Exit.DONE:
-        return "not running; the last run did what --limit asked for"
+        return "not running; the last run did what --limit asked for, or was `plan --sample`"
     return f"{_ended(run)}: {run.reason}" if run.reason else _ended(run)
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from batchrank.domain import Positions
 from batchrank.job.loading import Job
+from batchrank.job.money import counted_against
 from batchrank.policy.billing import NANO
 from batchrank.policy.forecast import Estimate
 from batchrank.source.parquet import ParquetSource
-
-if TYPE_CHECKING:
-    from batchrank.job.ending import Account
+from batchrank.store.reading import LedgerReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +48,15 @@ Is told what is left, and returns what it will cost, as far as that can be known
 """
 
 
-def left(job: Job, source: ParquetSource, account: Account, done: Positions, target: int) -> Left:
+def left(
+    job: Job, source: ParquetSource, ledger: LedgerReader, done: Positions, target: int
+) -> Left:
     """
-    What is left before position *target*, but for *done*, in an output with such an *account*.
+    What is left before position *target*, but for *done*, in an output with such a *ledger*.
     """
     beyond = Positions(source.total)
     beyond.add_range(target, source.total)
-    known = account.count("documents_reused")
-    return Left(job, source, done.united(beyond), known, account.spent.nano_usd / NANO)
+    others = done.united(beyond)
+    pairs = ledger.known_documents(source.total)
+    known = sum(documents for position, documents in pairs if position not in others)
+    return Left(job, source, others, known, counted_against(ledger).nano_usd / NANO)

@@ -225,6 +225,8 @@ def nothing_to_do(world: World, before: Account, elapsed_s: float) -> Summary:
 def _ended(exit_code: Exit, done: int, world: World) -> str:
     total = world.source.total
     if exit_code is Exit.DONE and done < total:
+        if world.wishes.sample is not None:
+            return f"done with a sample of {world.wishes.sample:,} of {total:,} groups"
         return f"done with the first {world.target:,} of {total:,} groups, as --limit says"
     return ENDED[exit_code]
 

@@ -26,8 +26,8 @@ from batchrank.policy.amounts import WITHOUT_END, Amount
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget, Day, SharedCaps, lost, lost_of_day
 from batchrank.store.ledger import Ledger
-from batchrank.store.reading import AUTHORISED, amount_of, named
-from batchrank.store.shared import SharedBudget
+from batchrank.store.reading import AUTHORISED, LedgerReader, amount_of, named
+from batchrank.store.shared import SharedBudget, taken
 
 SHARED_ID = "shared_id"
 """In the ledger: what tells this output from those that have lain, or will lie, at its place."""
@@ -110,6 +110,14 @@ def _amount(usd: float | None, requests: int | None, search_units: int | None) -
     )
 
 
+def counted_against(ledger: LedgerReader) -> Amount:
+    """
+    What of the caps of an output is used up, where nobody is at it: also what a killed run was
+    allowed and has not accounted for, which the next one counts as spent.
+    """
+    return Account.of(ledger).spent.most(amount_of(AUTHORISED, ledger.meta()))
+
+
 def _count_lost(ledger: Ledger, held: dict[str, Amount]) -> None:
     """
     Count as spent what a run that was killed had been allowed and has not accounted for.
@@ -140,6 +148,19 @@ def _till(job: Job, ledger: Ledger) -> SharedBudget | None:
         )
     # With the place: a copy of a state folder is another output, and both may run at once.
     return SharedBudget.open(file, f"{known} {job.state.path}", shared_caps_of(table))
+
+
+def taken_together(job: Job, day: str) -> dict[str, Amount]:
+    """
+    What all outputs have taken of the budget that *job* shares, on a UTC *day* and in its month, by
+    "day" and "month"; nothing where it shares none. Changes nothing.
+
+    Raises:
+        JobError, StorageError: the shared file cannot be used.
+    """
+    if job.vendor is None or not job.config.budget.is_shared:
+        return {}
+    return taken(shared_file(job), day)
 
 
 def shared_file(job: Job) -> Path:

@@ -43,8 +43,9 @@ from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.money import Money, money_of
-from batchrank.job.opening import Wishes, World, opened
+from batchrank.job.opening import UNSETTLED, Wishes, World, opened
 from batchrank.job.reusing import reuse
+from batchrank.job.sampling import left_for_later
 from batchrank.job.steering import Steering, remember
 from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
@@ -69,6 +70,7 @@ def run(
     retry_rejects: bool = False,
     accept: Sequence[str] = (),
     restart: bool = False,
+    sample: int | None = None,
     steering: Steering | None = None,
     consent: Consent | None = None,
     listeners: Sequence[Reporter] = (),
@@ -76,10 +78,12 @@ def run(
     """
     Run a job, or carry on where it stopped, as `batchrank run` does.
 
-    *job* is a job file's path, or a loaded job; *set* gives its variables. *listeners* hear every
-    event. In the main thread SIGINT and SIGTERM stop it in good order. Runs that follow each other
-    and are given the same *steering* keep to the limits together. *consent* is asked before anybody
-    is called; without one nobody is, whatever it may cost.
+    *job* is a job file's path, or a loaded job; *set* gives its variables. With *sample* only so
+    many groups, at random places of the source, are asked about: the rest is left for another run,
+    and `examine.plan.plan` says what these teach about it. *listeners* hear every event. In the
+    main thread SIGINT and SIGTERM stop it in good order. Runs that follow each other and are given
+    the same *steering* keep to the limits together. *consent* is asked before anybody is called;
+    without one nobody is, whatever it may cost.
 
     Returns how it ended: `Summary.exit_code` is 0 when every group has an outcome and few enough
     were rejected.
@@ -90,8 +94,12 @@ def run(
     if limit is not None and limit < 1:
         problem = Problem(0, "limit", f"is {limit}: no group would be done", "at least 1, or None")
         raise JobError("batchrank.run", [problem])
+    if sample is not None and (sample < 1 or limit is not None):
+        wrong = f"is {sample}: nobody would be asked" if sample < 1 else "cannot go with limit"
+        problem = Problem(0, "sample", wrong, "at least 1, alone, or None")
+        raise JobError("batchrank.run", [problem])
     loaded = job if isinstance(job, Job) else load(job, set)
-    wishes = Wishes(limit, retry_rejects, tuple(accept), restart, steering, consent)
+    wishes = Wishes(limit, retry_rejects, tuple(accept), restart, steering, consent, sample=sample)
     return _outside_of_loops(lambda: _run(loaded, wishes, Chorus(listeners)), wishes.interrupted)
 
 
@@ -146,7 +154,11 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
     world.output.withdraw_success()
     reuse(world, reporter, done)
     equals = equals_of(world.ledger, done, world.target) if world.dedupes else None
+    if world.wishes.sample is not None:
+        world.later = left_for_later(world.ledger, done, equals, world.wishes.sample)
     reporter = _agreed(world, reporter, done, equals)
+    if world.wishes.sample is None and world.ledger.meta().get(UNSETTLED):
+        world.ledger.set_meta({UNSETTLED: False})
     with (
         _reserve(world),
         money_of(world.job, world.ledger) as money,
@@ -164,8 +176,8 @@ def _agreed(world: World, reporter: Reporter, done: Positions, equals: Equals | 
     """
     if world.wishes.consent is None:
         return reporter
-    paid_for = done.united(equals.followers) if equals else done
-    about = left(world.job, world.source, Account.of(world.ledger), paid_for, world.target)
+    others = runner.passed_over(done, equals, world.later)
+    about = left(world.job, world.source, world.ledger, others, world.target)
     estimate = world.wishes.consent(about)
     return CostWatch(reporter, estimate) if estimate else reporter
 
@@ -364,6 +376,7 @@ def _plan(world: World, equals: Equals | None) -> Plan:
         signals=threading.current_thread() is threading.main_thread(),
         interrupted=world.wishes.interrupted.is_set,
         equals=equals,
+        later=world.later,
     )
 
 
@@ -371,12 +384,14 @@ def _started(world: World, done: Positions) -> JobStarted:
     limits = world.job.config.limits
     limit = limits.request_limit
     account = Account.of(world.ledger)
+    here = done.count(0, world.target)
+    asked = None if world.later is None else done.total - len(done.united(world.later))
     return JobStarted(
         job=world.job.config.name,
         model=world.job.model,
         total=world.source.total,
-        target=world.target,
-        done=done.count(0, world.target),
+        target=world.target if asked is None else here + asked,
+        done=here,
         rejected=account.rejected,
         concurrency_max=limits.concurrency_most,
         rate_per_s=limit.per_s if limit else None,

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from batchrank.policy.billing import NANO
+
 COUNTED: Final = ("nano_usd", "requests", "search_units")
 """The ways of counting, as they are called here and in the tables."""
 
@@ -77,6 +79,15 @@ class Amount(msgspec.Struct, frozen=True, gc=False):
         What there is more of than in *cap*, the first of COUNTED; "" if it is within.
         """
         return next((n for n in COUNTED if getattr(self, n) > getattr(cap, n)), "")
+
+
+def shown(counted: str, number: int) -> str:
+    """
+    For people: a *number* of what is *counted*, one of COUNTED.
+    """
+    if counted == "nano_usd":
+        return f"${number / NANO:,.4f}"
+    return f"{number:,} {counted.replace('_', ' ')}"
 
 
 NOTHING = Amount()

@@ -12,7 +12,7 @@ included, counts as several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from math import ceil
 
@@ -78,14 +78,26 @@ def units_most(sizes: Sizes) -> int:
     """
     The search units that it can cost at most: no token is shorter than one byte.
     """
-    return max(1, ceil(_chunks(sizes.query_bytes, sizes.document_bytes) / DOCUMENTS_PER_UNIT))
+    return units_of(sizes.query_bytes, sizes.document_bytes)
 
 
-def _chunks(query_tokens: int, document_tokens: Sequence[int]) -> int:
-    room = max(1, TOKENS_PER_CHUNK - query_tokens)
+def units_of(query: float, documents: Sequence[float]) -> int:
+    """
+    The search units of one call whose texts have so many tokens.
+    """
+    return max(1, ceil(places(query, documents) / DOCUMENTS_PER_UNIT))
+
+
+def places(query: float, documents: Sequence[float]) -> int:
+    """
+    How many documents those count as that have so many tokens.
+    """
+    if query + max(documents, default=0) <= TOKENS_PER_CHUNK:
+        return len(documents)
+    room = max(1.0, TOKENS_PER_CHUNK - query)
     return sum(
-        1 if query_tokens + tokens <= TOKENS_PER_CHUNK else max(1, ceil(tokens / room))
-        for tokens in document_tokens
+        1 if query + length <= TOKENS_PER_CHUNK else max(1, ceil(length / room))
+        for length in documents
     )
 
 
@@ -101,36 +113,6 @@ def tokens_least(sizes: Sizes) -> int:
     The tokens that a call is billed at least: the query once.
     """
     return int((sizes.query_bytes + sum(sizes.document_bytes)) / BYTES_PER_TOKEN_MOST)
-
-
-def chunks_mean(query_bytes: float, documents: Sequence[int], bytes_per_token: float) -> float:
-    """
-    How many documents one document counts as, on the average of a sample of lengths in bytes.
-    """
-    if not documents:
-        return 1.0
-    query = round(query_bytes / bytes_per_token)
-    tokens = [ceil(length / bytes_per_token) for length in documents]
-    return _chunks(query, tokens) / len(tokens)
-
-
-def units_expected(sent: Mapping[int, int], chunks: float) -> int:
-    """
-    The search units of a job: *sent* says how many groups send so many documents, each of which
-    counts as so many *chunks* on the average.
-    """
-    return sum(
-        groups * max(1, ceil(documents * chunks / DOCUMENTS_PER_UNIT))
-        for documents, groups in sent.items()
-        if documents
-    )
-
-
-def usd(price: Price, units: float, tokens: float) -> float:
-    """
-    What so many search units, or tokens, cost at *price*.
-    """
-    return _at(price, units, tokens) / NANO
 
 
 def nano_usd(dollars: float) -> int:

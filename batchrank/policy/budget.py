@@ -197,6 +197,16 @@ class Budget:
 # --- what jobs share ------------------------------------------------------------------------------
 
 
+def cap_name(counted: str, period: str = "") -> str:
+    """
+    What the job file calls a cap on what is *counted*: that of a "day" or "month", or the output's.
+    """
+    names = [period, "usd" if counted == "nano_usd" else counted, "max"]
+    if counted == "nano_usd" and not period:
+        names[0] = "cost"
+    return f"budget.{'_'.join(filter(None, names))}"
+
+
 @dataclass(frozen=True, slots=True)
 class SharedCaps:
     """

@@ -128,6 +128,13 @@ def _step(count: int, most: int | None) -> int:
     return step - step % BILLED_HUNDRED if BILLED_HUNDRED < step < count else step
 
 
+def cuts(count: int, most: int | None) -> Iterator[tuple[int, int]]:
+    """
+    Where *count* documents are cut into requests of at most *most* each (None: no limit).
+    """
+    return _cuts(0, count, most)
+
+
 def slices(count: int, most: int | None) -> int:
     """
     How many requests ask about *count* documents, of at most *most* each (None: no limit).

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from batchrank.domain import (
+    CostSource,
     Positions,
     Ranked,
     Rejected,
@@ -106,6 +107,13 @@ class RunRow:
     ended_at: float | None
     exit_code: int | None
     reason: str | None
+
+
+_GOOD_CALLS_OF = "calls WHERE failure IS NULL AND position IN (SELECT value FROM json_each(?))"
+
+
+def _listed(positions: Sequence[int]) -> str:
+    return json.dumps([*positions])
 
 
 class LedgerReader:
@@ -353,6 +361,12 @@ class LedgerReader:
         who = self.served() if rows else {}
         return [RankedRow._make(row).outcome(who) for row in rows]
 
+    def known_documents(self, total: int) -> Iterator[tuple[int, int]]:
+        """
+        The positions before *total* of which earlier outputs have some pairs, and how many.
+        """
+        yield from self._rows("SELECT position, documents FROM known WHERE position < ?", (total,))
+
     def calls_since(self, at: float) -> int:
         """
         How many of the latest hundred thousand calls were sent at or after *at*.
@@ -364,6 +378,26 @@ class LedgerReader:
                 (at,),
             )
         )
+
+    def called(self, positions: Sequence[int]) -> set[int]:
+        """
+        Those of *positions* that somebody was asked about, with success.
+        """
+        rows = self._rows(f"SELECT DISTINCT position FROM {_GOOD_CALLS_OF}", (_listed(positions),))
+        return {position for (position,) in rows}
+
+    def billed(self, positions: Sequence[int]) -> dict[int, tuple[int, bool]]:
+        """
+        What the calls that scored the ranked groups among *positions* cost, in 10^-9 US dollars,
+        and whether all of it is known from the replies.
+        """
+        rows = self._rows(
+            "SELECT position, sum(cost_nano_usd), min(cost_source IN (?, ?))"
+            f" FROM {_GOOD_CALLS_OF} AND position IN (SELECT position FROM ranked)"
+            " GROUP BY position",
+            (CostSource.REPORTED.value, CostSource.PRICED.value, _listed(positions)),
+        )
+        return {position: (int(cost), bool(known)) for position, cost, known in rows}
 
     def outcomes_twice(self) -> int:
         """

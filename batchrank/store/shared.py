@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from batchrank.errors import OutputError, StorageError
-from batchrank.policy.amounts import COUNTED, Amount
+from batchrank.policy.amounts import COUNTED, NOTHING, Amount
 from batchrank.policy.budget import Borrow, Full, SharedCaps, granted, month_of
 from batchrank.store.disk import identity_of, make_folder, refuse_network, sync_folder
 from batchrank.store.reading import ledger_error
@@ -111,10 +111,9 @@ class SharedBudget:
         with self._transaction():
             for day, exactly in asked.others.items():
                 self._put(day, exactly)
-            month = month_of(asked.day)
-            own = self._sum("day = ? AND output = ?", asked.day, self._output)
-            on_day = self._sum("day = ?", asked.day) - own
-            in_month = self._sum("day BETWEEN ? AND ?", f"{month}-01", f"{month}-31") - own
+            whose = asked.day, self._output
+            own = _sum(self._connection, "day = ? AND output = ?", *whose)
+            on_day, in_month = (held - own for held in _held(self._connection, asked.day))
             answer = granted(asked, self._caps, on_day, in_month)
             if isinstance(answer, Amount):
                 self._put(asked.day, answer)
@@ -140,10 +139,6 @@ class SharedBudget:
                 self._put(day, exactly)
 
     # --- rows -------------------------------------------------------------------------------------
-
-    def _sum(self, where: str, *values: str) -> Amount:
-        row = self._connection.execute(f"{SUM} WHERE {where}", values).fetchone()
-        return Amount(*row)
 
     def _put(self, day: str, amount: Amount) -> None:
         self._connection.execute(
@@ -185,6 +180,40 @@ class SharedBudget:
             )
 
 
+def taken(path: Path, day: str) -> dict[str, Amount]:
+    """
+    What all outputs together have spent of the budget at *path*, or hold, on *day* and in its
+    month, by "day" and "month". Nothing where there is no file: none is made.
+
+    Raises:
+        StorageError: it cannot be read, or is some other file.
+    """
+    if not path.exists():
+        return {"day": NOTHING, "month": NOTHING}
+    try:
+        # Not mode=ro: what a kill has cut short must be undone before anybody can read.
+        with closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_S_MAX)
+        ) as connection:
+            _check(connection, path)
+            on_day, in_month = _held(connection, day)
+    except sqlite3.Error as error:
+        raise _translated("read", path, error) from error
+    return {"day": on_day, "month": in_month}
+
+
+def _held(connection: sqlite3.Connection, day: str) -> tuple[Amount, Amount]:
+    month = month_of(day)
+    return (
+        _sum(connection, "day = ?", day),
+        _sum(connection, "day BETWEEN ? AND ?", f"{month}-01", f"{month}-31"),
+    )
+
+
+def _sum(connection: sqlite3.Connection, where: str, *values: str) -> Amount:
+    return Amount(*connection.execute(f"{SUM} WHERE {where}", values).fetchone())
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """
     Make the table where there is none; refuse what is no such file, and leave it as it is.
@@ -198,17 +227,20 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             run(SCHEMA)
             run(f"PRAGMA application_id = {APPLICATION_ID}")
             run(f"PRAGMA user_version = {VERSION}")
-        found = _one(connection, "PRAGMA application_id"), _one(connection, "PRAGMA user_version")
         run("COMMIT")
-        if found == (APPLICATION_ID, VERSION):
-            run("PRAGMA journal_mode = TRUNCATE")
-            return
+        _check(connection, path)
+        run("PRAGMA journal_mode = TRUNCATE")
     except sqlite3.Error as error:
         raise _translated("open", path, error) from error
-    raise StorageError(
-        f"{path} is no shared budget of this version of batchrank",
-        "name another file with budget.shared in the job file",
-    )
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    found = _one(connection, "PRAGMA application_id"), _one(connection, "PRAGMA user_version")
+    if found != (APPLICATION_ID, VERSION):
+        raise StorageError(
+            f"{path} is no shared budget of this version of batchrank",
+            "name another file with budget.shared in the job file",
+        )
 
 
 def _one(connection: sqlite3.Connection, sql: str) -> Any:

@@ -39,6 +39,35 @@ def test_without_a_terminal_nobody_is_called_unless_somebody_said_yes(
     assert 0 == job.cli("run", "--yes").code
 
 
+def test_whoever_finds_it_too_dear_may_change_the_job(job: SmallJob, server: Server) -> None:
+    """
+    Nobody was called, so nothing holds the job to its settings; after a run that began, it does.
+    """
+    refused = job.cli("run")
+    changed = job.change(source={"max_chars": 100}).cli("run", "--yes")
+    held = job.change(source={"max_chars": 200}).cli("run", "--yes")
+
+    assert PERSON == refused.code
+    assert (0, 20) == (changed.code, server.admin()["calls"])
+    assert 2 == held.code
+    assert "max_chars" in held.err
+
+
+def test_a_sample_is_asked_about_as_a_run_is(job: SmallJob, server: Server) -> None:
+    """
+    By what it may cost itself, not by what all of it may.
+    """
+    refused = job.cli("plan", "--sample", 11)
+    few = job.cli("plan", "--sample", 10)
+    more = job.cli("plan", "--sample", 20)
+    agreed = job.change(budget={"confirm_usd": 0.005}).cli("plan", "--sample", 20, "--yes")
+
+    assert (PERSON, 0) == (refused.code, few.code)
+    assert "(11 of 11 groups looked at)" in refused.err
+    assert (0, 0) == (more.code, agreed.code)
+    assert 20 == server.admin()["calls"]
+
+
 def test_whoever_starts_without_standard_input_is_nobody_to_ask(
     job: SmallJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-from batchrank.domain import Call, CostSource, Slice, Usage
+from batchrank.domain import UNSCORED, Call, CostSource, Positions, Slice, Usage
 from batchrank.errors import JobError, OutputError
 from batchrank.job import load
+from batchrank.job.consent import left
 from batchrank.job.loading import Job
 from batchrank.job.money import money_of, shared_file
 from batchrank.policy.amounts import Amount
 from batchrank.policy.budget import Borrow
 from batchrank.store.ledger import Ledger, Records
+from tests.e2e.small_jobs import SmallJob, groups
+from tests.edges.ledgers import ranked
 
 DAY = "2026-11-21"
 
@@ -266,3 +269,23 @@ def test_a_cap_on_search_units_needs_a_model_that_has_some(tmp_path: Path) -> No
 
     with pytest.raises(JobError, match=r"search_units_max: cannot be kept: .* billed by tokens"):
         load(path, with_key=False)
+
+
+def test_only_what_is_left_is_asked_about(tmp_path: Path) -> None:
+    """
+    Known documents of groups that are done, or left for later, make nothing cheaper; what a killed
+    run was allowed leaves less of the cap.
+    """
+    found = SmallJob(tmp_path, 1, budget={"cost_usd_max": 1}).source(groups(4)).job
+    source, ledger = found.open_source(), with_ledger(tmp_path)
+    known = [ranked(0, [0.5, 0.5]), ranked(3, [UNSCORED, 0.5])]
+    ledger.commit(Records(known=known, authorised=Amount(400_000_000)))
+    abouts = [
+        left(found, source, ledger, Positions(4, done), target)
+        for done, target in (((), 4), ((0,), 4), ((), 3), ((0,), 3))
+    ]
+    ledger.close()
+
+    assert [3, 1, 2, 0] == [about.known for about in abouts]
+    assert [0, 1, 1, 2] == [len(about.done) for about in abouts]
+    assert {0.6} == {about.cap_left_usd for about in abouts}

@@ -14,7 +14,7 @@ import pytest
 from batchrank.errors import OutputError, StorageError
 from batchrank.policy.amounts import WITHOUT_END, Amount
 from batchrank.policy.budget import Borrow, Full, SharedCaps
-from batchrank.store.shared import SharedBudget
+from batchrank.store.shared import SharedBudget, taken
 from tests.e2e.forks import FORKS
 
 TODAY, YESTERDAY, LAST_MONTH = "2026-11-21", "2026-11-20", "2026-10-31"
@@ -84,6 +84,24 @@ def test_a_month_has_all_its_days_and_no_other(tmp_path: Path) -> None:
             YESTERDAY: Amount(800),
             TODAY: Amount(601),
         } == one.held()
+
+
+def test_whoever_only_looks_sees_what_all_hold_together(tmp_path: Path) -> None:
+    """
+    Of a day and its month, also while somebody is at it; what is no such file is told.
+    """
+    file = tmp_path / "team.budget"
+    assert {"day": Amount(), "month": Amount()} == taken(file, TODAY)
+    assert not file.exists()
+    with opened(tmp_path) as one, opened(tmp_path, "other") as other:
+        one.borrow(asked(300, LAST_MONTH))
+        one.borrow(asked(200, YESTERDAY))
+        one.borrow(asked(100))
+        other.borrow(asked(50))
+        assert {"day": Amount(150), "month": Amount(350)} == taken(file, TODAY)
+    file.write_bytes(b"this is no database, but long enough to be looked at. " * 40)
+    with pytest.raises(StorageError, match="cannot read the shared budget"):
+        taken(file, TODAY)
 
 
 def take_all(folder: Path, output: str) -> None:

@@ -22,17 +22,14 @@ from batchrank.policy.billing import (
     Booking,
     Sizes,
     booked,
-    chunks_mean,
     least,
     most,
     nano_usd,
     sizes_of,
     tokens_least,
     tokens_most,
-    units_expected,
     units_least,
     units_most,
-    usd,
 )
 from tests.laws import law
 
@@ -133,30 +130,6 @@ def test_more_text_never_costs_less(held: Sizes, longer: int) -> None:
         assert most(held, price) <= min(most(more_documents, price), most(longer_one, price))
 
 
-@law(60)
-@given(st.integers(0, 300), st.lists(st.integers(0, 3_000), min_size=1, max_size=250))
-def test_an_expected_bill_lies_between_its_bounds(query: int, lengths: list[int]) -> None:
-    """
-    What a plan says of one group of which all lengths are known is no less than the least, and no
-    more than the most.
-    """
-    held = Sizes(query, tuple(lengths))
-
-    expected = units_expected({len(lengths): 1}, chunks_mean(query, lengths, 1.0))
-
-    assert units_least(held) <= expected <= units_most(held)
-
-
-def test_what_is_expected_of_a_job_is_the_sum_over_its_groups() -> None:
-    """
-    Groups that send nothing cost nothing; each other one a whole unit at least.
-    """
-    assert 0 == units_expected({0: 1_000_000}, 1.0)
-    assert 10 * 1 + 5 * 2 == units_expected({0: 3, 20: 10, 150: 5}, 1.0)
-    assert 10 * 1 + 5 * 3 == units_expected({20: 10, 150: 5}, 2.0)
-    assert 1.0 == chunks_mean(10, [], 4.0)
-
-
 # --- money ----------------------------------------------------------------------------------------
 
 
@@ -177,14 +150,12 @@ def test_dollars_become_integers(dollars: float, nano: int) -> None:
     assert nano == nano_usd(dollars)
 
 
-def test_a_price_is_by_units_or_by_tokens() -> None:
+def test_nothing_costs_nothing_without_a_price() -> None:
     """
-    A thousand units at a tenth of a cent; a million tokens at two cents; nothing without a price.
+    Neither at least nor at most.
     """
-    assert 1.0 == usd(BY_UNIT, 1000, 10**9)
-    assert 0.02 == usd(BY_TOKEN, 1000, 10**6)
-    assert 0.0 == usd(Price(), 1000, 10**6)
     assert (0, 0) == (most(Sizes(1, (1,)), None), least(Sizes(1, (1,)), None))
+    assert (0, 0) == (most(Sizes(1, (1,)), Price()), least(Sizes(1, (1,)), Price()))
 
 
 @pytest.mark.parametrize(
