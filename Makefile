@@ -37,7 +37,7 @@ fmt: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-torture: $(VENV)/dev ## the long kill campaign (about five minutes)
+torture: $(VENV)/dev ## the long kill campaign, and a hundred bills (about ten minutes)
 	$(BIN)/python -m pytest -q -n auto -m long --timeout 300
 	$(BIN)/python -m tests.e2e.torture
 

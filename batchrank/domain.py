@@ -284,8 +284,10 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     One attempt, as the calls table keeps it.
 
     *attempt* counts the sendings of this slice from 1, over all runs. *sent_at* is seconds since
-    the epoch, UTC. *cost_nano_usd* is what is booked: 10^-9 US dollars. *route* is the name of the
-    way that it took.
+    the epoch, UTC. *cost_nano_usd* is what is booked: 10^-9 US dollars. *search_units* are what is
+    booked, too: those of *usage*, or the most that it can be, as far as anybody counts them. *day*
+    is the UTC day that it counts for, where a budget of days is shared; else "". *route* is the
+    name of the way that it took.
     """
 
     slice: Slice
@@ -300,6 +302,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     cost_source: CostSource
     probe: bool = False
     route: str = ""
+    search_units: int = 0
+    day: str = ""
 
 
 class Positions:

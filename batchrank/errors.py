@@ -8,6 +8,7 @@ Every way batchrank refuses or gives up: whose fault it is, what to do next, its
     ├─ OutputError             2   the output folder is not this job's, or cannot be written
     ├─ ChangedError            2   the source or a score setting is not what the output began with
     ├─ AlreadyRunning         75   another process has this output
+    ├─ Unconfirmed             3   it may cost more than nobody has to agree to, and nobody did
     ├─ StorageError            4   the disk or the ledger failed us
     └─ PortInUse               2   the embedded server cannot listen there
 
@@ -150,6 +151,14 @@ class AlreadyRunning(BatchrankError):
     """
 
     exit_code = Exit.LATER
+
+
+class Unconfirmed(BatchrankError):
+    """
+    A run may cost more than it may without a person's word, and nobody gave it.
+    """
+
+    exit_code = Exit.PERSON
 
 
 class StorageError(BatchrankError):

@@ -93,8 +93,9 @@ class JobStarted(Event):
     """
     Everything has been checked; the first group is about to be read.
 
-    *done* groups have an outcome from earlier runs, which cost *cost_usd*; *target* is where this
-    run ends (less than *total* with `--limit`). *rate_per_s* is the configured limit, or None.
+    *done* groups have an outcome from earlier runs, which cost *cost_usd*, and *lost_usd* besides
+    where they were killed under a cap; *target* is where this run ends (less than *total* with
+    `--limit`). *rate_per_s* is the configured limit, *cap_usd* the output's own cap, or None.
     """
 
     name = "job.started"
@@ -107,6 +108,8 @@ class JobStarted(Event):
     concurrency_max: int
     rate_per_s: float | None
     cost_usd: float
+    lost_usd: float = 0.0
+    cap_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,8 @@ class Tick(Event):
     a job that has several; the numbers beside are of the first.
 
     *pace_per_s* is the rate at which requests leave now (None: as fast as they can), *mode* what
-    the controller does about it: "ramp", "hold" or "blocked".
+    the controller does about it: "ramp", "hold" or "blocked". *reserved_usd* is the most that calls
+    under way can cost, where there is a cap.
     """
 
     name = "job.ticked"
@@ -202,6 +206,7 @@ class Tick(Event):
     pace_per_s: float | None = None
     mode: str = ""
     routes: tuple[RouteNow, ...] = ()
+    reserved_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +263,20 @@ class GateOpened(Event):
 
     name = "gate.opened"
     route: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CostStrayed(Event):
+    """
+    What a group costs, in US dollars, lies a quarter or more beyond the range of the estimate, from
+    *low_usd* to *high_usd*: so it was on the average of this run's first *groups*. Told once.
+    """
+
+    name = "cost.strayed"
+    groups: int
+    usd: float
+    low_usd: float
+    high_usd: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ Variables = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Set a variable of the job file."),
 ]
 
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Agree to what it may cost (budget.confirm_usd): ask nobody."),
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON, for programs.")]
 
 

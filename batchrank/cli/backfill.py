@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from batchrank.cli.arguments import AsJson, JobFile, Variables, overrides
+from batchrank.cli.arguments import AsJson, JobFile, Variables, Yes, overrides
+from batchrank.cli.asking import agreement
 from batchrank.cli.saying import say
 
 
@@ -50,13 +51,15 @@ def backfill(
             "--keep-going", help="Go on also after a day that stopped and needs a person (exit 3)."
         ),
     ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
     """
     Run a job for every day that has no _SUCCESS yet, one day after the other.
 
     All days share the limits of the job file as if they were one run; budget.cost_usd_max is for
-    each day's output, as ever. A day whose source is missing or damaged is told, and the others go
+    each day's output, as ever. What they may cost together is asked about once, before the first
+    (budget.confirm_usd). A day whose source is missing or damaged is told, and the others go
     on; a refused key, spent credit, a full disk, a signal, the deadline, and another process that
     is at a day stop all. Run it again to carry on: finished days are left alone, and told if files
     have come to their source since.
@@ -77,7 +80,10 @@ def backfill(
         found = days.listing(those)
         say(found.as_json() if as_json else found.as_text())
         return 0
-    done = days.backfill(those, listening=watched, calls_max=calls_max, keep_going=keep_going)
+    agreed = agreement(days.to_do(those), yes=yes)
+    done = days.backfill(
+        those, listening=watched, calls_max=calls_max, keep_going=keep_going, consent=agreed
+    )
     say(done.as_json() if as_json else done.as_text())
     if done.bug:
         raise done.bug

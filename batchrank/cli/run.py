@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from batchrank.cli.arguments import AsJson, JobFile, Variables, overrides
+from batchrank.cli.arguments import AsJson, JobFile, Variables, Yes, overrides
 from batchrank.cli.saying import say
 
 
@@ -30,14 +30,17 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Set the old output aside and begin anew.")
     ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
     """
     Run a job, or carry on where it stopped.
 
     A finished job makes no call. SIGINT and SIGTERM stop it in good order; run it again to carry
-    on.
+    on. Where what is left may cost more than budget.confirm_usd it asks on a terminal, and leaves
+    with 3 without one, unless --yes.
     """
+    from batchrank.cli.asking import asking
     from batchrank.cli.watching import watched
     from batchrank.job import load
     from batchrank.job import run as run_job
@@ -50,6 +53,7 @@ def run(
             retry_rejects=retry_rejects,
             accept=accept or (),
             restart=restart,
+            consent=asking(listener, yes=yes),
             listeners=[listener],
         )
     say(summary.as_json() if as_json else summary.as_text())

@@ -544,14 +544,59 @@ class RunTable(Table):
     )
 
 
+Usd = Annotated[float, Field(gt=0, le=1e9)]
+"""A cap on money, in US dollars."""
+
+Calls = Annotated[int, Field(ge=1, le=10**12)]
+"""A cap on something that is counted."""
+
+
 class BudgetTable(Table):
     """
-    What may be spent.
+    What may be spent: by this output over all its runs, and by all jobs that share a file.
     """
 
-    cost_usd_max: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+    cost_usd_max: Usd | None = Field(
         None, description="stop (exit 3) before the job has cost more than this, in US dollars"
     )
+    requests_max: Calls | None = Field(
+        None, description="stop (exit 3) after so many requests, failed ones included"
+    )
+    search_units_max: Calls | None = Field(
+        None, description="stop (exit 3) before the job has cost more search units than this"
+    )
+    confirm_usd: Annotated[float, Field(ge=0, le=1e9)] = Field(
+        50.0, description="ask, or need --yes, where what is left may cost more than this"
+    )
+    shared: str | None = Field(
+        None,
+        description="the file in which jobs of this machine count together, by UTC day and month;"
+        " one of the user's own unless told",
+    )
+    day_usd_max: Usd | None = Field(
+        None, description="US dollars a UTC day, for all jobs that share the file"
+    )
+    month_usd_max: Usd | None = Field(None, description="US dollars a month, likewise")
+    day_requests_max: Calls | None = Field(None, description="requests a UTC day, likewise")
+    month_requests_max: Calls | None = Field(None, description="requests a month, likewise")
+    day_search_units_max: Calls | None = Field(None, description="search units a day, likewise")
+    month_search_units_max: Calls | None = Field(None, description="search units a month, likewise")
+
+    def capped(self, *endings: str) -> list[str]:
+        """
+        The caps that are set and whose names end so.
+        """
+        names = type(self).model_fields
+        return [n for n in names if n.endswith(endings) and getattr(self, n) is not None]
+
+    @property
+    def is_shared(self) -> bool:
+        """
+        Whether this job counts together with others.
+        """
+        return self.shared is not None or any(
+            name.startswith(("day_", "month_")) for name in self.capped("_max")
+        )
 
 
 def _is_time_zone(name: str) -> str:

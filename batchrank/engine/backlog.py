@@ -14,6 +14,7 @@ from itertools import count
 import msgspec
 
 from batchrank.domain import Failure, Group, Ranked, RerankRequest, Scored, Slice
+from batchrank.policy.amounts import NOTHING, Amount
 from batchrank.policy.billing import Sizes, sizes_of
 from batchrank.policy.retry import FRESH, History
 from batchrank.policy.slicing import assembled
@@ -67,16 +68,18 @@ class Work(msgspec.Struct, eq=False):
     """
     One slice that is to be asked about.
 
-    *attempt* counts its sendings over all runs; *most* is the money set aside for the one under
-    way, *tokens* what the pacer booked for it; *last* is how the last one failed. *blamed* are the
-    routes that it was not heard on: only when each has answered others is it at fault itself.
+    *attempt* counts its sendings over all runs; *most* is what was set aside for the one under way,
+    on the UTC day *day*, *tokens* what the pacer booked for it; *last* is how the last one failed.
+    *blamed* are the routes that it was not heard on: only when each has answered others is it at
+    fault itself.
     """
 
     of: OpenGroup
     request: RerankRequest
     history: History = FRESH
     attempt: int = 0
-    most: int = 0
+    most: Amount = NOTHING
+    day: str = ""
     tokens: float = 0.0
     suspended_at: float = 0.0
     last: Failure | None = None

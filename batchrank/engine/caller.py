@@ -35,6 +35,7 @@ from batchrank.engine.routes import Route, Routes
 from batchrank.engine.waiting import Brake, Stop
 from batchrank.errors import Exit
 from batchrank.events import AttemptFailed, GateOpened, GateShut, Noticed, ReplyRead, Reporter
+from batchrank.policy.amounts import Amount
 from batchrank.policy.billing import NOT_BILLED, Booking, booked
 from batchrank.policy.budget import Budget
 from batchrank.policy.control import Heard
@@ -379,7 +380,8 @@ class Caller:
         sending.booked = True
         failure = answer if isinstance(answer, Failure) else None
         booking = self._booking(work, answer, sending.route.price)
-        self._budget.settle(work.most, booking.nano_usd)
+        counted = _counted(work, booking, failure)
+        self._budget.settle(work.most, counted, work.day)
         call = Call(
             slice=work.slice,
             attempt=work.attempt,
@@ -393,6 +395,8 @@ class Caller:
             cost_source=booking.source,
             probe=sending.probe,
             route=sending.route.name,
+            search_units=counted.search_units,
+            day=work.day,
         )
         self._committer.put_call(call, outcomes, part)
         return call
@@ -409,6 +413,17 @@ class Caller:
         ):
             return NOT_BILLED
         return booked(answer.usage, work.request, price)
+
+
+def _counted(work: Work, booking: Booking, failure: Failure | None) -> Amount:
+    """
+    What the attempt counts as. One that never left is no request; units that nobody reported count
+    as the most that was set aside.
+    """
+    requests = int(failure is None or failure.kind is not FailureKind.NEVER_SENT)
+    billed = booking is not NOT_BILLED
+    units = booking.search_units or (work.most.search_units if billed else 0)
+    return Amount(booking.nano_usd, requests, units)
 
 
 class _Sending(msgspec.Struct, gc=False):

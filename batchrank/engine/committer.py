@@ -15,6 +15,7 @@ from batchrank.domain import Call, Outcome, Ranked, Rejected, Scored
 from batchrank.engine.waiting import Bell, Brake, Lane, Slots, Stop
 from batchrank.errors import Exit, StorageError
 from batchrank.events import CommitStarted, Committed, GroupRejected, Reporter
+from batchrank.policy.amounts import Amount
 from batchrank.store.disk import Reserve
 from batchrank.store.ledger import Ledger, Records
 from batchrank.store.reading import PartRow
@@ -120,11 +121,11 @@ class Committer:
 
     # --- with waiting -----------------------------------------------------------------------------
 
-    async def authorise(self, nano_usd: int) -> None:
+    async def authorise(self, total: Amount) -> None:
         """
         Return when the ledger durably says that so much may be spent.
         """
-        self._records.authorised = nano_usd
+        self._records.authorised = total
         await self.settled()
 
     async def settled(self) -> None:

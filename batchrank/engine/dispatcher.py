@@ -18,11 +18,11 @@ from batchrank.engine.backlog import Backlog, Work
 from batchrank.engine.caller import Caller
 from batchrank.engine.committer import Committer
 from batchrank.engine.feed import Fed, Feed
+from batchrank.engine.purse import Purse
 from batchrank.engine.routes import Route, Routes
 from batchrank.engine.waiting import Bell, Brake, Slots, Stop
 from batchrank.errors import BatchrankError, Exit
-from batchrank.policy.billing import most
-from batchrank.policy.budget import Allowance, Authorise, Budget, Refusal
+from batchrank.policy.budget import Allowance
 from batchrank.policy.gate import Gate, Leave
 from batchrank.policy.routing import Wait
 from batchrank.policy.slicing import TooLargeError, within
@@ -72,7 +72,7 @@ class Dispatcher:
         backlog: Backlog,
         slots: Slots,
         bell: Bell,
-        budget: Budget,
+        purse: Purse,
         allowance: Allowance,
         routes: Routes,
         brake: Brake,
@@ -86,7 +86,7 @@ class Dispatcher:
         self._backlog = backlog
         self._slots = slots
         self._bell = bell
-        self._budget = budget
+        self._purse = purse
         self._allowance = allowance
         self._routes = routes
         self._brake = brake
@@ -127,10 +127,10 @@ class Dispatcher:
         while (route := self._routes.open(work) or await self._route(work)) is not None:
             if self._allowance.calls_left < 1:
                 await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
-            if self._budget.cap is not None:
-                await self._money(work, route)
+            if stop := await self._purse.set_aside(work, route.price):
+                await self._halt(stop)
             leave = await self._leave(work, route)
-            if leave is not Leave.WAIT and not work.of.closed:
+            if leave is not Leave.WAIT and not work.of.closed and not self._purse.is_late(work):
                 return route, leave is Leave.PROBE
             self._put_back(work, route)
             if work.of.closed:
@@ -259,24 +259,6 @@ class Dispatcher:
         why = next((route.why for route in self._routes if route.is_gone), "it is not there")
         self._left_out = Stop(f"groups are left that no other model may score: {why}", Exit.PERSON)
 
-    async def _money(self, work: Work, route: Route) -> None:
-        """
-        Set aside the most that the call can cost: there is a cap that it could pass.
-        """
-        work.most = most(work.sizes, route.price)
-        while (answer := self._budget.reserve(work.most)) is not None:
-            match answer:
-                case Authorise(nano_usd):
-                    await self._committer.authorise(nano_usd)
-                    if self._committer.failed:
-                        await anyio.sleep_forever()  # the brake is pulled
-                    self._budget.authorised = nano_usd
-                case Refusal.WAIT:
-                    await self._bell.wait()
-                case Refusal.EXHAUSTED:
-                    reason = "budget.cost_usd_max does not cover another call"
-                    await self._halt(Stop(reason, Exit.PERSON))
-
     async def _leave(self, work: Work, route: Route) -> Leave:
         """
         Return when its turn has come on *route*, with what the route says then: it may have shut
@@ -318,6 +300,5 @@ class Dispatcher:
         """
         It does not leave after all: give back the money, and its place.
         """
-        self._budget.settle(work.most, 0)
-        work.most = 0
+        self._purse.give_back(work)
         route.pacer.give_back(len(work.request.documents), work.tokens)

@@ -24,10 +24,12 @@ from batchrank.engine.dispatcher import Dispatcher, Patience
 from batchrank.engine.feed import Feed, Past, Source
 from batchrank.engine.following import Equals, Following
 from batchrank.engine.publisher import Publish, Publisher, Ranges
+from batchrank.engine.purse import Purse, Till
 from batchrank.engine.routes import Route, Routes
 from batchrank.engine.waiting import Bell, Brake, Lane, Slots, Stop
 from batchrank.errors import Exit
 from batchrank.events import Reporter, RouteNow, Stopping, Tick
+from batchrank.policy.billing import NANO
 from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.retry import Rules
 from batchrank.policy.routing import Strategy
@@ -46,12 +48,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @dataclass(frozen=True, slots=True)
 class Lanes:
     """
-    Where blocking work is done: one thread each for the ledger, the source and the parts.
+    Where blocking work is done: one thread each for the ledger, the source, the parts, and the
+    budget that jobs share.
     """
 
     ledger: Lane
     source: Lane
     parts: Lane
+    till: Lane
 
 
 async def nothing_beforehand() -> Stop | None:
@@ -69,8 +73,9 @@ class Plan:
     *target*: groups at or beyond this position are left for another run. *deadline_s*: seconds from
     now until the process must have left. *interrupted* is asked once a second where no signal can
     be heard: from another thread. *equals* take the outcomes of others, which this run is to come
-    to. *beforehand* is awaited before the first is sent, and no longer than until somebody pulls
-    the brake; it tells why nothing is to be sent.
+    to. *later* are groups before the target that are left for another run, too. *beforehand* is
+    awaited before the first is sent, and no longer than until somebody pulls the brake; it tells
+    why nothing is to be sent.
     """
 
     target: int
@@ -84,13 +89,15 @@ class Plan:
     interrupted: Callable[[], bool] = lambda: False
     equals: Equals | None = None
     beforehand: Callable[[], Awaitable[Stop | None]] = nothing_beforehand
+    later: Positions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
     """
     What the run works with. *routes* are in the order in which a chain takes them; what steers them
-    and *allowance* may be those that a run before this one has left.
+    and *allowance* may be those that a run before this one has left. *till* is there if *budget*
+    has a share of what jobs spend together.
     """
 
     source: Source
@@ -101,6 +108,7 @@ class Ports:
     clocks: Clocks
     lanes: Lanes
     budget: Budget
+    till: Till | None = None
     allowance: Allowance = field(default_factory=Allowance)
     reserve: Reserve | None = None
 
@@ -126,6 +134,14 @@ async def run(
     Do what *plan* says and return how it ended; only a bug of this room raises.
     """
     return await _Run(plan, ports, done, ranges, published).run()
+
+
+def passed_over(done: Positions, equals: Equals | None, later: Positions | None) -> Positions:
+    """
+    The positions that are not to be read: *done* itself, which grows, where there are no others.
+    """
+    rest = done.united(equals.followers) if equals and equals.followers else done
+    return rest.united(later) if later else rest
 
 
 class _Run:
@@ -171,7 +187,7 @@ class _Run:
         )
         self._feed = Feed(
             ports.source,
-            done.united(equals.followers) if equals.followers else done,
+            passed_over(done, equals, plan.later),
             plan.target,
             past=plan.past,
             capacity=ports.routes[0].capacity,
@@ -203,12 +219,23 @@ class _Run:
             backlog=self._backlog,
             slots=self._slots,
             bell=self._bell,
-            budget=ports.budget,
+            purse=self._purse(),
             allowance=ports.allowance,
             routes=routes,
             brake=self._brake,
             patience=plan.patience,
             clock=ports.clocks.now,
+        )
+
+    def _purse(self) -> Purse:
+        ports = self._ports
+        return Purse(
+            ports.budget,
+            ports.till,
+            lane=ports.lanes.till,
+            committer=self._committer,
+            bell=self._bell,
+            wall=ports.clocks.wall,
         )
 
     async def run(self) -> Ending:
@@ -364,7 +391,11 @@ class _Run:
             RouteNow(route.name, self._slots.of(route.name), route.per_s, route.why)
             for route in self._routes
         ]
-        controller = self._ports.routes[0].controller
-        routes = tuple(now) if len(now) > 1 else ()
-        waiting = len(self._backlog)
-        return Tick(self._slots.in_use, waiting, now[0].pace_per_s, controller.mode.value, routes)
+        return Tick(
+            self._slots.in_use,
+            len(self._backlog),
+            now[0].pace_per_s,
+            self._ports.routes[0].controller.mode.value,
+            routes=tuple(now) if len(now) > 1 else (),
+            reserved_usd=self._ports.budget.reserved.nano_usd / NANO,
+        )

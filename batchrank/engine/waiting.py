@@ -90,7 +90,7 @@ class Stop:
 
     *hurry*: calls under way get the drain time and no more (signals, deadlines). *error* is what is
     raised when all is over, if it is an error of ours or of the disk's. *code* is that of the
-    failure that stops the job, if one does.
+    failure that stops the job, if one does; *hint* is the next thing to do, if there is one.
     """
 
     reason: str
@@ -98,6 +98,7 @@ class Stop:
     hurry: bool = False
     error: Exception | None = None
     code: str | None = None
+    hint: str = ""
 
 
 class Brake:

@@ -1,59 +1,63 @@
 """
 What a job would do and cost, before anything is paid.
 
-Owns the estimates and the warnings. Footers are read in full, texts are sampled for some seconds
-(or scanned; where earlier outputs or equal groups count, all are digested); nothing is written.
-Nobody is called and the key is not needed, unless the vendor is to be asked what it tells for
-nothing.
+Owns what a plan consists of, its words and its warnings; `estimate` reckons. Footers are read in
+full, texts are sampled for some seconds (or scanned; where earlier outputs or equal groups count,
+all are digested); nothing is written. Nobody is called and the key is not needed, unless the vendor
+is to be asked what it tells for nothing. What a sample taught was asked by a run before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import date
-from math import hypot, sqrt
 from pathlib import Path
-from statistics import fmean, pstdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from batchrank.config.schema import SourceTable
-from batchrank.domain import Positions, Price, RateLimit
+from batchrank.domain import Document, Positions, Price, RateLimit
+from batchrank.examine.caps import Cap, caps_met
+from batchrank.examine.estimate import (
+    Driven,
+    Looking,
+    Seen,
+    Work,
+    mean,
+    nano_usd_each,
+    rule_of,
+    spread,
+    work,
+)
 from batchrank.job import Job
 from batchrank.job.checking import checked, unchecked
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.ending import Account
-from batchrank.job.opening import begun_with, is_begun, refusal
+from batchrank.job.money import counted_against
+from batchrank.job.opening import begun_with, is_begun, is_old_sample, refusal
 from batchrank.job.reusing import would_reuse
+from batchrank.job.sampling import Sample, learned
 from batchrank.observe.panel import duration
 from batchrank.observe.report import as_shown, counted, size
-from batchrank.policy.billing import (
-    DOCUMENTS_PER_UNIT,
-    NANO,
-    chunks_mean,
-    nano_usd,
-    units_expected,
-    usd,
-)
+from batchrank.policy.amounts import NOTHING, Amount
+from batchrank.policy.billing import DOCUMENTS_PER_UNIT, NANO, about_age
 from batchrank.policy.capacity import Bounds
+from batchrank.policy.foreseen import UNTAUGHT, Driver, Meter
 from batchrank.policy.pace import HEADROOM
-from batchrank.policy.slicing import slices
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Lengths, Profile
 from batchrank.store.reading import LedgerReader
 
 SAMPLE_S_MAX = 20.0
-PRICE_DAYS_MAX = 90
 LATENCY_S = 0.25
 """What a call is taken to last where only the concurrency holds back."""
 
-BYTES_PER_TOKEN = (5.0, 2.5)
-"""For the low and the high estimate. English has about 4.5, German 4, Chinese and Japanese 2.5."""
-
 LONG_BYTES = 2_000
 """About 500 tokens: a longer document counts as several."""
+
+TOLD_SHARE = 0.01
+"""What makes less of the bill is not told to people."""
 
 ROW_GROUP_BYTES = 512 * 1024 * 1024
 
@@ -81,6 +85,37 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    What paid calls have taught: so many *groups* of those that were *wanted* were asked about, for
+    *cost_usd*; the bills of *told* groups are known and counted. *by_rule*: each was billed as the
+    rule says, so that what they narrow is how texts are counted; else the whole bill follows them.
+    """
+
+    wanted: int
+    groups: int
+    told: int
+    cost_usd: float
+    by_rule: bool
+
+    @classmethod
+    def of(cls, sample: Sample, wanted: int) -> Asked:
+        """
+        A sample in the words of a plan.
+        """
+        cost = sample.cost_nano_usd / NANO
+        return cls(wanted, sample.asked, sample.told, cost, sample.taught.by_rule)
+
+    def __str__(self) -> str:
+        paid = f"{counted(self.groups, 'group')} asked about at random, for ${self.cost_usd:,.4f}"
+        if self.told < 2:
+            return f"{paid}: too few bills are known to teach anything"
+        if not self.by_rule:
+            return f"{paid}: billed otherwise than the rule says; the cost follows these bills"
+        return f"{paid}: {self.told:,} bills narrow down how texts are counted"
+
+
+@dataclass(frozen=True, slots=True)
 class JobPlan:
     """
     What a job would do. Pairs are low and high estimates, equal where everything was read and texts
@@ -93,6 +128,11 @@ class JobPlan:
     *documents_reused* are not sent; tokens are estimated as if these were as long as the rest.
     *documents_cut* of the *sampled* groups' documents are longer than `source.max_chars`. *told* is
     what the vendor told for nothing, and *refused* why it would not do the job, if it was asked.
+
+    *cost_likely_usd* lies between the two of *cost_usd*: half way, unless a sample knows better.
+    *drivers* say what makes it, the dearest first; documents of at most *chars_max* characters
+    count once. *sample* is what paid calls have taught about all of it. *caps* are those that are
+    not enough for it, or may not be.
     """
 
     job: str
@@ -127,6 +167,12 @@ class JobPlan:
     told: tuple[str, ...] = ()
     refused: str = ""
     routes: tuple[str, ...] = ()
+    cost_likely_usd: float | None = None
+    drivers: tuple[Driven, ...] = ()
+    chars_max: int | None = None
+    top_n: int | None = None
+    sample: Asked | None = None
+    caps: tuple[Cap, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """
@@ -197,17 +243,55 @@ class JobPlan:
             yield "cost", "nothing"
         else:
             yield "requests", f"{_between(self.requests)} still to be sent"
-            yield "units", f"{_between(self.search_units)} search units"
+            yield self._billed()
             yield "cost", self._cost()
+            yield "", self._likely()
+            yield "sample", str(self.sample or "")
+            for n, words in enumerate(self._drivers()):
+                yield "" if n else "of it", words
         if self.seconds is None:
             yield "time", "as fast as this machine is"
         else:
             yield "time", f"{duration(self.seconds)}, held by {self.held_by}"
 
+    def _billed(self) -> tuple[str, str]:
+        if self.price and self.price.usd_per_search_unit is None:
+            return "tokens", f"{_between(self.tokens)} tokens"
+        return "units", f"{_between(self.search_units)} search units"
+
+    def _likely(self) -> str:
+        taught = self.sample and self.sample.told > 1 and self.cost_likely_usd
+        return f"probably about ${self.cost_likely_usd:,.4f}" if taught else ""
+
+    def _drivers(self) -> Iterator[str]:
+        for driven in self.drivers:
+            if driven.share >= TOLD_SHARE:
+                about = f"about ${driven.usd:,.4f} ({100 * driven.share:.0f} %)"
+                yield f"{about}: {self._remedy(Driver(driven.name), driven.groups)}"
+
+    def _remedy(self, driver: Driver, groups: int) -> str:
+        whose = f"of {counted(groups, 'group')}"
+        match driver:
+            case Driver.CANDIDATES:
+                keeps = f" (output.top_n keeps {self.top_n})" if self.top_n else ""
+                return f"candidates beyond {DOCUMENTS_PER_UNIT}, {whose}; saved if none came{keeps}"
+            case Driver.LONG:
+                cut = f" (source.max_chars = {self.chars_max})" if self.chars_max else ""
+                return f"texts beyond 500 tokens, {whose}; saved if they were cut{cut}"
+            case Driver.VACANT:
+                more = f"up to {DOCUMENTS_PER_UNIT} candidates cost the same as one"
+                return f"places in search units that nobody fills, {whose}: {more}"
+            case Driver.QUERIES:
+                return f"queries, {whose}, counted once more for each document; shorter ones save"
+            case Driver.REPEATED:
+                return f"equal documents, {whose}; saved by source.dedupe_documents = true"
+
     def _cost(self) -> str:
-        if self.cost_usd is None or self.price is None:
+        if self.cost_usd is None:
             return "not known: no price of this model (state it in [provider.price])"
         low, high = (f"${usd:,.4f}" for usd in self.cost_usd)
+        if self.price is None:
+            return f"{low} to {high}, as the sample was billed"
         per = self.price.usd_per_search_unit
         unit = f"${per} a search unit" if per is not None else ""
         million = self.price.usd_per_million_tokens
@@ -217,68 +301,115 @@ class JobPlan:
 
 
 def plan(
-    job: Job, *, full: bool = False, sample_s_max: float = SAMPLE_S_MAX, check: bool = False
+    job: Job,
+    *,
+    full: bool = False,
+    sample_s_max: float = SAMPLE_S_MAX,
+    check: bool = False,
+    sample: int = 0,
 ) -> JobPlan:
     """
     Estimate what *job* would do; *full* looks at every text. To *check* is to ask its vendor what
-    that tells for nothing: then the job is loaded with its key, else without.
+    that tells for nothing: then the job is loaded with its key, else without. What the calls for a
+    *sample* of so many groups were billed counts, as far as a run has made them.
 
     Raises:
         NotReady, SourceError: the source cannot be read as the job says.
         OutputError: an output that is to be reused cannot be.
-        StorageError: the ledger of what is done cannot be read.
+        StorageError: the ledger of what is done cannot be read, or a budget that jobs share.
     """
     source = job.open_source(begun_with=begun_with(job))
     answers = checked(job.routes) if check else unchecked(job.routes)
     job = replace(job, routes=answers.as_told)
     past = _past(job, source)
-    saved = _saved(job, source, past, lambda d: source.profile(sample_s_max, full=full, done=d))
-    profile = source.profile(sample_s_max, full=full, done=saved.done)
-    work = _work(job, profile, saved.documents)
-    seconds, held_by = _time(job, work)
-    mean = _mean(profile.candidates)
-    ready = saved.reused.candidates + saved.equal.candidates
-    candidates = past.candidates + ready + mean * profile.groups
-    return JobPlan(
-        job=job.config.name,
-        model=job.model,
-        in_process=job.vendor is None,
-        source=job.config.source.shown,
-        files=len(source.files),
-        groups=source.total,
-        done=len(past.done),
-        sampled=profile.sampled,
-        candidates=_spread_of(profile.candidates),
-        query_bytes=_lengths(profile.queries),
-        document_bytes=_lengths(profile.documents),
-        requests=work.requests,
-        search_units=work.units,
-        tokens=work.tokens,
-        cost_usd=work.cost_usd,
-        price=job.price,
-        seconds=seconds,
-        held_by=held_by,
-        ledger_bytes=round(
-            source.total * LEDGER_BYTES_A_GROUP + candidates * LEDGER_BYTES_A_CANDIDATE
-        ),
-        output_bytes=round(candidates * OUTPUT_BYTES_A_CANDIDATE),
-        output=str(job.output),
-        state=str(job.state.path),
+    looking = Looking(job, source, sample_s_max, full)
+    saved = _saved(looking, past)
+    seen = looking.beyond(saved.done)
+    told = _sampled(job, source, past, sample)
+    left = work(job, seen, saved.documents, told.taught if told else UNTAUGHT)
+    caps = tuple(caps_met(job, left, past.spent))
+    found = _Found(job, source, past, saved, seen, left, caps)
+    return replace(
+        found.plan(),
         warnings=(
             *saved.notes,
-            *answers.notes(work.cost_usd[0] if work.cost_usd else None),
-            *_warnings(job, source, profile, past, work),
+            *answers.notes(left.cost_usd[0] if left.cost_usd else None),
+            *(_about_places(job, seen, told) if told else ()),
+            *_warnings(job, source, seen.profile, past, caps),
         ),
-        documents_cut=profile.cut_documents,
-        reused=saved.reused.groups,
-        saved_usd=saved.reused.usd,
-        equal=saved.equal.groups,
-        equal_saved_usd=saved.equal.usd,
-        documents_reused=saved.documents,
         told=tuple(answers.facts()) if check else (),
         refused=answers.refused,
-        routes=tuple(way.name for way in job.routes),
+        sample=Asked.of(told, sample) if told else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """
+    All that was looked at for a plan.
+    """
+
+    job: Job
+    source: ParquetSource
+    past: _Past
+    saved: _Saved
+    seen: Seen
+    left: Work
+    caps: tuple[Cap, ...]
+
+    @property
+    def candidates(self) -> float:
+        """
+        How many there are in all, or will be.
+        """
+        ready = self.saved.reused.candidates + self.saved.equal.candidates
+        profile = self.seen.profile
+        return self.past.candidates + ready + mean(profile.candidates) * profile.groups
+
+    def plan(self) -> JobPlan:
+        """
+        The figures, without words for a person.
+        """
+        job, source, left, profile = self.job, self.source, self.left, self.seen.profile
+        seconds, held_by = _time(job, left)
+        held = source.total * LEDGER_BYTES_A_GROUP + self.candidates * LEDGER_BYTES_A_CANDIDATE
+        return JobPlan(
+            job=job.config.name,
+            model=job.model,
+            in_process=job.vendor is None,
+            source=job.config.source.shown,
+            files=len(source.files),
+            groups=source.total,
+            done=len(self.past.done),
+            sampled=profile.sampled,
+            candidates=_spread_of(profile.candidates),
+            query_bytes=_lengths(profile.queries),
+            document_bytes=_lengths(profile.documents),
+            requests=left.requests,
+            search_units=left.units,
+            tokens=left.tokens,
+            cost_usd=left.cost_usd,
+            price=job.price,
+            seconds=seconds,
+            held_by=held_by,
+            ledger_bytes=round(held),
+            output_bytes=round(self.candidates * OUTPUT_BYTES_A_CANDIDATE),
+            output=str(job.output),
+            state=str(job.state.path),
+            warnings=(),
+            documents_cut=profile.cut_documents,
+            reused=self.saved.reused.groups,
+            saved_usd=self.saved.reused.usd,
+            equal=self.saved.equal.groups,
+            equal_saved_usd=self.saved.equal.usd,
+            documents_reused=self.saved.documents,
+            routes=tuple(way.name for way in job.routes),
+            cost_likely_usd=left.likely_usd,
+            drivers=left.drivers,
+            chars_max=left.chars_max,
+            top_n=job.config.output.top_n,
+            caps=self.caps,
+        )
 
 
 # --- what is done ---------------------------------------------------------------------------------
@@ -288,13 +419,14 @@ def plan(
 class _Past:
     """
     What is done and was spent already; *refused* says why `run` would not carry on from there, and
-    then it counts for nothing.
+    then it counts for nothing. *aside*: it is a sample at most, which `run` sets aside then.
     """
 
     done: Positions
     candidates: int = 0
-    spent_nano_usd: int = 0
+    spent: Amount = NOTHING
     refused: str = ""
+    aside: bool = False
 
 
 def _past(job: Job, source: ParquetSource) -> _Past:
@@ -305,11 +437,9 @@ def _past(job: Job, source: ParquetSource) -> _Past:
         if error := refusal(job, source, ledger):
             head, *changes = error.message.splitlines()
             words = f"{head} {'; '.join(change.strip() for change in changes)} ({error.hint})"
-            return _Past(nothing, refused=words)
-        account = Account.of(ledger)
-        spent = account.cost_nano_usd + account.lost_nano_usd
-        spent = max(spent, int(ledger.meta().get("authorised_nano_usd", 0)))
-        return _Past(ledger.done(source.total), account.count("candidates"), spent)
+            return _Past(nothing, refused=words, aside=is_old_sample(job, source))
+        candidates = Account.of(ledger).count("candidates")
+        return _Past(ledger.done(source.total), candidates, counted_against(ledger))
 
 
 # --- what is saved --------------------------------------------------------------------------------
@@ -340,9 +470,8 @@ class _Saved:
     notes: tuple[str, ...] = ()
 
 
-def _saved(
-    job: Job, source: ParquetSource, past: _Past, profiled: Callable[[Positions], Profile]
-) -> _Saved:
+def _saved(looking: Looking, past: _Past) -> _Saved:
+    job, source = looking.job, looking.source
     if len(past.done) == source.total:
         return _Saved(past.done)
     earlier = _earlier(job, past)
@@ -354,8 +483,8 @@ def _saved(
         )
     return _Saved(
         past.done.united(found).united(equal),
-        _share(job, found, profiled),
-        _share(job, equal, profiled),
+        _share(looking, found),
+        _share(looking, equal),
         came_to.pairs,
         (*earlier.notes, *came_to.warnings()),
     )
@@ -376,136 +505,39 @@ def _begun(job: Job, past: _Past) -> AbstractContextManager[LedgerReader | None]
     return LedgerReader.open(job.state.ledger) if past.done else nullcontext()
 
 
-def _share(job: Job, groups: Positions, profiled: Callable[[Positions], Profile]) -> _Share:
+def _share(looking: Looking, groups: Positions) -> _Share:
     if not groups:
         return _Share()
-    profile = profiled(groups.others())
-    return _Share(
-        len(groups), _mean(profile.candidates) * len(groups), _work(job, profile).cost_usd
-    )
+    seen = looking.beyond(groups.others())
+    cost = work(looking.job, seen).cost_usd
+    return _Share(len(groups), mean(seen.profile.candidates) * len(groups), cost)
 
 
-# --- estimates ------------------------------------------------------------------------------------
+# --- what a sample taught -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+def _sampled(job: Job, source: ParquetSource, past: _Past, count: int) -> Sample | None:
     """
-    What is left to do: low and high, as in `JobPlan`. *documents* is the high one.
+    None where nobody was asked, or nobody has to be paid.
     """
-
-    requests: tuple[int, int]
-    documents: float
-    units: tuple[int, int]
-    tokens: tuple[int, int]
-    cost_usd: tuple[float, float] | None
-
-
-def _work(job: Job, profile: Profile, known: int = 0) -> _Work:
-    """
-    What *profile* foretells; so many *known* documents of it are not sent.
-    """
-    requests = _requests(profile, job.bounds)
-    if known:  # how many of a group's is not known: one request at least, and no more than as ever
-        requests = _requests(profile, Bounds())[0], requests[1]
-    documents = sum(sent * groups for sent, groups in profile.sent.items())
-    left = 1 - min(1.0, known / (_mean(profile.sent) * profile.groups or 1.0))
-    most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left
-    if job.vendor is None:
-        return _Work(requests, most, (0, 0), (0, 0), (0.0, 0.0))
-    units, (few, many) = _units(profile), _tokens(profile)
-    tokens = round(few * left), round(many * left)
-    units = max(units[0], requests[0]), max(units[1], requests[1])  # each costs at least one
-    return _Work(requests, most, units, tokens, _cost(job, units, tokens))
-
-
-def _requests(profile: Profile, bounds: Bounds) -> tuple[int, int]:
-    """
-    One for each group that needs a call, several for one with more documents than *bounds* allow.
-    """
-    if bounds.documents_max is not None and bounds.splits:
-        sliced = float(sum(slices(n, bounds) * many for n, many in profile.sent.items()))
-        doubt = _doubt(profile, lambda sent: slices(sent, bounds))
-        low, high = _widened(profile, (sliced, sliced), doubt)
-        return round(low), round(high)
-    seen = sum(groups for sent, groups in profile.sent.items() if sent)
-    if profile.complete:
-        return seen, seen
-    share, unseen = seen / profile.sampled, profile.groups - profile.sampled
-    doubt = (2 * sqrt(share * (1 - share) * profile.batches) + 1) / profile.batches
-    low, high = (min(1.0, max(0.0, share + sign * doubt)) for sign in (-1, 1))
-    return seen + round(unseen * low), seen + round(unseen * high)
-
-
-def _doubt(profile: Profile, amount: Callable[[int], float], lengths_vary: float = 0.0) -> float:
-    """
-    How far the mean of *amount*, a function of the documents that a group sends, may be from that
-    of the groups that were not looked at, as a share of itself.
-
-    Neighbours may be alike, so each batch counts as one draw: two standard errors, and one batch
-    more for what is too rare to have been met. *lengths_vary* is the variation of texts' lengths.
-    """
-    if profile.complete:
-        return 0.0
-    amounts = [(amount(sent), groups) for sent, groups in profile.sent.items()]
-    mean = sum(value * groups for value, groups in amounts) / profile.sampled
-    if not mean:
-        return 0.0
-    squares = sum((value - mean) ** 2 * groups for value, groups in amounts) / profile.sampled
-    return 2 * hypot(sqrt(squares) / mean, lengths_vary) / sqrt(profile.batches) + (
-        1 / profile.batches
-    )
-
-
-def _widened(profile: Profile, seen: tuple[float, float], doubt: float) -> tuple[float, float]:
-    """
-    From what was *seen* to all that is left: exact where everything was looked at.
-    """
-    if profile.complete:
-        return seen
-    unseen = (profile.groups - profile.sampled) / profile.sampled
-    low, high = seen
-    return low * (1 + unseen * max(0.0, 1 - doubt)), high * (1 + unseen * (1 + doubt))
-
-
-def _units(profile: Profile) -> tuple[int, int]:
-    """
-    Search units, by the documents and by how many of them count as several.
-    """
-    query = profile.queries.total_bytes / profile.queries.count if profile.queries.count else 0.0
-    few, many = (
-        chunks_mean(query, profile.documents.sample, per_token) for per_token in BYTES_PER_TOKEN
-    )
-    seen = (units_expected(profile.sent, few), units_expected(profile.sent, many))
-    doubt = _doubt(profile, lambda sent: units_expected({sent: 1}, many))
-    low, high = _widened(profile, seen, doubt)
-    return round(low), round(high)
-
-
-def _tokens(profile: Profile) -> tuple[int, int]:
-    """
-    Tokens: low counts the query once, high counts it for every document.
-    """
-    once = profile.queries.total_bytes + profile.documents.total_bytes
-    seen = once / BYTES_PER_TOKEN[0], profile.pairs_bytes / BYTES_PER_TOKEN[1]
-    lengths = profile.documents.sample
-    vary = pstdev(lengths) / (fmean(lengths) or 1.0) if lengths else 0.0
-    low, high = _widened(profile, seen, _doubt(profile, float, vary))
-    return round(low), round(high)
-
-
-def _cost(job: Job, units: tuple[int, int], tokens: tuple[int, int]) -> tuple[float, float] | None:
-    """
-    At least what the first way charges, at most what the dearest does.
-    """
-    if job.price is None:
+    if not (count and past.done and job.vendor):
         return None
-    prices = [way.price for way in job.routes if way.price is not None]
-    high = max(usd(price, units[1], tokens[1]) for price in prices)
-    return usd(job.price, units[0], tokens[0]), high
+    rule, each = rule_of(job), nano_usd_each(job.price)
+
+    def measure(query: str, documents: Sequence[Document]) -> tuple[float, float]:
+        low, high = Meter.alone(rule, query, documents)
+        if job.price is None:  # of amounts alone only the middle is compared
+            return (low + high) / 2, (low + high) / 2
+        return low * each, high * each
+
+    with LedgerReader.open(job.state.ledger) as ledger:
+        return learned(ledger, source, count, measure)
 
 
-def _time(job: Job, work: _Work) -> tuple[float | None, str]:
+# --- time -----------------------------------------------------------------------------------------
+
+
+def _time(job: Job, work: Work) -> tuple[float | None, str]:
     """
     Seconds at the limits (None: there are none), and which limit it is that holds.
     """
@@ -537,9 +569,7 @@ def _limit(limit: RateLimit, what: str) -> str:
     return f"{limit.count:,g} {what} {period}"
 
 
-def _mean(counts: Mapping[int, int]) -> float:
-    groups = sum(counts.values())
-    return sum(size * n for size, n in counts.items()) / groups if groups else 0.0
+# --- distributions --------------------------------------------------------------------------------
 
 
 def _spread_of(counts: Mapping[int, int]) -> Spread:
@@ -574,15 +604,19 @@ def _lengths(lengths: Lengths) -> Spread:
 
 
 def _warnings(
-    job: Job, source: ParquetSource, profile: Profile, past: _Past, work: _Work
+    job: Job, source: ParquetSource, profile: Profile, past: _Past, caps: Sequence[Cap]
 ) -> Iterator[str]:
     if past.refused:
-        yield f"`run` refuses to carry on, and the figures are of beginning anew: {past.refused}"
+        does = "sets what was only tried aside" if past.aside else "refuses to carry on"
+        yield f"`run` {does}, and the figures are of beginning anew: {past.refused}"
     if job.vendor is not None:
-        yield from _about_money(job, past, work)
+        yield from _about_price(job)
+    yield from map(str, caps)
     if job.vendor is not None:
         yield from _about_sizes(profile, job.bounds)
-    yield from _about_groups(profile, billed=job.vendor is not None)
+    by_units = job.vendor is not None and rule_of(job).by_units
+    yield from _about_groups(profile, by_units=by_units)
+    yield from _about_long(profile, by_units=by_units)
     yield from _about_texts(profile, job.config.source, billed=job.vendor is not None)
     if profile.row_group_bytes_max > ROW_GROUP_BYTES:
         largest = size(profile.row_group_bytes_max)
@@ -596,27 +630,30 @@ def _warnings(
         )
 
 
-def _about_money(job: Job, past: _Past, work: _Work) -> Iterator[str]:
-    price, cap = job.price, job.config.budget.cost_usd_max
-    if price is None:
+def _about_price(job: Job) -> Iterator[str]:
+    if job.price is None:
         yield f"no price of {job.model} is known: no cost can be estimated or capped"
-    elif price.as_of and (age := (job.now.date() - date.fromisoformat(price.as_of)).days) > (
-        PRICE_DAYS_MAX
-    ):
-        yield f"the price was seen {age} days ago: check it, and state it in [provider.price]"
+    elif aged := about_age(job.price, job.now.date()):
+        yield aged
     for way in job.routes[1:]:
         if way.price is None:
             yield f"no price of {way.model} by {way.name} is known: it is in no estimate"
-    if cap is None or work.cost_usd is None:
+
+
+def _about_places(job: Job, seen: Seen, told: Sample) -> Iterator[str]:
+    """
+    Only the beginnings of row groups are looked at; a sample has been everywhere.
+    """
+    profile, bounds = seen.profile, seen.meter.billed
+    if profile.complete or not seen.meter.groups:
         return
-    low, high = (past.spent_nano_usd + nano_usd(cost) for cost in work.cost_usd)
-    if high > nano_usd(cap):
-        verb = "is not" if low > nano_usd(cap) else "may not be"
-        spent = past.spent_nano_usd / NANO
-        before = f", with ${spent:,.4f} spent before" if spent else ""
+    looked_at = bounds.middle / seen.meter.groups * (nano_usd_each(job.price) or 1.0)
+    everywhere, doubt = told.middle
+    if abs(everywhere - looked_at) > doubt + looked_at * spread(profile, bounds):
+        factor = everywhere / looked_at
         yield (
-            f"budget.cost_usd_max (${cap:,.4f}) {verb} enough: it can take ${high / NANO:,.4f}"
-            f"{before}, and the run stops where the budget ends"
+            f"groups at random places are estimated at {factor:,.2f} times what those at the"
+            " beginnings of row groups are, and only these were looked at: see --full"
         )
 
 
@@ -632,11 +669,11 @@ def _about_sizes(profile: Profile, bounds: Bounds) -> Iterator[str]:
         )
 
 
-def _about_groups(profile: Profile, *, billed: bool) -> Iterator[str]:
+def _about_groups(profile: Profile, *, by_units: bool) -> Iterator[str]:
     many = sum(n for sent, n in profile.sent.items() if sent > DOCUMENTS_PER_UNIT)
     hundred = f"with more than {DOCUMENTS_PER_UNIT} candidates: each costs another search unit"
     counts = (
-        (many if billed else 0, hundred),
+        (many if by_units else 0, hundred),
         (profile.empty, "without candidates: no call, no rows"),
         (profile.blank_queries, "with an empty query: rejected without a call"),
         (profile.repeated_query_ids, "whose query_id came before: rows cannot be told apart by it"),
@@ -647,14 +684,17 @@ def _about_groups(profile: Profile, *, billed: bool) -> Iterator[str]:
             yield f"{count:,} of {counted(profile.sampled, 'group')} {words}"
 
 
+def _about_long(profile: Profile, *, by_units: bool) -> Iterator[str]:
+    sample = profile.documents.sample if by_units else ()
+    if sample and (long := sum(length > LONG_BYTES for length in sample)):
+        share = 100 * long / len(sample)
+        yield f"{share:.1f} % of documents are longer than about 500 tokens: they count as several"
+
+
 def _about_texts(profile: Profile, source: SourceTable, *, billed: bool) -> Iterator[str]:
     if cut := profile.cut_documents:
         are = "is" if cut == 1 else "are"
         yield f"{counted(cut, 'document')} {are} cut to source.max_chars ({source.max_chars:,})"
-    sample = profile.documents.sample if billed else ()
-    if sample and (long := sum(length > LONG_BYTES for length in sample)):
-        share = 100 * long / len(sample)
-        yield f"{share:.1f} % of documents are longer than about 500 tokens: they count as several"
     if blank := profile.blank_documents:
         yield f"{counted(blank, 'empty document')}: not sent, the score is null"
     if twice := profile.repeated_documents:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from itertools import groupby
 from typing import Any
 
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem
 from batchrank.job.routes import LEXICAL, LEXICAL_MODEL
+from batchrank.policy.billing import days_old
 from batchrank.providers import VENDORS, Vendor
 
 WIDTH = 100
@@ -27,38 +29,40 @@ class Providers:
     """
 
     vendors: Sequence[Vendor]
+    today: date
 
     def as_data(self) -> list[dict[str, Any]]:
         """
         A list of objects for JSON.
         """
-        return [_data(vendor) for vendor in self.vendors]
+        return [_data(vendor, self.today) for vendor in self.vendors]
 
     def as_text(self) -> str:
         """
         Some lines for each.
         """
         lexical = f"{LEXICAL}\n    scores in process ({LEXICAL_MODEL}): no key, no cost, no limit"
-        told = ["\n".join(_lines(vendor)) for vendor in self.vendors]
+        told = ["\n".join(_lines(vendor, self.today)) for vendor in self.vendors]
         return "\n\n".join([*told, lexical] if len(told) == len(VENDORS) else told)
 
 
-def providers(name: str | None = None) -> Providers:
+def providers(name: str | None = None, today: date | None = None) -> Providers:
     """
-    All vendors, or the one called *name*.
+    All vendors, or the one called *name*; prices are looked at *today*, a day in UTC.
 
     Raises:
         JobError: nobody is called so.
     """
+    today = today or datetime.now(UTC).date()
     if name is None:
-        return Providers(tuple(VENDORS.values()))
+        return Providers(tuple(VENDORS.values()), today)
     if name not in VENDORS:
         known = ", ".join(VENDORS)
         raise JobError("the command", [Problem(0, name, "is no provider", f"there are {known}")])
-    return Providers((VENDORS[name],))
+    return Providers((VENDORS[name],), today)
 
 
-def _data(vendor: Vendor) -> dict[str, Any]:
+def _data(vendor: Vendor, today: date) -> dict[str, Any]:
     facts = asdict(vendor.facts)
     return {
         "name": vendor.name,
@@ -77,12 +81,15 @@ def _data(vendor: Vendor) -> dict[str, Any]:
         "checks": [check.path for check in vendor.checks],
         "sends_top_n": vendor.takes_top_n,
         "sends_images": vendor.takes_images,
-        "prices": {model: asdict(price) for model, price in vendor.prices.items()},
+        "prices": {
+            model: {**asdict(price), "too_old": days_old(price, today) is not None}
+            for model, price in vendor.prices.items()
+        },
         "options": sorted(vendor.options.model_fields),
     }
 
 
-def _lines(vendor: Vendor) -> Iterator[str]:
+def _lines(vendor: Vendor, today: date) -> Iterator[str]:
     facts = vendor.facts
     yield f"{vendor.name}: {facts.title}"
     yield from _line("address", vendor.base_url or vendor.address)
@@ -92,7 +99,7 @@ def _lines(vendor: Vendor) -> Iterator[str]:
     yield from _line("checks", _checks(vendor))
     yield from _line("pairs", facts.pairs)
     yield from _line("billing", facts.billing)
-    yield from _line("prices", "; ".join(_prices(vendor)))
+    yield from _line("prices", "; ".join(_prices(vendor, today)))
     yield from _line("scores", facts.scores)
     yield from _line("verified", f"{facts.verified}; never tried on the real service")
     yield from _line("unknown", "; ".join(facts.unknown))
@@ -147,13 +154,16 @@ def _checks(vendor: Vendor) -> str:
     return f"{asked} before the first call" if asked else "none: the first call goes alone"
 
 
-def _prices(vendor: Vendor) -> Iterator[str]:
+def _prices(vendor: Vendor, today: date) -> Iterator[str]:
     """
     The models' prices, those that were seen at one place together.
     """
     for (source, as_of), same in groupby(vendor.prices.items(), lambda item: _seen(item[1])):
-        models = ", ".join(f"{model} {_amount(price)}" for model, price in same)
-        yield f"{models} ({source}, {as_of})"
+        priced = list(same)
+        models = ", ".join(f"{model} {_amount(price)}" for model, price in priced)
+        days = days_old(priced[0][1], today)
+        aged = "" if days is None else f", {days} days ago: check, and state it in [provider.price]"
+        yield f"{models} ({source}, {as_of}{aged})"
 
 
 def _seen(price: Price) -> tuple[str, str]:

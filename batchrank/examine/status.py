@@ -99,6 +99,7 @@ class Status:
     cost_usd_lost: float
     calls_cost_unknown: int
     routes: Mapping[str, RouteShare]
+    cost_usd_max: float | None
     ledger_bytes: int
     ledger_bytes_per_group: float
     log_bytes: int
@@ -168,8 +169,11 @@ class Status:
 
     def _cost(self) -> str:
         lost = f", ${self.cost_usd_lost:,.4f} perhaps lost" if self.cost_usd_lost else ""
+        cap = "" if self.cost_usd_max is None else f" of ${self.cost_usd_max:,.4f} allowed"
         end = self.pace.cost_usd_at_end if self.pace else None
-        spent = f"${self.cost_usd:,.4f}{lost}" + (f", about ${end:,.4f} at the end" if end else "")
+        spent = f"${self.cost_usd:,.4f}{cap}{lost}" + (
+            f", about ${end:,.4f} at the end" if end else ""
+        )
         known = self.cost_usd or self.cost_usd_lost
         return with_unknown(spent if known else "", self.calls_cost_unknown) or spent
 
@@ -225,6 +229,7 @@ def status(job: Job) -> Status:
             cost_usd_lost=account.lost_nano_usd / 1e9,
             calls_cost_unknown=account.calls_cost_unknown,
             routes=account.routes,
+            cost_usd_max=job.config.budget.cost_usd_max,
             ledger_bytes=held_bytes,
             ledger_bytes_per_group=held_bytes / account.done if account.done else 0.0,
             log_bytes=_log_bytes(job),
@@ -324,7 +329,7 @@ def _left_off(run: RunRow) -> str:
         note = f" (it was waiting: {run.note})" if run.note else ""
         return f"not running; the last run was killed{note}: run it again"
     if run.exit_code == Exit.DONE:
-        return "not running; the last run did what --limit asked for"
+        return "not running; the last run did what --limit asked for, or was `plan --sample`"
     return f"{_ended(run)}: {run.reason}" if run.reason else _ended(run)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from batchrank.engine.caller import MODEL_CHANGED
 from batchrank.engine.routes import SERVED_MODEL
@@ -18,9 +19,10 @@ from batchrank.errors import BatchrankError, Exit, StorageError
 from batchrank.job.opening import World
 from batchrank.job.routes import served_by
 from batchrank.observe.report import RouteShare, Summary, counted
+from batchrank.policy.amounts import Amount
 from batchrank.store.disk import write_durably
 from batchrank.store.exports import export_calls, export_rejects
-from batchrank.store.reading import LedgerReader
+from batchrank.store.reading import LOST, UNITS_ESTIMATED, LedgerReader, amount_of
 
 ENDED = {
     Exit.DONE: "done",
@@ -41,27 +43,20 @@ class Account:
     """
 
     tally: Mapping[str, float]
-    lost_nano_usd: int
+    lost: Amount
 
     @classmethod
     def of(cls, ledger: LedgerReader) -> Account:
         """
         Take them down.
         """
-        return cls(ledger.tally(), int(ledger.meta().get("lost_nano_usd", 0)))
+        return cls(ledger.tally(), amount_of(LOST, ledger.meta()))
 
     def count(self, name: str) -> int:
         """
         One total as a whole number.
         """
         return int(self.tally.get(name, 0))
-
-    def lost_by_kills(self, authorised_nano_usd: int) -> int:
-        """
-        What runs that were killed may have spent, while nobody runs: all that they were allowed
-        and had not settled.
-        """
-        return max(self.lost_nano_usd, authorised_nano_usd - self.cost_nano_usd)
 
     @property
     def rejected(self) -> int:
@@ -120,6 +115,28 @@ class Account:
         return self.count("calls.cost_unknown")
 
     @property
+    def lost_nano_usd(self) -> int:
+        """
+        What killed runs may have spent, beside that.
+        """
+        return self.lost.nano_usd
+
+    @property
+    def spent(self) -> Amount:
+        """
+        All that counts against the caps of the output: what is booked, and what may be lost.
+        """
+        units = self.tally.get("search_units", 0) + self.tally.get(UNITS_ESTIMATED, 0)
+        requests = self.calls - self.count("calls.never_sent")
+        return Amount(self.cost_nano_usd, requests, ceil(units)) + self.lost
+
+    def spent_on(self, day: str) -> Amount:
+        """
+        What counts against a budget that jobs share, of one UTC day.
+        """
+        return amount_of(day, self.tally)
+
+    @property
     def cost_usd_by_source(self) -> dict[str, float]:
         """
         The same by how it is known.
@@ -150,6 +167,8 @@ def finish(
     notes = [*world.notes, *ending.notes]
     if stop and isinstance(stop.error, BatchrankError) and stop.error.hint:
         notes.append(stop.error.hint)
+    if stop and stop.hint:
+        notes.append(stop.hint)
     if stop and stop.code == MODEL_CHANGED:
         notes.append(_about_model(Account.of(world.ledger).count("reused")))
     try:
@@ -230,6 +249,8 @@ def nothing_to_do(world: World, before: Account, elapsed_s: float) -> Summary:
 def _ended(exit_code: Exit, done: int, world: World) -> str:
     total = world.source.total
     if exit_code is Exit.DONE and done < total:
+        if world.wishes.sample is not None:
+            return f"done with a sample of {world.wishes.sample:,} of {total:,} groups"
         return f"done with the first {world.target:,} of {total:,} groups, as --limit says"
     return ENDED[exit_code]
 

@@ -422,6 +422,8 @@ def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Prob
     for key, path in named:
         if wrong := _wrong_path(path, base, remote=key != "state"):
             yield Problem(lines.of(("output", key)), f"output.{key}", *wrong)
+    if wrong := _wrong_path(config.budget.shared or "", base, remote=False):
+        yield Problem(lines.of(("budget", "shared")), "budget.shared", *wrong)
 
 
 def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | None:

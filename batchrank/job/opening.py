@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchrank import __version__
 from batchrank.config import fingerprint
@@ -27,6 +27,7 @@ from batchrank.job.earlier import earlier_of
 from batchrank.job.loading import STAGED, Job
 from batchrank.job.steering import Steering
 from batchrank.places.remote import Place, is_within, placed
+from batchrank.policy.billing import about_age
 from batchrank.source.files import differences, look
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.disk import Lock, make_folder
@@ -35,6 +36,9 @@ from batchrank.store.output import OutputFolder, StateFolder, some, unfit
 from batchrank.store.parts import PYARROW, schema_of
 from batchrank.store.reading import LedgerReader
 from batchrank.store.shelf import shelf_of
+
+if TYPE_CHECKING:
+    from batchrank.job.consent import Consent
 
 RECARRIED = ("source.carry", "output.reuse_pairs")
 """The output settings that decide what the source packs beside the scores."""
@@ -50,7 +54,8 @@ class Wishes:
 
     *limit*: only the first so many groups. *accept*: source files, as the job finds them, that may
     have changed. *restart*: set the old output and its state aside. *steering*: that of the runs
-    before this one. *interrupted* is set when the person loses patience and no signal can tell.
+    before this one. *consent* is asked before anybody is called. *interrupted* is set when the
+    person loses patience and no signal can tell. *sample*: only so many groups, at random places.
     """
 
     limit: int | None = None
@@ -58,13 +63,16 @@ class Wishes:
     accept: Sequence[str] = ()
     restart: bool = False
     steering: Steering | None = None
+    consent: Consent | None = None
     interrupted: threading.Event = field(default_factory=threading.Event)
+    sample: int | None = None
 
 
 @dataclass(slots=True)
 class World:
     """
-    Everything a run works on, held by nobody else.
+    Everything a run works on, held by nobody else. *later* are groups that this run leaves for
+    another although they come before its target.
     """
 
     job: Job
@@ -74,6 +82,7 @@ class World:
     output: OutputFolder
     ledger: Ledger
     notes: list[str] = field(default_factory=list)
+    later: Positions | None = None
 
     def done(self) -> Positions:
         """
@@ -112,16 +121,18 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
     """
     source = job.open_source(_telling(reporter), () if wishes.restart else begun_with(job))
     _check_apart(job, source)
-    if wishes.restart or not is_begun(job.state.ledger):
+    if wishes.restart or not is_begun(job.state.ledger) or is_old_sample(job, source):
         earlier_of(job)  # so that nothing is set aside or made for a run that cannot begin
     state = job.state
     state.prepare()
     shelf_of(job.output).prepare()
     since = job.now.isoformat(timespec="seconds")
     notes: list[str] = []
-    if wishes.restart:
+    if wishes.restart or is_old_sample(job, source):
         with Lock(state.lock, job.output, since):
-            notes += _set_aside(job)
+            # Whoever held it until now may have begun what is there.
+            if wishes.restart or is_old_sample(job, source):
+                notes += _set_aside(job)
         state.prepare()
         shelf_of(job.output).prepare()
     with Lock(state.lock, job.output, since):
@@ -151,7 +162,9 @@ def _world(
         else:
             if not isinstance(job.output, Path):
                 world.notes.append(f"the ledger needs a local disk: the state lies in {state.path}")
-            ledger.begin(_meta(job, source), source.files)
+            ledger.begin({**_meta(job, source), UNSETTLED: True}, source.files)
+        if aged := about_age(job.price, job.now.date()):
+            world.notes.append(aged)
         for note in world.notes:
             tell(Noticed(note))
         yield world
@@ -167,6 +180,26 @@ def is_begun(ledger: Path) -> bool:
         return False
     with LedgerReader.open(ledger) as reader:
         return "fingerprint" in reader.meta()
+
+
+UNSETTLED = "unsettled"
+"""
+Under this name the ledger says that no run has been at the output but those for a sample, and those
+that nobody agreed to.
+"""
+
+
+def is_old_sample(job: Job, source: ParquetSource) -> bool:
+    """
+    Tell whether nothing is begun but a sample, or less, of other settings or another source:
+    whoever asked for an estimate, or found it too high, has not settled on anything, so it is set
+    aside and not in the way. A sample of everything, which has finished the output, is no such
+    thing.
+    """
+    if not is_begun(job.state.ledger) or job.state.manifest.exists():
+        return False
+    with LedgerReader.open(job.state.ledger) as ledger:
+        return bool(ledger.meta().get(UNSETTLED)) and refusal(job, source, ledger) is not None
 
 
 def begun_with(job: Job) -> frozenset[str]:

@@ -328,10 +328,23 @@ def _own_problems(config: JobConfig, way: Access, vendor: Vendor, told: _Told) -
     if config.source.image and not vendor.takes_images:
         message = f"cannot be sent: {table.name} takes texts only"
         yield told.at(("source", "image"), message, "leave it out, or ask another provider")
-    if config.budget.cost_usd_max and way.price is None and table.model:
-        message = f"cannot be kept: no price of {table.model} is known"
+    if table.model:
+        yield from _caps_that_fail(config, way, told)
+
+
+def _caps_that_fail(config: JobConfig, way: Access, told: _Told) -> Iterator[Problem]:
+    """
+    Find caps that cannot be kept on this way.
+    """
+    if way.price is None:
         where = dotted((*path_of(told.place), "price"))
-        yield told.at(("budget", "cost_usd_max"), message, f"state it in [{where}]")
+        for key in config.budget.capped("usd_max"):
+            message = f"cannot be kept: no price of {way.model} is known"
+            yield told.at(("budget", key), message, f"state it in [{where}]")
+    elif way.price.usd_per_million_tokens is not None:
+        for key in config.budget.capped("search_units_max"):
+            message = f"cannot be kept: {way.model} is billed by tokens"
+            yield told.at(("budget", key), message, "cap the money instead")
 
 
 def _twice(before: Sequence[Access], way: Access, told: _Told) -> Iterator[Problem]:

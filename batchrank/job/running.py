@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -36,19 +37,21 @@ from batchrank.engine.waiting import Stop, ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
 from batchrank.job.beforehand import ask_beforehand
+from batchrank.job.consent import Consent, left
 from batchrank.job.ending import Account, finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
-from batchrank.job.opening import Wishes, World, opened
+from batchrank.job.money import Money, money_of
+from batchrank.job.opening import UNSETTLED, Wishes, World, opened
 from batchrank.job.reusing import reuse
+from batchrank.job.sampling import left_for_later
 from batchrank.job.steering import Steering, remember, remember_capacity
 from batchrank.job.uncut import check_uncut
 from batchrank.job.ways import Way, ways_in
 from batchrank.observe.report import Summary
-from batchrank.policy.billing import nano_usd
-from batchrank.policy.budget import Budget
+from batchrank.observe.watch import CostWatch
 from batchrank.policy.retry import Rules
 from batchrank.policy.routing import Strategy
 from batchrank.store.disk import Reserve
@@ -67,15 +70,20 @@ def run(
     retry_rejects: bool = False,
     accept: Sequence[str] = (),
     restart: bool = False,
+    sample: int | None = None,
     steering: Steering | None = None,
+    consent: Consent | None = None,
     listeners: Sequence[Reporter] = (),
 ) -> Summary:
     """
     Run a job, or carry on where it stopped, as `batchrank run` does.
 
-    *job* is a job file's path, or a loaded job; *set* gives its variables. *listeners* hear every
-    event. In the main thread SIGINT and SIGTERM stop it in good order. Runs that follow each other
-    and are given the same *steering* keep to the limits together.
+    *job* is a job file's path, or a loaded job; *set* gives its variables. With *sample* only so
+    many groups, at random places of the source, are asked about: the rest is left for another run,
+    and `examine.plan.plan` says what these teach about it. *listeners* hear every event. In the
+    main thread SIGINT and SIGTERM stop it in good order. Runs that follow each other and are given
+    the same *steering* keep to the limits together. *consent* is asked before anybody is called;
+    without one nobody is, whatever it may cost.
 
     Returns how it ended: `Summary.exit_code` is 0 when every group has an outcome and few enough
     were rejected.
@@ -86,8 +94,12 @@ def run(
     if limit is not None and limit < 1:
         problem = Problem(0, "limit", f"is {limit}: no group would be done", "at least 1, or None")
         raise JobError("batchrank.run", [problem])
+    if sample is not None and (sample < 1 or limit is not None):
+        wrong = f"is {sample}: nobody would be asked" if sample < 1 else "cannot go with limit"
+        problem = Problem(0, "sample", wrong, "at least 1, alone, or None")
+        raise JobError("batchrank.run", [problem])
     loaded = job if isinstance(job, Job) else load(job, set)
-    wishes = Wishes(limit, retry_rejects, tuple(accept), restart, steering)
+    wishes = Wishes(limit, retry_rejects, tuple(accept), restart, steering, consent, sample=sample)
     return _outside_of_loops(lambda: _run(loaded, wishes, Chorus(listeners)), wishes.interrupted)
 
 
@@ -144,9 +156,32 @@ def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summar
     with _source(world) as source:
         check_uncut(world, source, done)
     equals = equals_of(world.ledger, done, world.target) if world.dedupes else None
-    with _reserve(world), _noted(world, done) as ended:
-        last = _until_whole(world, reporter, done, ranges, equals)
+    if world.wishes.sample is not None:
+        world.later = left_for_later(world.ledger, done, equals, world.wishes.sample)
+    reporter = _agreed(world, reporter, done, equals)
+    if world.wishes.sample is None and world.ledger.meta().get(UNSETTLED):
+        world.ledger.set_meta({UNSETTLED: False})
+    with (
+        _reserve(world),
+        money_of(world.job, world.ledger) as money,
+        _noted(world, money, done) as ended,
+    ):
+        task = _Task(world, money, reporter, done, ranges, equals)
+        last = _until_whole(task)
         return finish(world, last, before, time.monotonic() - began, ended), last
+
+
+def _agreed(world: World, reporter: Reporter, done: Positions, equals: Equals | None) -> Reporter:
+    """
+    Have somebody agree to what is left, if that is asked for; returns who compares it with what
+    comes of it.
+    """
+    if world.wishes.consent is None:
+        return reporter
+    others = runner.passed_over(done, equals, world.later)
+    about = left(world.job, world.source, world.ledger, others, world.target)
+    estimate = world.wishes.consent(about)
+    return CostWatch(reporter, estimate) if estimate else reporter
 
 
 def _is_finished(world: World, done: Positions, ranges: Ranges) -> bool:
@@ -193,12 +228,11 @@ def _reserve(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def _noted(world: World, done: Positions) -> Iterator[Callable[[Exit, str], None]]:
+def _noted(world: World, money: Money, done: Positions) -> Iterator[Callable[[Exit, str], None]]:
     """
     Keep the run in the ledger. What is yielded notes its end, and gives back what was authorised
     and not spent; without it the run counts as killed.
     """
-    lost = _count_as_lost(world)
     world.ledger.set_meta({"retries_rejects": world.wishes.retry_rejects})  # for `status`
     world.ledger.start_run(
         time.time(),
@@ -209,54 +243,50 @@ def _noted(world: World, done: Positions) -> Iterator[Callable[[Exit, str], None
     )
 
     def ended(exit_code: Exit, reason: str) -> None:
-        spent = Account.of(world.ledger).cost_nano_usd + lost
-        world.ledger.set_meta({"authorised_nano_usd": spent})
+        money.close_account()
         world.ledger.end_run(time.time(), exit_code, reason)
 
     yield ended
 
 
-def _count_as_lost(world: World) -> int:
-    """
-    Book as spent what a run that was killed had been allowed and had not settled.
-    """
-    meta = world.ledger.meta()
-    lost = Account.of(world.ledger).lost_by_kills(int(meta.get("authorised_nano_usd", 0)))
-    if lost != meta.get("lost_nano_usd", 0):
-        world.ledger.set_meta({"lost_nano_usd": lost})
-    return lost
-
-
 # --- the engine -----------------------------------------------------------------------------------
 
 
-def _until_whole(
-    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
-) -> Ending:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """
+    What the engine is given to do, once or twice.
+    """
+
+    world: World
+    money: Money
+    reporter: Reporter
+    done: Positions
+    ranges: Ranges
+    equals: Equals | None
+
+
+def _until_whole(task: _Task) -> Ending:
     """
     Run the engine; once more if parts of earlier runs turn out to be damaged.
     """
-    reporter.report(_started(world, done))
-    last = _engine_once(world, reporter, done, ranges, equals)
-    if last.stop is None and len(done) == done.total and _mend(world, reporter):
-        last = _engine_once(world, reporter, done, ranges, equals)
+    world, done = task.world, task.done
+    task.reporter.report(_started(world, done))
+    last = _engine_once(task)
+    if last.stop is None and len(done) == done.total and _mend(world, task.reporter):
+        last = _engine_once(task)
         if damaged := world.output.damaged(last.parts):
             raise StorageError(f"parts change as soon as they are written: {damaged}")
     return last
 
 
-def _engine_once(
-    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
-) -> Ending:
+def _engine_once(task: _Task) -> Ending:
     with rare_collections():
-        return anyio.run(
-            _engine, world, reporter, done, ranges, equals, backend_options={"use_uvloop": True}
-        )
+        return anyio.run(_engine, task, backend_options={"use_uvloop": True})
 
 
-async def _engine(
-    world: World, reporter: Reporter, done: Positions, ranges: Ranges, equals: Equals | None
-) -> Ending:
+async def _engine(task: _Task) -> Ending:
+    world, reporter = task.world, task.reporter
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
     published = {part.number: part for part in world.ledger.parts()}
     now = asyncio.get_running_loop().time
@@ -265,12 +295,12 @@ async def _engine(
         way.route.gate.taken_over(now())
     try:
         with LedgerReader.open(world.state.ledger) as reader, _source(world) as source:
-            ports = _ports(world, reporter, ways, source, reader, steering)
-            not_called = done.united(equals.followers) if equals else done
-            left = world.target - not_called.count(0, world.target)
-            beforehand = partial(ask_beforehand, world, reporter, ways, left)
-            plan = _plan(world, equals, ways, beforehand)
-            ending = await runner.run(plan, ports, done, ranges, published)
+            ports = _ports(task, ways, source, reader, steering)
+            others = runner.passed_over(task.done, task.equals, world.later)
+            left_over = world.target - others.count(0, world.target)
+            beforehand = partial(ask_beforehand, world, reporter, ways, left_over)
+            plan = _plan(world, task.equals, ways, beforehand)
+            ending = await runner.run(plan, ports, task.done, task.ranges, published)
         for way in ways:
             way.reins.proven |= way.route.proven
         return ending
@@ -305,19 +335,11 @@ def _source(world: World) -> Iterator[Source]:
 
 
 def _ports(
-    world: World,
-    reporter: Reporter,
-    ways: Sequence[Way],
-    source: Source,
-    reader: LedgerReader,
-    steering: Steering,
+    task: _Task, ways: Sequence[Way], source: Source, reader: LedgerReader, steering: Steering
 ) -> Ports:
-    job = world.job
-    layout = job.layout
+    world = task.world
+    layout = world.job.layout
     schema = schema_of(world.source.no_rows(), layout)
-    cap = job.config.budget.cost_usd_max
-    meta = world.ledger.meta()
-    spent = Account.of(world.ledger).cost_nano_usd + int(meta.get("lost_nano_usd", 0))
     return Ports(
         source=source,
         routes=[way.route for way in ways],
@@ -325,15 +347,11 @@ def _ports(
         publish=lambda number, through: world.output.publish(
             reader, layout, schema, number, through
         ),
-        reporter=reporter,
+        reporter=task.reporter,
         clocks=Clocks(time.time, random.random, asyncio.get_running_loop().time),
-        lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane()),
-        budget=Budget(
-            None if cap is None else nano_usd(cap),
-            spent=spent,
-            authorised=spent,
-            block_sends=max(1, job.concurrency_most // 4),
-        ),
+        lanes=Lanes(ThreadLane(), ThreadLane(), ThreadLane(), ThreadLane()),
+        budget=task.money.budget,
+        till=task.money.till,
         allowance=steering.allowance,
         reserve=Reserve(world.state.reserve),
     )
@@ -362,19 +380,24 @@ def _plan(
         interrupted=world.wishes.interrupted.is_set,
         equals=equals,
         beforehand=beforehand,
+        later=world.later,
     )
 
 
 def _started(world: World, done: Positions) -> JobStarted:
     account = Account.of(world.ledger)
+    here = done.count(0, world.target)
+    asked = None if world.later is None else done.total - len(done.united(world.later))
     return JobStarted(
         job=world.job.config.name,
         model=world.job.model,
         total=world.source.total,
-        target=world.target,
-        done=done.count(0, world.target),
+        target=world.target if asked is None else here + asked,
+        done=here,
         rejected=account.rejected,
         concurrency_max=world.job.concurrency_most,
         rate_per_s=world.job.limit_per_s,
         cost_usd=account.cost_nano_usd / 1e9,
+        lost_usd=account.lost_nano_usd / 1e9,
+        cap_usd=world.job.config.budget.cost_usd_max,
     )

@@ -16,6 +16,7 @@ import structlog
 
 from batchrank.domain import FailureKind
 from batchrank.events import (
+    CostStrayed,
     DayRefused,
     DayStarted,
     Event,
@@ -100,6 +101,10 @@ def progress(pulse: Pulse) -> dict[str, Any]:
         "failures": dict(pulse.failures),
         "cost_usd": round(pulse.cost_usd_now, 6),
         "cost_usd_at_end": round(pulse.cost_usd_at_end, 4),
+        "reserved_usd": round(pulse.reserved_usd, 6),
+        "lost_usd": round(pulse.lost_usd, 6),
+        "cap_usd": pulse.cap_usd,
+        "cap_covers": pulse.cap_covers,
         "left_s": None if left_s == float("inf") else round(left_s),
     }
     if pulse.routes:
@@ -157,6 +162,15 @@ _LINES: dict[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
     GroupRejected: ("warning", _rejected),
     GateShut: ("warning", _shut),
     GateOpened: ("info", _routed),
+    CostStrayed: (
+        "warning",
+        lambda event: {
+            "groups": event.groups,
+            "usd_a_group": round(event.usd, 9),
+            "low_usd": round(event.low_usd, 9),
+            "high_usd": round(event.high_usd, 9),
+        },
+    ),
     PartPublished: (
         "info",
         lambda event: {"file": event.file, "rows": event.rows, "again": event.again},

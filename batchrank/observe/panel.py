@@ -8,7 +8,8 @@ candidate or provider can paint on the terminal. Below the panel stand rejects a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from threading import Lock
 from types import TracebackType
@@ -23,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batchrank.events import (
+    CostStrayed,
     DayRefused,
     DayStarted,
     Event,
@@ -73,6 +75,17 @@ class LivePanel:
     ) -> None:
         self._live.stop()
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """
+        Leave the terminal to somebody else meanwhile, who asks a question.
+        """
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
+
     def report(self, event: Event, /) -> None:
         """
         Take in *event*; what scrolls away is printed above the panel.
@@ -85,6 +98,8 @@ class LivePanel:
                 self._console.print(Text(as_shown(f"{day}: {number:,} of {total:,}"), "bold"))
             case DayRefused(day=day, why=why):
                 self._console.print(Text(as_shown(f"{day}: {why}"), "red"))
+            case CostStrayed():
+                self._console.print(Text(as_shown(f"note: {strayed(event)}"), "yellow"))
             case Noticed(message=message):
                 self._console.print(Text(as_shown(f"note: {message}"), "yellow"))
             case ReporterFailed(reporter=reporter, error=error):
@@ -140,6 +155,7 @@ def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
         ),
         ("calls", f"{pulse.calls:,}, repeated {pulse.repeated:,}; failed: {failures}"),
         ("cost", f"${pulse.cost_usd_now:,.4f} so far, ${pulse.cost_usd_at_end:,.2f} at the end"),
+        *_budget(pulse),
         ("left", _left(pulse, now)),
         *((route.route, _route(pulse, route)) for route in pulse.routes),
     ]
@@ -149,6 +165,17 @@ def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
     if pulse.stopping:
         shown.append(("stopping", f"{pulse.stopping}; {pulse.in_flight} calls come home"))
     return shown
+
+
+def strayed(event: CostStrayed) -> str:
+    """
+    The warning that the estimate does not hold.
+    """
+    estimate = f"${event.low_usd:,.6f} to ${event.high_usd:,.6f}"
+    return (
+        f"a group costs ${event.usd:,.6f} on the average of the first {event.groups:,}, and was"
+        f" estimated at {estimate}"
+    )
 
 
 def _allowed(pulse: Pulse) -> str:
@@ -168,6 +195,20 @@ def _route(pulse: Pulse, route: RouteNow) -> str:
     pace = "" if per_s is None else f", paced at {per_s:,.1f} requests/s"
     how = f"not taken: {route.why}" if route.why else f"open{pace}"
     return f"{pulse.calls_by_route[route.route]:,} calls, {route.in_flight} in flight, {how}"
+
+
+def _budget(pulse: Pulse) -> Iterator[tuple[str, str]]:
+    """
+    How far the output's cap is used up, and where it will end the run, if it will.
+    """
+    if pulse.cap_usd is None:
+        return
+    spent, covers = pulse.cost_usd_now + pulse.lost_usd, pulse.cap_covers
+    lost = f" (${pulse.lost_usd:,.4f} perhaps lost)" if pulse.lost_usd else ""
+    words = f"${spent:,.4f} spent{lost} and ${pulse.reserved_usd:,.4f} reserved"
+    yield "budget", f"{words} of ${pulse.cap_usd:,.4f}"
+    if covers is not None:
+        yield "covers", f"about {covers:,} more groups, then the budget ends the run"
 
 
 MODE_WORDS = {"ramp": "looking for the limit", "hold": "the limit found", "blocked": "paused"}

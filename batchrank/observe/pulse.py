@@ -24,6 +24,7 @@ from batchrank.events import (
     Stopping,
     Tick,
 )
+from batchrank.policy.forecast import Course
 
 SPEED_S = 60.0
 """Speed is that of the last minute."""
@@ -44,6 +45,7 @@ class Pulse:
         self.repeated = 0
         self.failures: Counter[str] = Counter()
         self.cost_usd = 0.0
+        self.reserved_usd = 0.0
         self.in_flight = 0
         self.waiting = 0
         self.pace_per_s: float | None = None
@@ -75,6 +77,7 @@ class Pulse:
         self._began = self._clock()
 
     def _ticked(self, event: Tick) -> None:
+        self.reserved_usd = event.reserved_usd
         self.in_flight, self.waiting = event.in_flight, event.waiting
         self.pace_per_s, self.mode = event.pace_per_s, event.mode
         self.routes = event.routes
@@ -166,10 +169,33 @@ class Pulse:
         """
         What it will have cost at the end, if the rest costs what this run's groups did.
         """
-        if not self.done_now:
-            return self.cost_usd_now
+        return self._course(0.0).at_end_usd
+
+    @property
+    def lost_usd(self) -> float:
+        """
+        What runs that were killed may have spent besides; it counts against the cap.
+        """
+        return self.started.lost_usd if self.started else 0.0
+
+    @property
+    def cap_usd(self) -> float | None:
+        """
+        What the output may cost over all runs; None if there is no cap.
+        """
+        return self.started.cap_usd if self.started else None
+
+    @property
+    def cap_covers(self) -> int | None:
+        """
+        How many of the groups that are left the cap will cover; None if it is no obstacle.
+        """
+        return self._course(self.lost_usd).covered
+
+    def _course(self, lost_usd: float) -> Course:
         left = max(0, self.target - self.done)
-        return self.cost_usd_now + left * self.cost_usd / self.done_now
+        spent = self.cost_usd_now + lost_usd
+        return Course(spent, self.cost_usd, self.done_now, left, self.cap_usd)
 
     @property
     def paused(self) -> tuple[str, float] | None:

@@ -34,6 +34,7 @@ from batchrank.errors import (
 from batchrank.events import DayRefused, DayStarted, Reporter
 from batchrank.job import Job, Steering, load
 from batchrank.job import run as run_job
+from batchrank.job.consent import Consent
 from batchrank.job.ending import ENDED
 from batchrank.job.late import come_late, paths_of
 from batchrank.job.opening import about_reuse, is_begun
@@ -190,6 +191,13 @@ def is_done(job: Job) -> bool:
     Tell whether its output is whole.
     """
     return OutputFolder(job.output, job.state, lambda _: None).has_success()
+
+
+def to_do(those: Iterable[Dated]) -> list[Job]:
+    """
+    The jobs of the days whose output is not whole.
+    """
+    return [each.job for each in those if not is_done(each.job)]
 
 
 def late(each: Dated) -> str:
@@ -414,16 +422,18 @@ def backfill(
     listening: Listening,
     calls_max: int | None = None,
     keep_going: bool = False,
+    consent: Consent | None = None,
 ) -> Backfill:
     """
     Run every day that is not done, in this order, under one limiter and one limit of calls.
 
-    *calls_max* is for all days together; *keep_going*: also after a day that needs a person. A
+    *calls_max* is for all days together; *keep_going*: also after a day that needs a person;
+    *consent* is that of every day. A
     signal, or a bug, ends all of them, and is told as the end of the day that it met.
     """
     began = time.monotonic()
     one = those[0].job
-    turn = _Turn(Steering.of(one, one.now, calls_max), listening, len(those), keep_going)
+    turn = _Turn(Steering.of(one, one.now, calls_max), listening, len(those), keep_going, consent)
     ends: list[End] = []
     for number, each in enumerate(those, 1):
         ends.append(turn.end_of(each, number, over=any(end.stops_all for end in ends)))
@@ -440,6 +450,7 @@ class _Turn:
     listening: Listening
     days: int
     keep_going: bool
+    consent: Consent | None = None
     bug: Exception | None = None
 
     def end_of(self, each: Dated, number: int, *, over: bool) -> End:
@@ -474,7 +485,9 @@ class _Turn:
     def _run(self, each: Dated, listener: Reporter) -> End:
         output = str(each.job.output)
         try:
-            summary = run_job(each.job, steering=self.steering, listeners=[listener])
+            summary = run_job(
+                each.job, steering=self.steering, consent=self.consent, listeners=[listener]
+            )
         except BatchrankError as error:
             all_of_them, why = keeps_all_from_it(error), _in_a_line(error)
             listener.report(DayRefused(str(each.day), why))

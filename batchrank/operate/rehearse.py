@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from batchrank.config.schema import BudgetTable
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem
 from batchrank.events import Reporter
@@ -25,6 +26,10 @@ from batchrank.wire.auth import Secret
 
 LATENCY = "lognormal:0.15,0.4"
 """Seconds, median and 95th percentile: what hosted rerankers take for some dozens of documents."""
+
+
+SHARED = ("shared", "day_", "month_")
+"""How the settings begin of what jobs spend together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,12 @@ def _redirected(job: Job, base_url: str, folder: str) -> Job:
     output = job.config.output.model_copy(
         update={"path": f"{folder}/scores", "state": f"{folder}/state", "reuse": None}
     )
-    config = job.config.model_copy(update={"provider": provider, "output": output})
+    # What is rehearsed costs nothing, and counts in no budget that other jobs have a share in.
+    alone = dict.fromkeys(name for name in BudgetTable.model_fields if name.startswith(SHARED))
+    budget = job.config.budget.model_copy(update=alone)
+    config = job.config.model_copy(
+        update={"provider": provider, "output": output, "budget": budget}
+    )
     key = Secret(f"rehearsal-{secrets.token_hex(8)}")
     return replace(
         job, config=config, routes=(replace(job.first, table=provider, vendor=vendor, key=key),)

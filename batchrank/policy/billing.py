@@ -12,7 +12,8 @@ included, counts as several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import date
 from math import ceil
 
 import msgspec
@@ -38,11 +39,13 @@ class Sizes(msgspec.Struct, frozen=True, gc=False):
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
     """
-    What one call is booked at.
+    What one call is booked at, and how its cost is known. Search units are those of the reply, or
+    the most it can be where that had to be reckoned anyway; 0 is "not known".
     """
 
     nano_usd: int
     source: CostSource
+    search_units: int = 0
 
 
 NOT_BILLED = Booking(0, CostSource.REPORTED)
@@ -75,14 +78,26 @@ def units_most(sizes: Sizes) -> int:
     """
     The search units that it can cost at most: no token is shorter than one byte.
     """
-    return max(1, ceil(_chunks(sizes.query_bytes, sizes.document_bytes) / DOCUMENTS_PER_UNIT))
+    return units_of(sizes.query_bytes, sizes.document_bytes)
 
 
-def _chunks(query_tokens: int, document_tokens: Sequence[int]) -> int:
-    room = max(1, TOKENS_PER_CHUNK - query_tokens)
+def units_of(query: float, documents: Sequence[float]) -> int:
+    """
+    The search units of one call whose texts have so many tokens.
+    """
+    return max(1, ceil(places(query, documents) / DOCUMENTS_PER_UNIT))
+
+
+def places(query: float, documents: Sequence[float]) -> int:
+    """
+    How many documents those count as that have so many tokens.
+    """
+    if query + max(documents, default=0) <= TOKENS_PER_CHUNK:
+        return len(documents)
+    room = max(1.0, TOKENS_PER_CHUNK - query)
     return sum(
-        1 if query_tokens + tokens <= TOKENS_PER_CHUNK else max(1, ceil(tokens / room))
-        for tokens in document_tokens
+        1 if query + length <= TOKENS_PER_CHUNK else max(1, ceil(length / room))
+        for length in documents
     )
 
 
@@ -98,36 +113,6 @@ def tokens_least(sizes: Sizes) -> int:
     The tokens that a call is billed at least: the query once.
     """
     return int((sizes.query_bytes + sum(sizes.document_bytes)) / BYTES_PER_TOKEN_MOST)
-
-
-def chunks_mean(query_bytes: float, documents: Sequence[int], bytes_per_token: float) -> float:
-    """
-    How many documents one document counts as, on the average of a sample of lengths in bytes.
-    """
-    if not documents:
-        return 1.0
-    query = round(query_bytes / bytes_per_token)
-    tokens = [ceil(length / bytes_per_token) for length in documents]
-    return _chunks(query, tokens) / len(tokens)
-
-
-def units_expected(sent: Mapping[int, int], chunks: float) -> int:
-    """
-    The search units of a job: *sent* says how many groups send so many documents, each of which
-    counts as so many *chunks* on the average.
-    """
-    return sum(
-        groups * max(1, ceil(documents * chunks / DOCUMENTS_PER_UNIT))
-        for documents, groups in sent.items()
-        if documents
-    )
-
-
-def usd(price: Price, units: float, tokens: float) -> float:
-    """
-    What so many search units, or tokens, cost at *price*.
-    """
-    return _at(price, units, tokens) / NANO
 
 
 def nano_usd(dollars: float) -> int:
@@ -167,12 +152,41 @@ def booked(usage: Usage, request: RerankRequest, price: Price | None) -> Booking
 
     The reported cost first, then reported units times the price, then the most it can be.
     """
+    units = ceil(usage.search_units or 0)
     if usage.cost_usd is not None:
-        return Booking(nano_usd(usage.cost_usd), CostSource.REPORTED)
+        return Booking(nano_usd(usage.cost_usd), CostSource.REPORTED, units)
     if price is None:
-        return Booking(0, CostSource.UNKNOWN)
+        return Booking(0, CostSource.UNKNOWN, units)
     if price.usd_per_search_unit is not None and usage.search_units is not None:
-        return Booking(_at(price, usage.search_units, 0), CostSource.PRICED)
+        return Booking(_at(price, usage.search_units, 0), CostSource.PRICED, units)
     if price.usd_per_million_tokens is not None and usage.total_tokens is not None:
-        return Booking(_at(price, 0, usage.total_tokens), CostSource.PRICED)
-    return Booking(most(sizes_of(request), price), CostSource.ESTIMATED)
+        return Booking(_at(price, 0, usage.total_tokens), CostSource.PRICED, units)
+    sizes = sizes_of(request)
+    return Booking(most(sizes, price), CostSource.ESTIMATED, units or units_most(sizes))
+
+
+# --- prices age -----------------------------------------------------------------------------------
+
+PRICE_DAYS_MAX = 90
+"""Vendors change prices without a word to their users; older ones have to be looked at again."""
+
+
+def days_old(price: Price | None, today: date) -> int | None:
+    """
+    How many days ago *price* was seen, if that is too long; None if it is fresh enough, or if
+    nobody says when.
+    """
+    if price is None or not price.as_of:
+        return None
+    days = (today - date.fromisoformat(price.as_of)).days
+    return days if days > PRICE_DAYS_MAX else None
+
+
+def about_age(price: Price | None, today: date) -> str:
+    """
+    The warning that *price* is too old to be relied on; "" if it is not.
+    """
+    days = days_old(price, today)
+    if days is None:
+        return ""
+    return f"the price was seen {days} days ago: check it, and state it in [provider.price]"

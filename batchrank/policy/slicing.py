@@ -257,6 +257,16 @@ def _documents(group: Group, sent: Sequence[int]) -> list[Document]:
     return [cast(Document, group.documents[n]) for n in sent]
 
 
+def cuts(count: int, bounds: Bounds) -> Iterator[tuple[int, int]]:
+    """
+    Where *count* documents are cut into requests, by their number alone.
+    """
+    if bounds.splits:
+        yield from _even(count, bounds)
+    elif count:
+        yield 0, count
+
+
 def slices(count: int, bounds: Bounds) -> int:
     """
     How many requests ask about *count* documents, by their number alone.

@@ -202,6 +202,8 @@ class Vendor:
             documents, or the server's code (beside the value stands who). Where nobody does, a
             group that is too large may still be split, and no score is taken for another group.
         prices: by model, dated; a job file's price goes before them.
+        query_each: where tokens are billed, the query counts once for every document; None is "not
+            documented".
         facts: what a person should know beside.
         address: which address a job has to give where *base_url* is "", and why.
         key_header: where the key goes, unless the options say otherwise.
@@ -227,6 +229,7 @@ class Vendor:
     splits: bool = True
     scores_pairs_alone: bool = False
     prices: Mapping[str, Price] = field(default_factory=dict)
+    query_each: bool | None = None
     facts: Facts = field(default_factory=lambda: Facts(""))
     address: str = ""
     key_header: KeyHeader = field(default_factory=KeyHeader)

@@ -26,7 +26,7 @@ from batchrank.source.carried import NOTHING_MAPPED, no_rows, schema_of
 from batchrank.source.columns import Columns
 from batchrank.source.files import find, relative
 from batchrank.source.fitting import disagreement, fit
-from batchrank.source.profile import Profile, Tally
+from batchrank.source.profile import Profile, See, Tally, nothing_seen
 from batchrank.source.reading import OpenFile, RowGroup, opened
 
 
@@ -103,12 +103,15 @@ class ParquetSource:
             SourceError: when it comes to what cannot be decoded; all before it has been yielded.
             ChangedError: a file is no longer the one that was opened first.
         """
+
+        def wanted(start: int, end: int) -> bool:
+            return _some_missing(done, start, min(end, stop))
+
         for file, columns, group in self._in_turn(done, stop):
-            for batch in file.batches(group, columns):
+            for batch in file.batches(group, columns, wanted):
+                yield batch
                 end = batch.position + batch.rows
-                if _some_missing(done, batch.position, min(end, stop)):
-                    yield batch
-                if not _some_missing(done, end, min(group.stop, stop)):
+                if not wanted(end, group.stop):
                     break
 
     def longer(self, count: int, done: Positions, stop: int) -> Iterator[int]:
@@ -150,10 +153,11 @@ class ParquetSource:
         done: Positions | None = None,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        see: See = nothing_seen,
     ) -> Profile:
         """
         Look at groups all over the source for so long, or at every group; those in *done* are as
-        if they were not there.
+        if they were not there. *see* is shown what each of the others would send.
 
         Of each row group, in random order, the beginning is read: at least one batch with anything
         to look at, and as much as its share of the time allows.
@@ -161,7 +165,7 @@ class ParquetSource:
         Raises:
             SourceError, ChangedError: as in `batches`.
         """
-        tally = Tally(seed)
+        tally = Tally(seed, see)
         end = math.inf if full else clock() + seconds_max
         done = Positions(self.total) if done is None else done
         places = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchrank.domain import Document, Group, RichDocument
@@ -19,6 +19,25 @@ SAMPLE_MAX = 10_000
 
 QUERY_IDS_MAX = 500_000
 """Repeated ids are looked for among so many groups."""
+
+See = Callable[[str, tuple[Document, ...]], None]
+"""Is shown the query and the documents that a group would send, if it sends any."""
+
+
+def nothing_seen(_query: str, _documents: tuple[Document, ...]) -> None:
+    """
+    For whoever wants to know no more than a profile tells.
+    """
+
+
+def sendable(group: Group) -> tuple[Document, ...]:
+    """
+    The documents that would be sent if the group is asked about; none if it need not be.
+    """
+    if group.flaw is not None or not group.query.strip():
+        return ()
+    documents = tuple(document for document in group.documents if document is not None)
+    return tuple(dict.fromkeys(documents)) if group.firsts else documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +65,6 @@ class Profile:
         sent: how many groups would ask about so many documents; groups that need no call count 0.
             Equal documents count once where they are sent once.
         queries, documents: lengths of what would be sent, each text once.
-        pairs_bytes: the query's length times its documents sent, plus theirs, over all groups.
         empty: groups without candidates.
         blank_queries: groups that have candidates and no query.
         blank_documents: candidates without anything to send.
@@ -65,7 +83,6 @@ class Profile:
     sent: Mapping[int, int]
     queries: Lengths
     documents: Lengths
-    pairs_bytes: int
     empty: int
     blank_queries: int
     blank_documents: int
@@ -97,7 +114,7 @@ class _Reservoir:
         self._longest = 0
         self._sample: list[int] = []
 
-    def add(self, text: str) -> int:
+    def add(self, text: str) -> None:
         length = len(text.encode())
         self._count += 1
         self._total += length
@@ -106,7 +123,6 @@ class _Reservoir:
             self._sample.append(length)
         elif (place := int(self._chance.random() * self._count)) < SAMPLE_MAX:
             self._sample[place] = length
-        return length
 
     def lengths(self) -> Lengths:
         return Lengths(self._count, self._total, self._longest, tuple(self._sample))
@@ -117,7 +133,8 @@ class Tally:
     Counts groups as they are shown.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, see: See = nothing_seen) -> None:
+        self._see = see
         chance = random.Random(seed)  # noqa: S311 - a fair sample, not a secret
         self.sampled = 0
         self._batches = 0
@@ -142,16 +159,19 @@ class Tally:
         self.sampled += 1
         self._candidates[len(group.documents)] += 1
         self._count_id(group)
-        sent = () if group.flaw is not None else self._sendable(group)
+        sent = sendable(group)
         self._sent[len(sent)] += 1
         if group.flaw is not None:
             self._count_flaw(group.flaw)
+        else:
+            self._count_documents(group)
         if sent:
-            query_bytes = self._queries.add(group.query)
-            documents_bytes = sum(self._documents.add(_text(document)) for document in sent)
-            self._counts["pairs_bytes"] += query_bytes * len(sent) + documents_bytes
+            self._queries.add(group.query)
+            for document in sent:
+                self._documents.add(_text(document))
+            self._see(group.query, sent)
 
-    def _sendable(self, group: Group) -> tuple[Document, ...]:
+    def _count_documents(self, group: Group) -> None:
         documents = tuple(document for document in group.documents if document is not None)
         counts = self._counts
         counts["empty"] += not group.documents
@@ -159,10 +179,7 @@ class Tally:
         counts["repeated_documents"] += len(documents) - len(set(documents))
         counts["images"] += sum(isinstance(document, RichDocument) for document in documents)
         counts["cut_documents"] += group.cut
-        if group.documents and not group.query.strip():
-            counts["blank_queries"] += 1
-            return ()
-        return tuple(dict.fromkeys(documents)) if group.firsts else documents
+        counts["blank_queries"] += bool(group.documents and not group.query.strip())
 
     def _count_id(self, group: Group) -> None:
         if self._counts["query_ids"] < QUERY_IDS_MAX:
@@ -190,7 +207,6 @@ class Tally:
             sent=dict(self._sent),
             queries=self._queries.lengths(),
             documents=self._documents.lengths(),
-            pairs_bytes=counts["pairs_bytes"],
             empty=counts["empty"],
             blank_queries=counts["blank_queries"],
             blank_documents=counts["blank_documents"],

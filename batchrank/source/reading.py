@@ -173,9 +173,15 @@ class OpenFile:
         """
         return max((self._group_bytes(n) for n in range(self._parquet.num_row_groups)), default=0)
 
-    def batches(self, group: RowGroup, columns: Columns) -> Iterator[Batch]:
+    def batches(
+        self,
+        group: RowGroup,
+        columns: Columns,
+        wanted: Callable[[int, int], bool] = lambda _start, _stop: True,
+    ) -> Iterator[Batch]:
         """
-        Yield all batches of a row group.
+        Yield the batches of a row group of which anything is *wanted*, told by where they start and
+        stop. The others are decoded, as pages are read in turn, and nothing is made of them.
 
         Raises:
             SourceError: when it comes to what cannot be decoded.
@@ -184,6 +190,8 @@ class OpenFile:
         """
         paths = self._leaves(columns, (*columns.score_paths, *columns.carried_paths))
         for position, piece in self._cut(group, columns, paths):
+            if not wanted(position, position + piece.num_rows):
+                continue
             with self._decoding(group):
                 batch = Batch(position, columns, piece)
                 self._check_unchanged()

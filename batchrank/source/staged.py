@@ -20,7 +20,7 @@ from batchrank.places.stores import AT_HOME
 from batchrank.source.batch import Altered
 from batchrank.source.files import find, relative
 from batchrank.source.parquet import ParquetSource, open_source
-from batchrank.source.profile import Profile
+from batchrank.source.profile import Profile, See, nothing_seen
 from batchrank.source.reading import opened
 from batchrank.source.stage.endings import format_of
 from batchrank.source.stage.forms import NEGATIVE, POSITIVE, text_fields
@@ -113,12 +113,13 @@ class StagedSource(ParquetSource):
         done: Positions | None = None,
         seed: int = 0,
         clock: Callable[[], float] | None = None,
+        see: See = nothing_seen,
     ) -> Profile:
         """
         As that of the file.
         """
         more = {} if clock is None else {"clock": clock}
-        return self._inner.profile(seconds_max, full=full, done=done, seed=seed, **more)
+        return self._inner.profile(seconds_max, full=full, done=done, seed=seed, see=see, **more)
 
 
 def open_groups(

@@ -153,6 +153,31 @@ def file_system_of(path: Path, mounts: Iterable[tuple[str, str]] | None = None) 
     return kind
 
 
+def identity_of(path: str | Path) -> tuple[int, int] | None:
+    """
+    Which file lies at *path* now; None if none does, as with a database in memory.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - at every commit, and `Path` takes thrice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def refuse_network(path: Path, what: str, remedy: str) -> None:
+    """
+    Refuse a place on a network file system, where it is or will be made.
+
+    Raises:
+        OutputError: in these words.
+    """
+    above = next(p for p in (path, *path.parents) if p.exists())
+    fstype = file_system_of(above)
+    if is_network(fstype):
+        message = f"{what} {path} would lie on a network file system ({fstype}), where a ledger"
+        raise OutputError(f"{message} cannot be trusted to survive", remedy)
+
+
 def is_network(fstype: str) -> bool:
     """
     Tell whether locks and fsync on such a file system are not those of a local disk.

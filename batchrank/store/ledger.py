@@ -12,7 +12,6 @@ It is used from one thread at a time. Everybody else reads through `LedgerReader
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -30,6 +29,7 @@ from batchrank.domain import (
     CostSource,
     Empty,
     Failure,
+    FailureKind,
     Outcome,
     Positions,
     Ranked,
@@ -39,10 +39,22 @@ from batchrank.domain import (
     SourceFile,
 )
 from batchrank.errors import StorageError
+from batchrank.policy.amounts import Amount
 from batchrank.store.blocks import cut
-from batchrank.store.disk import storage_error, sync_folder
-from batchrank.store.reading import LedgerReader, PartRow, check_version, ledger_error
+from batchrank.store.disk import identity_of, storage_error, sync_folder
+from batchrank.store.reading import (
+    AUTHORISED,
+    LOST,
+    UNITS_ESTIMATED,
+    LedgerReader,
+    PartRow,
+    check_version,
+    ledger_error,
+    named,
+)
 from batchrank.store.tables import SCHEMA, SCHEMA_VERSION, pack_scores, pack_shares
+
+NEVER_SENT = FailureKind.NEVER_SENT
 
 _COLUMNS = {
     "meta": 2,
@@ -91,9 +103,9 @@ class Records:
     """
     What one commit makes durable, all of it or nothing.
 
-    *carried* are packed columns: position, rows, body. *authorised* is the total in 10^-9 USD that
-    may be spent before the next commit that says so, *models* those that serve this job, by the key
-    of `meta` for each route, *note* a
+    *carried* are packed columns: position, rows, body. *authorised* is the total that may be spent
+    before the next commit that says so, *models* those that serve this job, by the key of `meta`
+    for each route, *note* a
     word for `status` ("" takes it back). *reused*: so many of the outcomes are another output's
     scores; *equal*: so many are those of an equal group. *known* are groups that earlier outputs
     have some scores of. *at* is seconds since the epoch.
@@ -106,7 +118,7 @@ class Records:
     known: list[Ranked] = field(default_factory=list)
     carried: list[tuple[int, int, bytes]] = field(default_factory=list)
     parts: list[PartRow] = field(default_factory=list)
-    authorised: int | None = None
+    authorised: Amount | None = None
     models: dict[str, str] = field(default_factory=dict)
     note: str | None = None
     reused: int = 0
@@ -180,7 +192,7 @@ class Ledger(LedgerReader):
             with ledger._translated("open"):
                 ledger._prepare()
                 ledger._remember()
-                ledger._file = _identity(where)
+                ledger._file = identity_of(where)
         except BaseException:  # interrupted, too: nobody else holds this connection
             ledger.close()
             raise
@@ -258,6 +270,16 @@ class Ledger(LedgerReader):
                 "UPDATE runs SET ended_at = ?, exit_code = ?, reason = ?, note = NULL WHERE id = ?",
                 (at, exit_code, reason, self._run),
             )
+
+    def count_lost(self, lost: Amount, days: Mapping[str, Amount]) -> None:
+        """
+        Note that killed runs may have spent *lost* in all that no call tells of; *days* is what of
+        that is new, by the UTC days of a shared budget.
+        """
+        with self._transaction():
+            self._set_meta(named(LOST, lost))
+            new = [named(day, amount) for day, amount in days.items()]
+            self._add_up({name: amount for amounts in new for name, amount in amounts.items()})
 
     def relayout(
         self,
@@ -373,7 +395,7 @@ class Ledger(LedgerReader):
             self._put_carried(records.carried)
             self._insert("parts", [astuple(part) for part in records.parts], "OR REPLACE")
             if records.authorised is not None:
-                self._set_meta({"authorised_nano_usd": records.authorised})
+                self._set_meta(named(AUTHORISED, records.authorised))
             if records.models:
                 self._set_meta(records.models)
             if records.note is not None:
@@ -399,6 +421,12 @@ class Ledger(LedgerReader):
         tally["calls.repeated"] += sum(call.attempt > 1 for call in calls)
         tally["search_units"] += sum(call.usage.search_units or 0.0 for call in calls)
         tally["total_tokens"] += sum(call.usage.total_tokens or 0 for call in calls)
+        tally[UNITS_ESTIMATED] += sum(
+            max(0.0, call.search_units - (call.usage.search_units or 0.0)) for call in calls
+        )
+        for day in {call.day for call in calls if call.day}:
+            for name, amount in named(day, _spent_on(day, calls)).items():
+                tally[name] += amount
 
     def _count_by_route(self, records: Records, tally: dict[str, float]) -> None:
         """
@@ -629,7 +657,7 @@ class Ledger(LedgerReader):
         """
         Refuse to go on with a file that nobody will find again: SQLite writes it all the same.
         """
-        if _identity(self._path) != self._file:
+        if identity_of(self._path) != self._file:
             raise StorageError(
                 f"the ledger {self._path} was removed or replaced while it was being written",
                 "put it back if you can, and run again: without it everything is paid again",
@@ -671,17 +699,6 @@ def _insertion(into: str, width: int, size: int, clause: str) -> str:
     return f"INSERT OR FAIL INTO {into} {rows} WHERE column1 <> {_FILLING} {clause}"
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """
-    Which file lies at *path* now; None if none does, as with a ledger in memory.
-    """
-    try:
-        found = os.stat(path)  # noqa: PTH116 - at every commit, and `Path` takes thrice as long
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _runs(kept: Positions, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """
     Yield the ranges of `start <= position < stop` that are wholly in *kept*.
@@ -690,6 +707,16 @@ def _runs(kept: Positions, start: int, stop: int) -> Iterator[tuple[int, int]]:
         if start < gap:
             yield start, gap
         start = gap + 1
+
+
+def _spent_on(day: str, calls: Sequence[Call]) -> Amount:
+    counted = [call for call in calls if call.day == day]
+    unsent = sum(c.failure is not None and c.failure.kind is NEVER_SENT for c in counted)
+    return Amount(
+        sum(call.cost_nano_usd for call in counted),
+        len(counted) - unsent,
+        sum(call.search_units for call in counted),
+    )
 
 
 def _failure_row(failure: Failure | None) -> tuple[Any, ...]:

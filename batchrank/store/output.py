@@ -24,13 +24,7 @@ import pyarrow as pa
 from batchrank.errors import OutputError, StorageError
 from batchrank.events import Event, ManifestWritten, PartMoment, SuccessWritten
 from batchrank.places.remote import Place
-from batchrank.store.disk import (
-    file_system_of,
-    is_network,
-    make_folder,
-    storage_error,
-    write_durably,
-)
+from batchrank.store.disk import make_folder, refuse_network, storage_error, write_durably
 from batchrank.store.parts import Layout, prove, render
 from batchrank.store.reading import LedgerReader, PartRow
 from batchrank.store.shelf import shelf_of
@@ -72,14 +66,8 @@ class StateFolder:
         Raises:
             OutputError: it cannot be written, or lies on a network file system.
         """
-        above = next(p for p in (self.path, *self.path.parents) if p.exists())
-        fstype = file_system_of(above)
-        if is_network(fstype):
-            raise OutputError(
-                f"the state folder {self.path} would lie on a network file system ({fstype}),"
-                " where a ledger cannot be trusted to survive",
-                "name a folder on a local disk with output.state in the job file",
-            )
+        remedy = "name a folder on a local disk with output.state in the job file"
+        refuse_network(self.path, "the state folder", remedy)
         make_folder(self.path, private=True)
         make_folder(self.staging, private=True)
 

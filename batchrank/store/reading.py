@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from batchrank.domain import (
+    CostSource,
     Positions,
     Ranked,
     Rejected,
@@ -27,6 +28,7 @@ from batchrank.domain import (
     SourceFile,
 )
 from batchrank.errors import StorageError
+from batchrank.policy.amounts import COUNTED, Amount
 from batchrank.store.tables import SCHEMA_VERSION, unpack_scores, unpack_shares
 
 READER_WAIT_S = 10.0
@@ -43,6 +45,26 @@ FROM calls
 WHERE rowid >= ? AND rowid < ? AND sent_at >= ? AND sent_at < ?
 GROUP BY 1, 2, 3, 4, 5
 """
+
+AUTHORISED, LOST = "authorised", "lost"
+"""What the ledger covers, and what killed runs may have spent: by `named`, in `meta`."""
+
+UNITS_ESTIMATED = "search_units_estimated"
+"""In `tally`: search units that are booked and that no reply has told."""
+
+
+def named(prefix: str, amount: Amount) -> dict[str, int]:
+    """
+    What the parts of *amount* are called in `meta` and, behind a UTC day, in `tally`.
+    """
+    return {f"{prefix}_{name}": getattr(amount, name) for name in COUNTED}
+
+
+def amount_of(prefix: str, table: Mapping[str, float]) -> Amount:
+    """
+    The inverse of `named`; what is not there is 0.
+    """
+    return Amount(*(int(table.get(f"{prefix}_{name}", 0)) for name in COUNTED))
 
 
 class RankedRow(NamedTuple):
@@ -118,6 +140,13 @@ class RunRow:
     ended_at: float | None
     exit_code: int | None
     reason: str | None
+
+
+_GOOD_CALLS_OF = "calls WHERE failure IS NULL AND position IN (SELECT value FROM json_each(?))"
+
+
+def _listed(positions: Sequence[int]) -> str:
+    return json.dumps([*positions])
 
 
 class LedgerReader:
@@ -382,6 +411,12 @@ class LedgerReader:
         who = self.served() if rows else {}
         return [RankedRow._make(row).outcome(who) for row in rows]
 
+    def known_documents(self, total: int) -> Iterator[tuple[int, int]]:
+        """
+        The positions before *total* of which earlier outputs have some pairs, and how many.
+        """
+        yield from self._rows("SELECT position, documents FROM known WHERE position < ?", (total,))
+
     def calls_since(self, at: float) -> int:
         """
         How many of the latest hundred thousand calls were sent at or after *at*.
@@ -406,6 +441,26 @@ class LedgerReader:
         for start in range(1, last + 1, together):
             stop = min(start + together, last + 1)
             yield from map(BookedRow._make, self._all(_BOOKED, (start, stop, since, until)))
+
+    def called(self, positions: Sequence[int]) -> set[int]:
+        """
+        Those of *positions* that somebody was asked about, with success.
+        """
+        rows = self._rows(f"SELECT DISTINCT position FROM {_GOOD_CALLS_OF}", (_listed(positions),))
+        return {position for (position,) in rows}
+
+    def billed(self, positions: Sequence[int]) -> dict[int, tuple[int, bool]]:
+        """
+        What the calls that scored the ranked groups among *positions* cost, in 10^-9 US dollars,
+        and whether all of it is known from the replies.
+        """
+        rows = self._rows(
+            "SELECT position, sum(cost_nano_usd), min(cost_source IN (?, ?))"
+            f" FROM {_GOOD_CALLS_OF} AND position IN (SELECT position FROM ranked)"
+            " GROUP BY position",
+            (CostSource.REPORTED.value, CostSource.PRICED.value, _listed(positions)),
+        )
+        return {position: (int(cost), bool(known)) for position, cost, known in rows}
 
     def outcomes_twice(self) -> int:
         """
@@ -494,20 +549,24 @@ class LedgerReader:
         )
 
 
-def ledger_error(what: str, error: sqlite3.Error) -> StorageError:
+def ledger_error(
+    what: str, error: sqlite3.Error, without: str = "or use --restart"
+) -> StorageError:
     """
-    An error of SQLite's in our tree, told apart by whether the disk is full.
+    An error of SQLite's in our tree, told apart by whether the disk is full. *without* is what to
+    do about a damaged file of which there is no copy.
     """
     primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     full = primary == sqlite3.SQLITE_FULL
+    damaged = f"the file is damaged: restore it from a copy, {without}"
     hints = {
         sqlite3.SQLITE_FULL: "make room and run again: what was paid for is kept",
-        sqlite3.SQLITE_BUSY: "another program holds the ledger locked: close it, then run again",
+        sqlite3.SQLITE_BUSY: "another program holds the file locked: close it, then run again",
         sqlite3.SQLITE_IOERR: "see what the system's log says of this disk, then run again",
         sqlite3.SQLITE_READONLY: "make the file and its folder writable, then run again",
         sqlite3.SQLITE_CANTOPEN: "make the file and its folder writable, then run again",
-        sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a copy, or use --restart",
-        sqlite3.SQLITE_NOTADB: "the file is damaged: restore it from a copy, or use --restart",
+        sqlite3.SQLITE_CORRUPT: damaged,
+        sqlite3.SQLITE_NOTADB: damaged,
     }
     return StorageError(f"{what}: {error}", hints.get(primary, ""), out_of_space=full)
 

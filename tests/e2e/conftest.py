@@ -27,4 +27,4 @@ def server(rehearsal: Server) -> Iterator[Server]:
     """
     rehearsal.reset()
     yield rehearsal
-    rehearsal.turn(faults=[], latency=None, retry_after=None)
+    rehearsal.turn(faults=[], latency=None, retry_after=None, price=None, usage="all")

@@ -587,6 +587,8 @@ def test_a_budget_that_is_spent_needs_a_person(job: SmallJob, server: Server) ->
 
     assert 3 == ran.code
     assert "budget.cost_usd_max does not cover another call" in ran.out
+    assert "raise budget.cost_usd_max and run again" in ran.out
+    assert "$0.0040 of $0.0040 allowed" in job.cli("status").out
     assert 4 == server.admin()["billed_calls"]
     assert 0 == job.change(budget={"cost_usd_max": 1}).cli("run").code
     assert 10 == server.admin()["billed_calls"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from batchrank.errors import ChangedError
 from batchrank.examine.plan import plan
 from batchrank.examine.status import status
 from batchrank.examine.verify import verify
+from batchrank.policy.amounts import Amount
+from batchrank.policy.budget import SharedCaps
 from batchrank.store.disk import Lock
 from batchrank.store.ledger import Ledger, Records
+from batchrank.store.shared import SharedBudget
 from tests.e2e.small_jobs import MODEL, Liar, SmallJob, groups, http
 from tests.edges.ledgers import call
 
@@ -180,6 +184,65 @@ def test_plan_warns_of_a_budget_that_does_not_do(
 
     warned = [w for w in found.warnings if "budget" in w]
     assert [] == warned if words is None else words in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("caps", "words"),
+    [
+        pytest.param(
+            {"requests_max": 9}, "requests_max (9 requests) is not enough: it can take 10 requests,"
+            " and the run stops", id="requests",
+        ),
+        pytest.param(
+            {"search_units_max": 9}, "search_units_max (9 search units) is not enough: it can take"
+            " 10 search units, and", id="units",
+        ),
+        pytest.param(
+            {"day_usd_max": 0.015}, "day_usd_max ($0.0150) is not enough: it can take $0.0160, with"
+            " $0.0060 taken today by all", id="a day",
+        ),
+        pytest.param(
+            {"month_requests_max": 16}, "month_requests_max (16 requests) is not enough: it can"
+            " take 17 requests, with 7 requests taken this month by all", id="a month",
+        ),
+        pytest.param(
+            {"day_usd_max": 0.016, "month_usd_max": 0.017, "day_requests_max": 16,
+             "requests_max": 10, "search_units_max": 10}, None, id="just enough",
+        ),
+    ],
+)  # fmt: skip
+def test_plan_tells_each_cap_that_binds(
+    unasked: SmallJob, caps: dict[str, float], words: str | None
+) -> None:
+    """
+    The output's own, and what the others have left of those that are shared; nothing is written.
+    """
+    today = unasked.job.now.date()
+    earlier = (today - timedelta(1) if today.day > 1 else today + timedelta(1)).isoformat()
+    file = unasked.base / "team.budget"
+    till = SharedBudget.open(file, "another", SharedCaps())
+    till.settle({today.isoformat(): Amount(6_000_000, 6, 6), earlier: Amount(1_000_000, 1, 1)})
+    till.close()
+    before = file.read_bytes()
+
+    found = plan(unasked.change(budget={"shared": "team.budget", **caps}).job)
+
+    warned = [w for w in found.warnings if "budget" in w]
+    assert [] == warned if words is None else words in warned[0]
+    assert len(warned) == len(found.caps)
+    assert before == file.read_bytes()
+
+
+def test_plan_makes_no_shared_budget(unasked: SmallJob) -> None:
+    """
+    Where there is none, nothing has been taken.
+    """
+    found = plan(unasked.change(budget={"shared": "team.budget", "day_usd_max": 0.009}).job)
+
+    (cap,) = found.caps
+    assert ("budget.day_usd_max", "day", 0) == (cap.name, cap.period, cap.before)
+    assert (9_000_000, (10_000_000, 10_000_000)) == (cap.cap, cap.needs)
+    assert not (unasked.base / "team.budget").exists()
 
 
 def test_plan_counts_what_was_spent_against_the_budget(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ from batchrank.domain import (
     Usage,
 )
 from batchrank.errors import Exit, StorageError
+from batchrank.policy.amounts import Amount
 from batchrank.store.blocks import opened
 from batchrank.store.ledger import Ledger, Records
-from batchrank.store.reading import LedgerReader, PartRow
+from batchrank.store.reading import AUTHORISED, LedgerReader, PartRow, named
 from batchrank.store.tables import (
     SCHEMA_VERSION,
     pack_scores,
@@ -163,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
         records.carried = [
             (position, rows, marked(self.commits, rows)) for position, rows in data.draw(ranges)
         ]
-        records.authorised = data.draw(st.none() | st.integers(0, 10**15))
+        records.authorised = data.draw(st.none() | st.builds(Amount, st.integers(0, 10**15)))
         records.models = data.draw(st.dictionaries(st.sampled_from(SERVED), words))
         self.ledger.commit(records)
         self._remember(records)
@@ -213,7 +214,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for covered in range(position, position + rows):
                 self.carried.setdefault(covered, self.commits)
         if records.authorised is not None:
-            self.meta["authorised_nano_usd"] = records.authorised
+            self.meta |= named(AUTHORISED, records.authorised)
         self.meta |= records.models
 
     @rule(number=st.integers(0, 2))
@@ -806,7 +807,7 @@ def test_scores_and_shares_are_packed_for_any_machine() -> None:
         (Records(), False),
         (Records(at=5.0), False),
         (Records(note=""), True),
-        (Records(authorised=0), True),
+        (Records(authorised=Amount()), True),
         (Records(models={"served_model": ""}), True),
         (Records(carried=[(0, 1, b"")]), True),
     ],

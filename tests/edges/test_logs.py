@@ -8,14 +8,15 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from batchrank.domain import (
     Call,
@@ -32,6 +33,7 @@ from batchrank.events import (
     AttemptFailed,
     CommitStarted,
     Committed,
+    CostStrayed,
     DayRefused,
     DayStarted,
     Event,
@@ -95,6 +97,17 @@ def written() -> Written:
 
 
 LINES: dict[str, tuple[Event, dict[str, Any]]] = {
+    "a cost that was not foreseen": (
+        CostStrayed(200, 0.0025, 0.0009, 0.0011),
+        {
+            "event": "cost.strayed",
+            "level": "warning",
+            "groups": 200,
+            "usd_a_group": 0.0025,
+            "low_usd": 0.0009,
+            "high_usd": 0.0011,
+        },
+    ),
     "the beginning": (
         STARTED,
         {
@@ -262,11 +275,11 @@ def test_a_progress_line_says_how_far_how_fast_and_at_which_price(written: Writt
     For whoever watches the night by its logs.
     """
     outcomes = tuple(Ranked(n, (0.5,), ()) for n in range(60))
-    written.report(STARTED)
+    written.report(replace(STARTED, lost_usd=0.1, cap_usd=1.61))
     written.now += 60
     written.report(Committed((CALL,) * 3, outcomes), GateShut("slow", FailureKind.THROTTLED, 9.0))
 
-    line = written.report(Tick(3, 1, 12.345, "ramp"))[-1]
+    line = written.report(Tick(3, 1, 12.345, "ramp", reserved_usd=0.25))[-1]
 
     assert {
         "event": "job.progressed",
@@ -283,6 +296,10 @@ def test_a_progress_line_says_how_far_how_fast_and_at_which_price(written: Writt
         "failures": {"unknown": 3},
         "cost_usd": 1.506,
         "cost_usd_at_end": 1.54,
+        "reserved_usd": 0.25,
+        "lost_usd": 0.1,
+        "cap_usd": 1.61,
+        "cap_covers": 40,
         "left_s": 340,
         "paused_because": "slow",
         "paused_s": 9.0,
@@ -295,7 +312,7 @@ def test_a_progress_line_tells_several_ways_apart(written: Written) -> None:
     """
     written.report(STARTED)
     written.now += 60
-    written.report(Committed((replace(CALL, route="first"),) * 3, ()))
+    written.report(Committed((msgspec.structs.replace(CALL, route="first"),) * 3, ()))
 
     away, open_ = RouteNow("first", 1, 20.0, "no answer"), RouteNow("other", 6, None, "")
     line = written.report(Tick(7, 0, 20.0, "hold", (away, open_)))[-1]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -25,6 +26,7 @@ from batchrank.domain import (
 )
 from batchrank.events import (
     Committed,
+    CostStrayed,
     DayRefused,
     DayStarted,
     Event,
@@ -144,6 +146,33 @@ def test_how_far_how_fast_at_which_price(screen: Screen) -> None:
         "left": "1 m 10 s (until 23:31:10)",
     } == screen.drawn()
     assert "green" == screen.mood()
+
+
+def test_a_budget_is_shown_with_where_it_ends(screen: Screen) -> None:
+    """
+    Spent, what killed runs may have spent, reserved, the cap, and how far it goes.
+    """
+    screen.report(replace(started(), cap_usd=1.5005, lost_usd=0.1))
+    screen.now += 20
+    screen.report(committed(200), Tick(7, 0, reserved_usd=0.007))
+
+    spent = "$1.3000 spent ($0.1000 perhaps lost) and $0.0070 reserved of $1.5005"
+    assert spent == screen.drawn()["budget"]
+    assert "about 200 more groups, then the budget ends the run" == screen.drawn()["covers"]
+
+    screen.report(replace(started(), cap_usd=3.0))
+    assert "$1.2000 spent and $0.0070 reserved of $3.0000" == screen.drawn()["budget"]
+    assert "covers" not in screen.drawn()
+
+
+def test_an_estimate_that_does_not_hold_is_told(screen: Screen) -> None:
+    """
+    As a line that stays.
+    """
+    screen.report(CostStrayed(200, 0.0025, 0.0009, 0.0011))
+
+    told = "a group costs $0.002500 on the average of the first 200, and was estimated at $0.000900"
+    assert told in " ".join(screen.file.getvalue().split())
 
 
 def test_nothing_is_known_before_the_first_group(screen: Screen) -> None:

@@ -52,7 +52,6 @@ def test_a_profile_counts_groups_texts_and_what_is_not_sent(tmp_path: Path) -> N
     assert {3: 1, 1: 1, 0: 4} == profile.sent
     assert (2, 4 + 1, 4, (4, 1)) == _of(profile.queries)
     assert (4, 3 + 2, 2, (1, 1, 1, 2)) == _of(profile.documents)
-    assert (4 * 3 + 3) + (1 + 2) == profile.pairs_bytes
     assert (2, 1, 1) == (profile.empty, profile.blank_queries, profile.blank_documents)
     assert (2, 1) == (profile.repeated_documents, profile.images)
     assert (6, 1) == (profile.query_ids, profile.repeated_query_ids)
@@ -82,7 +81,6 @@ def test_a_profile_counts_what_is_sent(tmp_path: Path) -> None:
     assert [1, 3, 3] == [found.repeated_documents for found in (plain, cut, once)]
     assert [{5: 1, 0: 1}, {4: 1, 0: 1}, {2: 1, 0: 1}] == [f.sent for f in (plain, cut, once)]
     assert (2, 3 + 1, 3, (3, 1)) == _of(once.documents)
-    assert 4 * 2 + (3 + 1) == once.pairs_bytes
 
 
 def _of(lengths: Any) -> tuple[int, int, int, tuple[int, ...]]:

@@ -17,16 +17,19 @@ from batchrank.engine.caller import Clocks
 from batchrank.engine.dispatcher import Patience
 from batchrank.engine.feed import Past
 from batchrank.engine.publisher import Ranges
+from batchrank.engine.purse import Till
 from batchrank.engine.routes import SERVED_MODEL, Route, kinds_of
 from batchrank.engine.runner import Ending, Lanes, Plan, Ports, nothing_beforehand, run
 from batchrank.engine.waiting import Lane, Pacer, Quotas, Stop, Turnstiles
-from batchrank.policy.budget import Allowance, Budget
+from batchrank.policy.amounts import Amount
+from batchrank.policy.budget import Allowance, Borrow, Budget, Full, SharedCaps, granted
 from batchrank.policy.capacity import Bounds, Capacity
 from batchrank.policy.control import Held
 from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
 from batchrank.policy.routing import Strategy
 from batchrank.store.ledger import Ledger
+from batchrank.store.reading import AUTHORISED, amount_of
 from batchrank.testing import (
     FakeParts,
     InlineLane,
@@ -111,6 +114,10 @@ class Stage:
     part_groups: int = 8
     target: int | None = None
     cap: int | None = None
+    requests_max: int | None = None
+    till: Till | None = None
+    began_at: float = 1_790_000_000.0
+    jump: Callable[[], float] = lambda: 0.0
     allowance: Allowance = field(default_factory=Allowance)
     outage_s_max: float = 1800.0
     throttled_s_max: float = 21_600.0
@@ -171,19 +178,22 @@ class Stage:
     def _ports(self) -> Ports:
         random, now = Random(self.seed), asyncio.get_running_loop().time
         lane = InlineLane()
-        meta = self.ledger.meta()
         return Ports(
             source=self.source,
             routes=self._routes(now),
             ledger=self.ledger,
             publish=self.parts,
             reporter=self.reporter,
-            clocks=Clocks(lambda: 1_790_000_000.0 + now(), random.random, now),
-            lanes=Lanes(self.ledger_lane, lane, lane),
+            clocks=Clocks(lambda: self.began_at + now() + self.jump(), random.random, now),
+            lanes=Lanes(self.ledger_lane, lane, lane, lane),
             allowance=self.allowance,
             budget=Budget(
-                self.cap, spent=self.spent, authorised=meta.get("authorised_nano_usd", 0)
+                Amount(self.cap or 2**62, self.requests_max or 2**62, 2**62),
+                spent=Amount(self.spent),
+                authorised=amount_of(AUTHORISED, self.ledger.meta()),
+                days=None if self.till is None else {},
             ),
+            till=self.till,
         )
 
     def _routes(self, now: Callable[[], float]) -> list[Route]:
@@ -215,3 +225,31 @@ class Stage:
         """
         empties = self.ledger.connection.execute("SELECT position FROM empties").fetchall()
         return sorted([*self.ranked(), *self.ledger.rejected_positions(), *(p for (p,) in empties)])
+
+
+@dataclass
+class Drawer:
+    """
+    A till in memory, for one output and others that hold *elsewhere*. *told* is what it was asked.
+    """
+
+    caps: SharedCaps
+    elsewhere: dict[str, Amount] = field(default_factory=dict)
+    held: dict[str, Amount] = field(default_factory=dict)
+    told: list[Borrow] = field(default_factory=list)
+    where: str = "team.budget"
+
+    def borrow(self, asked: Borrow, /) -> Amount | Full:
+        """
+        As the file decides.
+        """
+        self.told.append(asked)
+        self.held |= asked.others
+        month = asked.day[:7]
+        day = self.elsewhere.get(asked.day, Amount())
+        mine = (held for at, held in self.held.items() if at[:7] == month and at != asked.day)
+        others = (held for at, held in self.elsewhere.items() if at[:7] == month)
+        answer = granted(asked, self.caps, day, sum((*mine, *others), Amount()))
+        if isinstance(answer, Amount):
+            self.held[asked.day] = answer
+        return answer

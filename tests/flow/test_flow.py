@@ -4,6 +4,7 @@ The engine, whole, on virtual time.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import anyio
@@ -21,7 +22,7 @@ from batchrank.domain import (
     Served,
     Usage,
 )
-from batchrank.errors import Exit
+from batchrank.errors import Exit, StorageError
 from batchrank.events import (
     AttemptFailed,
     Committed,
@@ -31,7 +32,8 @@ from batchrank.events import (
     Noticed,
     PartPublished,
 )
-from batchrank.policy.budget import Allowance
+from batchrank.policy.amounts import Amount
+from batchrank.policy.budget import Allowance, Borrow, Full, SharedCaps, day_of
 from batchrank.policy.retry import SENDS_MAX
 from batchrank.testing import (
     RecordingReporter,
@@ -43,7 +45,7 @@ from batchrank.testing import (
     run_virtually,
     windows_max,
 )
-from tests.flow.stage import SlowLane, Stage
+from tests.flow.stage import Drawer, SlowLane, Stage
 from tests.laws import law
 
 K = FailureKind
@@ -630,6 +632,120 @@ def test_the_budget_is_never_passed_and_a_raised_one_finishes() -> None:
     stage.cap = 10**9
     assert stage.run().stop is None
     assert stage.spent == 120 * 10**6
+
+
+def test_no_more_requests_are_made_than_the_output_may_make() -> None:
+    """
+    Over all its runs, failed ones included, but for those that never left.
+    """
+
+    def script(request: RerankRequest, attempt: int, _now: float) -> Answer:
+        kind = {1: K.NEVER_SENT, 2: K.THROTTLED}.get(attempt)
+        return failure(kind) if kind else reply(request)
+
+    stage = Stage(groups(8), ScriptedScorer(script), requests_max=10)
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert Exit.PERSON == ending.stop.exit_code
+    assert "budget.requests_max does not cover another call" == ending.stop.reason
+    assert "raise budget.requests_max and run again" in ending.stop.hint
+    kinds = Counter(k for (k,) in stage.ledger.connection.execute("SELECT failure FROM calls"))
+    assert 10 == kinds[None] + kinds["throttled"]
+
+
+MIDNIGHT = 1_790_035_200.0
+"""The first second of 2026-09-22, UTC."""
+
+
+def money(nano: int) -> Amount:
+    """
+    A cap on money alone.
+    """
+    return Amount(nano, 2**62, 2**62)
+
+
+def test_a_call_counts_for_the_day_on_which_it_leaves() -> None:
+    """
+    A day's cap ends the run on that day; a new one begins at midnight, and the month has both.
+    """
+    sent_by_day: Counter[str] = Counter()
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        sent_by_day[day_of(stage.began_at + now)] += 1
+        return reply(request)
+
+    caps = SharedCaps(money(30 * 10**6), money(35 * 10**6))
+    scorer = ScriptedScorer(script, latency_s=1.0)
+    drawer = Drawer(caps)
+    stage = Stage(groups(100), scorer, till=drawer, limit=RateLimit(10, 1))
+    stage.began_at = MIDNIGHT - 2.0
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert Exit.PERSON == ending.stop.exit_code
+    assert "budget.month_usd_max does not cover another call" in ending.stop.reason
+    assert "wait until 2026-10-01 00:00 UTC" in ending.stop.hint
+    first, second = (sent_by_day[day] for day in ("2026-09-21", "2026-09-22"))
+    assert 0 < first < 30
+    assert 35 == first + second
+    tally = stage.ledger.tally()
+    assert first * 10**6 == tally["2026-09-21_nano_usd"]
+    assert second * 10**6 == tally["2026-09-22_nano_usd"]
+
+
+def test_a_day_that_others_have_spent_stops_the_run_before_a_call() -> None:
+    """
+    With until when to wait.
+    """
+    drawer = Drawer(SharedCaps(day=money(10**6)), elsewhere={"2026-09-21": Amount(1)})
+    stage = Stage(groups(4), till=drawer, began_at=MIDNIGHT - 100)
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert "budget.day_usd_max does not cover another call" in ending.stop.reason
+    assert "wait until 2026-09-22 00:00 UTC" in ending.stop.hint
+    assert "$0.0000 of it went to other outputs" in ending.stop.reason
+    assert [] == stage.scorer.sent
+
+
+def test_a_clock_that_jumps_back_makes_no_day_new() -> None:
+    """
+    Yesterday's account is the one that it was.
+    """
+    jumps = iter([0.0] * 20 + [86_400.0] * 20)
+    drawer = Drawer(SharedCaps(day=money(12 * 10**6)))
+    stage = Stage(groups(60), till=drawer, concurrency=1)
+    stage.jump = lambda: next(jumps, 0.0)
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert all(held.within(money(12 * 10**6)) for held in drawer.held.values())
+    assert len(stage.scorer.sent) <= 24
+
+
+def test_a_shared_file_that_fails_stops_the_run_and_loses_nothing() -> None:
+    """
+    Nobody sends without knowing what is held; what is under way comes home.
+    """
+
+    class Broken(Drawer):
+        def borrow(self, asked: Borrow, /) -> Amount | Full:
+            if len(self.told) == 1:
+                raise StorageError("the disk is gone")
+            return super().borrow(asked)
+
+    stage = Stage(groups(100), till=Broken(SharedCaps(day=money(10**9))))
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert Exit.STORAGE == ending.stop.exit_code
+    assert 0 < len(stage.scorer.sent) == len(stage.ranked())
 
 
 def test_no_more_calls_are_made_than_are_allowed() -> None:

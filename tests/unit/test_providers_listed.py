@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date, timedelta
 
 import pytest
 
@@ -70,6 +71,21 @@ def test_what_a_request_may_hold_is_told_with_what_sets_it() -> None:
     assert "of a whole group, unless documents_max says otherwise" in told("vllm")
 
 
+def test_prices_that_are_too_old_are_told_as_such() -> None:
+    """
+    To people and to programs; on the ninetieth day they are not.
+    """
+    seen = date(2026, 11, 20)
+    (cohere,) = providers("cohere", seen + timedelta(days=91)).as_data()
+    fresh = providers("cohere", seen + timedelta(days=90))
+
+    told = " ".join(providers("cohere", seen + timedelta(days=91)).as_text().split())
+    assert "2026-11-20, 91 days ago: check, and state it in [provider.price])" in told
+    assert cohere["prices"]["rerank-v3.5"]["too_old"]
+    assert "days ago" not in fresh.as_text()
+    assert not fresh.as_data()[0]["prices"]["rerank-v3.5"]["too_old"]
+
+
 def test_whoever_is_not_there_is_refused_with_those_who_are() -> None:
     """
     Before a traceback.
@@ -92,7 +108,7 @@ def test_requests_that_are_signed_say_so_and_limits_of_models_are_told() -> None
         pinecone[name] for name in ("documents_max", "documents_max_by_model")
     )
     assert (200, None) == tuple(map(vendor.documents_max_of, ("cohere-rerank-3.5", "bge")))
-    told = Providers((vendor,)).as_text()
+    told = Providers((vendor,), date(2026, 11, 20)).as_text()
     assert "of a whole group, of 200 documents to cohere-*, unless documents_max" in told
 
 

@@ -51,6 +51,7 @@ VOYAGE = Vendor(
         "rerank-2.5": a_million(0.05, "docs.voyageai.com"),
         "rerank-2.5-lite": a_million(0.02, "docs.voyageai.com"),
     },
+    query_each=True,
     facts=Facts(
         "Voyage (MongoDB)",
         limits=(
