@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -28,6 +29,7 @@ from batchrank.config.lines import Lines
 from batchrank.config.schema import ProviderTable
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
+from batchrank.job.inprocess import IN_PROCESS, InProcess
 from batchrank.places.remote import Place, placed
 from batchrank.places.uri import is_uri, parsed
 from batchrank.providers import VENDORS, Vendor
@@ -38,11 +40,8 @@ from batchrank.store.output import StateFolder
 from batchrank.store.parts import Layout
 from batchrank.wire.auth import Secret, check_base_url, key_from_environment, key_from_file
 
-LEXICAL = "lexical"
-LEXICAL_MODEL = "lexical-bm25"
-
 OPTION_MODELS: dict[str, type[Options]] = {
-    LEXICAL: Options,
+    **{name: scorer.options for name, scorer in IN_PROCESS.items()},
     **{name: vendor.options for name, vendor in VENDORS.items()},
 }
 """Who may be named as provider, with the model of its own settings."""
@@ -71,11 +70,19 @@ class Job:
     # --- provider ---------------------------------------------------------------------------------
 
     @property
+    def in_process(self) -> InProcess | None:
+        """
+        Who scores in this process, if nobody else is asked.
+        """
+        return IN_PROCESS[self.config.provider.name] if self.vendor is None else None
+
+    @property
     def model(self) -> str:
         """
         The model that is asked for.
         """
-        return self.config.provider.model if self.vendor else LEXICAL_MODEL
+        fixed = self.in_process.model if self.in_process else ""
+        return fixed or self.config.provider.model
 
     @property
     def base_url(self) -> str:
@@ -108,7 +115,9 @@ class Job:
         of the vendor.
         """
         wish = self.config.provider.splits
-        return wish if wish is not None else self.vendor is None or self.vendor.splits
+        known = self.in_process or self.vendor
+        assert known is not None
+        return known.splits if wish is None else wish
 
     @property
     def documents_max(self) -> int | None:
@@ -136,6 +145,28 @@ class Job:
             return Price(usd_per_search_unit=0.0)
         return self.vendor.prices.get(self.model)
 
+    @contextmanager
+    def _placing(self) -> Iterator[None]:
+        """
+        Tell problems with the job's file and their lines.
+        """
+        try:
+            yield
+        except JobError as error:
+            problems = [_placed(problem, self.lines) for problem in error.problems]
+            raise JobError(str(self.file), problems) from error
+
+    def ready(self) -> None:
+        """
+        Have a scorer in process do at once what may fail or take long.
+
+        Raises:
+            JobError: it could not score.
+        """
+        if self.in_process:
+            with self._placing():
+                self.in_process.ready(self.config, self.base)
+
     def settings(self) -> Settings:
         """
         What the vendor's translation needs to know.
@@ -148,6 +179,10 @@ class Job:
         """
         Every setting that decides a score.
         """
+        if self.in_process:
+            with self._placing():
+                decided = self.in_process.decisive(self.config, self.base)
+            return {**score_settings(self.config, {}, ""), **decided}
         decisive = self.vendor.score_options if self.vendor else frozenset()
         options = self.options.model_dump(mode="json", exclude_none=True)
         chosen = {key: value for key, value in options.items() if key in decisive}
@@ -360,7 +395,8 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
             remedy += "; or state that the model does so with provider.splits = true"
         found.append(problem("output", "reuse_pairs", why, remedy))
     if vendor is None:
-        return found
+        raw = IN_PROCESS[provider.name].problems(config)
+        return found + [_placed(Problem(0, *one), lines) for one in raw]
     if not provider.model:
         known = ", ".join(sorted(vendor.prices)) or "see the provider's documents"
         found.append(problem("provider", "model", "is missing", f"such as {known}"))

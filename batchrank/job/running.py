@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import anyio
-import anyio.lowlevel
 
 from batchrank.domain import Positions, Scored
 from batchrank.engine import runner
@@ -40,10 +39,9 @@ from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
-from batchrank.job.opening import Wishes, World, opened
+from batchrank.job.opening import Wishes, World, is_begun, opened
 from batchrank.job.reusing import reuse
 from batchrank.job.steering import Steering, remember
-from batchrank.local.lexical import LexicalScorer
 from batchrank.observe.report import Summary
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget
@@ -113,6 +111,8 @@ def _outside_of_loops(function: Callable[[], T], interrupted: threading.Event) -
 def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
     _check_key(job)
     began = time.monotonic()
+    if wishes.restart or not is_begun(job.state.ledger):
+        job.ready()  # a finished output needs no model, and one that cannot score begins none
     with opened(job, wishes, reporter) as world:
         summary, last = _carried_out(world, reporter, began)
         if summary.exit_code == Exit.DONE and not job.config.source.keep_staged:
@@ -286,8 +286,9 @@ def _scorer(job: Job) -> tuple[Scorer, Callable[[], Awaitable[None]]]:
     """
     Who is asked, and how to let go of the connections.
     """
-    if job.vendor is None:
-        return LexicalScorer(), anyio.lowlevel.checkpoint
+    if job.in_process:
+        return job.in_process.make(job.config, job.base)
+    assert job.vendor is not None
     provider = job.config.provider
     carrier = HttpCarrier(
         connections_max=job.config.limits.concurrency_most,
