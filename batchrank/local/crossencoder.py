@@ -204,7 +204,7 @@ def load(wanted: Wanted) -> Encoder:
     # What is wrong with a model's files, a device or the hub comes as exceptions of all kinds.
     except Exception as error:
         raise CannotLoad(f"cannot be loaded: {_first_line(error)}") from error
-    return _checked(made)
+    return _checked(made, options.max_length)
 
 
 def _silence() -> None:
@@ -219,13 +219,16 @@ def _silence() -> None:
     logging.set_verbosity_error()
 
 
-def _checked(made: Any) -> _Loaded:
+def _checked(made: Any, most: int | None) -> _Loaded:
     heads = getattr(made.config, "architectures", None) or []
     if not any(name.endswith("ForSequenceClassification") for name in heads):
         # transformers would make a head up, of random numbers, and say so in a warning.
         raise CannotLoad("is no cross-encoder: its files hold no weights for a score")
     if made.num_labels != 1:
         raise CannotLoad(f"is no reranker: it gives {made.num_labels} numbers for a pair, not one")
+    places = getattr(made.config, "max_position_embeddings", None)
+    if most and places and most > places:
+        raise CannotLoad(f"takes {places} tokens, and provider.options.max_length is {most}")
     return _Loaded(made)
 
 
@@ -287,7 +290,7 @@ class CrossEncoderScorer:
         pairs = [(request.query, _text(document)) for document in request.documents]
         try:
             scores = self._computed(pairs)
-        except (RuntimeError, MemoryError) as error:  # torch's word for all that a device does
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, it is told by value
             return _failure(error)
         if len(scores) != len(pairs):
             return _bad(f"{len(scores)} scores for {len(pairs)} documents")
@@ -299,7 +302,7 @@ class CrossEncoderScorer:
         while True:
             try:
                 return self._encoder.scores(pairs, self._batch_size)
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 if not _is_out_of_memory(error) or self._batch_size == 1:
                     raise
             self._batch_size //= 2  # here, because the error holds on to the memory

@@ -1,6 +1,7 @@
 """
 The rehearsal server as an ASGI application: routes, the reading of bodies, the sending of replies.
 
+Rerank is at OpenRouter's path, and at Cohere's for whoever speaks as Cohere does (see `cohere`).
 Owns the doing: what `desk` decides is waited for, sent, dripped, cut off or withheld here. `GET
 /admin` and `/admin/arrivals` show what has happened, `POST /admin/reset` forgets it, and `POST
 /admin/dials` turns dials in mid-run (names and values as in `dials`).
@@ -18,11 +19,18 @@ from typing import Any
 import msgspec
 
 from batchrank.errors import JobError
+from batchrank.rehearsal import cohere
 from batchrank.rehearsal.desk import GONE, Call, Desk, Fate, refusal
 from batchrank.rehearsal.dials import turned
 from batchrank.rehearsal.faults import Manner
 
 RERANK = "/api/v1/rerank"
+
+SPOKEN: Mapping[str, Callable[[Fate], Fate]] = {
+    RERANK: lambda fate: fate,
+    cohere.RERANK: cohere.spoken,
+}
+"""How what the desk decides is said, by path."""
 
 DRIPS = 20
 """In so many pieces a slow body comes."""
@@ -47,14 +55,16 @@ class Rehearsal:
             ("POST", "/admin/reset"): self._resets,
             ("POST", "/admin/dials"): self._turns,
         }
-        self._methods = {path: method for method, path in self._admin} | {RERANK: "POST"}
+        self._methods = {path: method for method, path in self._admin} | dict.fromkeys(
+            SPOKEN, "POST"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
         Answer one request, or do what the dials say instead.
         """
         try:
-            if scope["path"] == RERANK and scope["method"] == "POST":
+            if scope["path"] in SPOKEN and scope["method"] == "POST":
                 await self._reranks(scope, receive, send)
             else:
                 await _send(send, await self._other(scope, receive))
@@ -86,7 +96,7 @@ class Rehearsal:
                     Call(number, at_s, self._in_flight, dict(scope["headers"]), body)
                 )
             tally.decided(number, at_s, fate.status, fate.fault, body or b"")
-            await self._meets(fate, scope, receive, send)
+            await self._meets(SPOKEN[scope["path"]](fate), scope, receive, send)
         finally:
             self._in_flight -= 1
 

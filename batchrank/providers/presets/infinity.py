@@ -56,6 +56,7 @@ INFINITY = Vendor(
         billing=OWN_BILLING,
         scores="raw with raw_scores; their range is not documented",
         pairs=CROSS_ENCODER,
-        verified="OpenAPI 0.0.77 (calls and replies are held against it), code at fcb951c",
+        verified="OpenAPI 0.0.77 (calls and replies are held against it), code at fcb951c,"
+        " and a server of 0.0.78 with a small model (`make others`)",
     ),
 )
