@@ -547,6 +547,8 @@ def _warnings(
 ) -> Iterator[str]:
     if past.refused:
         yield f"`run` refuses to carry on, and the figures are of beginning anew: {past.refused}"
+    if job.in_process and (needs := job.in_process.missing()):
+        yield f"`run` {needs}"
     if job.vendor is not None:
         yield from _about_money(job, past, work)
     yield from _about_groups(profile, billed=job.vendor is not None)

@@ -38,6 +38,7 @@ class InProcess:
         about: what a person should know, by topic.
         problems: what is wrong with a job, as far as its file tells.
         decisive: the settings that decide a score, beside those that every job has.
+        missing: what has to be installed first, with the command for it; "" if nothing has.
         ready: raises a JobError if it could not score; what takes long is done once only.
         make: the scorer, ready to score.
     """
@@ -48,6 +49,7 @@ class InProcess:
     about: Mapping[str, str]
     problems: Callable[[JobConfig], Iterator[Raw]]
     decisive: Callable[[JobConfig, Path], Mapping[str, object]]
+    missing: Callable[[], str]
     ready: Callable[[JobConfig, Path], object]
     make: Callable[[JobConfig, Path], Made]
 
@@ -66,6 +68,7 @@ LEXICAL = InProcess(
     about={"scores": "in process: no key, no cost, no limit", "model": SERVED.model},
     problems=lambda _config: iter(()),
     decisive=lambda _config, _base: {},
+    missing=lambda: "",
     ready=lambda _config, _base: None,
     make=lambda _config, _base: (LexicalScorer(), _nothing),
 )
@@ -153,6 +156,7 @@ CROSSENCODER = InProcess(
     },
     problems=_problems,
     decisive=_decisive,
+    missing=crossencoder.missing,
     ready=_encoder,
     make=_make,
 )

@@ -168,11 +168,11 @@ class Wanted:
     options: CrossEncoderOptions
 
 
-def is_installed() -> bool:
+def missing() -> str:
     """
-    Tell whether the extra is there, without importing it.
+    What has to be installed first; "" if the extra is there. Imports nothing.
     """
-    return find_spec(EXTRA) is not None
+    return "" if find_spec(EXTRA) else f"needs sentence-transformers: {INSTALL}"
 
 
 @lru_cache(1)
@@ -183,8 +183,8 @@ def load(wanted: Wanted) -> Encoder:
     Raises:
         CannotLoad: it is not there, is no cross-encoder with one score, or its device is not there.
     """
-    if not is_installed():
-        raise CannotLoad(f"needs sentence-transformers: {INSTALL}")
+    if needs := missing():
+        raise CannotLoad(needs)
     _silence()
     from sentence_transformers import CrossEncoder
     from torch import nn

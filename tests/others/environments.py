@@ -14,6 +14,8 @@ import pytest
 
 from tests.bench.peers.envs import LOCAL, Environment
 
+ROOT = Path(__file__).parents[2]
+
 NAMES = ("cohere_sdk", "openrouter_sdk", "litellm_sdk", "litellm_proxy", "infinity", "local")
 
 

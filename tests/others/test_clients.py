@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchrank.local import scores
-from tests.others.environments import python_of
+from tests.others.environments import ROOT, python_of
 from tests.rehearsing import KEY, running
 
 pytestmark = pytest.mark.others
-
-ROOT = Path(__file__).parents[2]
 
 QUERY, DOCUMENTS = "river bank", ["a boat", "the river bank", "a river and a river"]
 
