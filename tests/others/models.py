@@ -30,7 +30,7 @@ def program(module: str, *arguments: object, told: str = "") -> str:
         env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert 0 == done.returncode, done.stderr

@@ -49,7 +49,7 @@ def ran(job: SmallJob, command: str, *options: str) -> Ran:
         env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
