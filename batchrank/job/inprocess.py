@@ -35,6 +35,7 @@ class InProcess:
         model: what it is called in the output; "" if the job names it.
         options: the model of `[provider.options]`.
         splits: pairs are scored independently.
+        concurrency: how many requests are under way at once, unless the job says; None: found out.
         about: what a person should know, by topic.
         problems: what is wrong with a job, as far as its file tells.
         decisive: the settings that decide a score, beside those that every job has.
@@ -46,6 +47,7 @@ class InProcess:
     model: str
     options: type[Options]
     splits: bool
+    concurrency: int | None
     about: Mapping[str, str]
     problems: Callable[[JobConfig], Iterator[Raw]]
     decisive: Callable[[JobConfig, Path], Mapping[str, object]]
@@ -65,6 +67,7 @@ LEXICAL = InProcess(
     model=SERVED.model,
     options=Options,
     splits=False,  # a document's score depends on how many others hold the words
+    concurrency=None,
     about={"scores": "in process: no key, no cost, no limit", "model": SERVED.model},
     problems=lambda _config: iter(()),
     decisive=lambda _config, _base: {},
@@ -145,6 +148,7 @@ CROSSENCODER = InProcess(
     model="",
     options=CrossEncoderOptions,
     splits=True,
+    concurrency=2,  # one computes, one is ready: what waits behind would not be drained in time
     about={
         "model": "a cross-encoder of sentence-transformers: a folder, or a name on the Hugging Face"
         " hub with options.revision",

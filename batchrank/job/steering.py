@@ -44,7 +44,7 @@ def controller_for(job: Job, now: datetime) -> Adaptive:
     """
     The controller that *job* begins with at *now* (aware). A scorer in process has no limit.
     """
-    limits = job.config.limits
+    limits, local = job.config.limits, job.in_process
     limit = limits.request_limit
     learned = None
     if limit is None and job.vendor is not None and not limits.unlimited:
@@ -54,7 +54,7 @@ def controller_for(job: Job, now: datetime) -> Adaptive:
             pace=pace_of(limit) if limit else None,
             unlimited=limits.unlimited or job.vendor is None,
             learned_per_s=learned,
-            concurrency=limits.concurrency_fixed,
+            concurrency=limits.concurrency_fixed or (local.concurrency if local else None),
             concurrency_max=limits.concurrency_most,
         )
     )

@@ -5,6 +5,7 @@ What a job file may say of scorers in this process, and what is said where the e
 from __future__ import annotations
 
 import importlib.util
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from batchrank.errors import JobError
 from batchrank.examine.plan import plan
+from batchrank.job.steering import controller_for
 from tests.e2e.small_jobs import SmallJob, groups
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -87,3 +89,15 @@ def test_groups_are_cut_only_where_pairs_are_scored_alone(tmp_path: Path) -> Non
 
     assert (2, 2) == (whole.calls_now, again.calls_now)
     assert rows == job.rows()
+
+
+def test_few_requests_wait_for_the_one_thread_that_computes(tmp_path: Path) -> None:
+    """
+    Unless the job says otherwise: whoever stops a run waits for all that is under way.
+    """
+    job = job_in(tmp_path, "./m")
+    now = datetime.now(UTC)
+    usual = controller_for(job.job, now).concurrency
+    job.change(limits={"concurrency": 7})
+
+    assert (2, 7) == (usual, controller_for(job.job, now).concurrency)
