@@ -69,7 +69,7 @@ def test_scores_are_those_of_sentence_transformers(
     assert 0 == done.code, done.err
     expected = said_directly(models / "tiny", ROWS, activation)
     assert pytest.approx(expected, abs=TOLERANCE) == in_order(job.rows())
-    assert len({round(score, 3) for score in expected}) > 40  # not all the same
+    assert len({round(score, 6) for score in expected}) > 40  # not all the same
     assert {(str(models / "tiny"), "sentence-transformers")} == {
         (row["model"], row["provider"]) for row in job.rows()
     }

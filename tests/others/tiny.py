@@ -64,7 +64,12 @@ def _write_tokenizer(folder: Path) -> int:
         special_tokens=[(name, ids[name]) for name in ("[CLS]", "[SEP]")],
     )
     made.save(str(folder / "tokenizer.json"))
-    told = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": TOKENS_MAX}
+    told = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": TOKENS_MAX,
+        # versions differ in what they take for granted: without the second, scores are others
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps({**told, **SPECIAL}))
     return len(ids)
 
