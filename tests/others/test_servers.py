@@ -22,6 +22,9 @@ pytestmark = pytest.mark.others
 
 KEY = "sk-front-of-tests"
 
+SERVED_ANOTHER = "asked for another, served by tiny"
+"""An Infinity with one model asks that one, whatever the request names; batchrank sees it."""
+
 
 def job_at(base: Path, address: str, name: str, model: str, **provider: Any) -> SmallJob:
     """
@@ -199,7 +202,7 @@ def test_more_documents_than_infinity_takes_are_cut_or_split(
 
 @pytest.mark.parametrize(
     ("provider", "key", "says"),
-    [({}, "sk-another", "Unauthorized"), ({"model": "another"}, KEY, "Invalid model")],
+    [({}, "sk-another", "Unauthorized"), ({"model": "another"}, KEY, SERVED_ANOTHER)],
 )
 def test_a_key_and_a_model_that_infinity_does_not_know_stop_the_job(
     tmp_path: Path, served: str, provider: Mapping[str, str], key: str, says: str

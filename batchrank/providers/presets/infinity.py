@@ -34,8 +34,12 @@ class InfinityOptions(PresetOptions):
 SHAPE = Shape(
     reply=ReplyShape(model="model", total_tokens="usage.total_tokens"),
     errors=ErrorShape(
-        # the one 400 of its own is for a model that it does not serve
-        phrases=(Phrase(status=400, says="model", kind=FailureKind.FATAL),),
+        phrases=(
+            # the one 400 of its own is for a model that it does not serve; with one model it asks
+            # that one, and the reply's name tells
+            Phrase(status=400, says="model", kind=FailureKind.FATAL),
+            Phrase(status=422, says="list should have at most", too_large=True),
+        ),
     ),
 )
 
