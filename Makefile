@@ -10,7 +10,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo $$p; break; fi; done)
 
-.PHONY: demo test campaigns check lint types imports fmt bench flame oracle torture pins schema clean
+.PHONY: demo test campaigns others check lint types imports fmt bench flame oracle torture pins schema clean
 
 demo: $(VENV)/demo ## a real job against a real HTTP server, killed once, with the proof
 	$(BIN)/python jobs/demo.py
@@ -20,6 +20,10 @@ test: $(VENV)/dev ## the fast tests, on all cores
 
 campaigns: $(VENV)/dev ## whole nights that are killed and broken on the way (a minute)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "campaign and not long"
+
+others: $(VENV)/dev ## clients, servers and models of others (the first time gigabytes, and minutes)
+	$(BIN)/python -m tests.others.environments
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m others --timeout 300
 
 check: lint types imports ## what reviewers should not have to look at
 

@@ -609,6 +609,8 @@ def _warnings(
     if past.refused:
         does = "sets what was only tried aside" if past.aside else "refuses to carry on"
         yield f"`run` {does}, and the figures are of beginning anew: {past.refused}"
+    if job.in_process and (needs := job.in_process.missing()):
+        yield f"`run` {needs}"
     if job.vendor is not None:
         yield from _about_price(job)
     yield from map(str, caps)

@@ -15,7 +15,7 @@ from typing import Any
 
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem
-from batchrank.job.routes import LEXICAL, LEXICAL_MODEL
+from batchrank.job.inprocess import IN_PROCESS
 from batchrank.policy.billing import days_old
 from batchrank.providers import VENDORS, Vendor
 
@@ -41,9 +41,10 @@ class Providers:
         """
         Some lines for each.
         """
-        lexical = f"{LEXICAL}\n    scores in process ({LEXICAL_MODEL}): no key, no cost, no limit"
         told = ["\n".join(_lines(vendor, self.today)) for vendor in self.vendors]
-        return "\n\n".join([*told, lexical] if len(told) == len(VENDORS) else told)
+        if len(told) == len(VENDORS):
+            told += ["\n".join(_lines_in_process(name)) for name in IN_PROCESS]
+        return "\n\n".join(told)
 
 
 def providers(name: str | None = None, today: date | None = None) -> Providers:
@@ -103,6 +104,12 @@ def _lines(vendor: Vendor, today: date) -> Iterator[str]:
     yield from _line("scores", facts.scores)
     yield from _line("verified", f"{facts.verified}; never tried on the real service")
     yield from _line("unknown", "; ".join(facts.unknown))
+
+
+def _lines_in_process(name: str) -> Iterator[str]:
+    yield f"{name}: in process"
+    for topic, words in IN_PROCESS[name].about.items():
+        yield from _line(topic, words)
 
 
 def _line(name: str, text: str) -> list[str]:

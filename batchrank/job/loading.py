@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -29,6 +30,7 @@ from batchrank.config.lines import Lines
 from batchrank.config.wording import dotted
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
+from batchrank.job.inprocess import InProcess
 from batchrank.job.routes import (
     OPTION_MODELS,
     Access,
@@ -82,6 +84,13 @@ class Job:
         Whose way that is; None for a scorer in process.
         """
         return self.first.vendor
+
+    @property
+    def in_process(self) -> InProcess | None:
+        """
+        Who scores in this process, if nobody else is asked.
+        """
+        return self.first.in_process
 
     @property
     def model(self) -> str:
@@ -141,6 +150,29 @@ class Job:
         """
         return self.first.top_n
 
+    @contextmanager
+    def _placing(self, place: int) -> Iterator[None]:
+        """
+        Tell problems of the way at *place* with the job's file and their lines.
+        """
+        try:
+            yield
+        except JobError as error:
+            problems = [*_of_way(error, place, self.lines)]
+            raise JobError(str(self.file), problems) from error
+
+    def ready(self) -> None:
+        """
+        Have scorers in process do at once what may fail or take long.
+
+        Raises:
+            JobError: it could not score.
+        """
+        for place, way in enumerate(self.routes):
+            if way.in_process is not None:
+                with self._placing(place):
+                    way.in_process.ready(way.table, self.base)
+
     def settings(self) -> Settings:
         """
         What the first way's translation needs to know.
@@ -154,7 +186,12 @@ class Job:
         Every setting that decides a score.
         """
         others = sorted(set(kinds(self.routes)) - {self.model})
-        return score_settings(self.config, self.first.score_options, self.first.base_url, others)
+        first = self.first
+        settings = score_settings(self.config, first.score_options, first.base_url, others)
+        if first.in_process is None:
+            return settings
+        with self._placing(0):
+            return {**settings, **first.in_process.decisive(first.table, self.base)}
 
     def output_settings(self) -> dict[str, Any]:
         """
@@ -324,18 +361,25 @@ def _with_keys(
     """
     The ways with their keys, or every key that is missing at once.
     """
-    keyed, problems = [], []
+    keyed: list[Access] = []
+    problems: list[Problem] = []
     for place, route in enumerate(routes):
         try:
             keyed.append(route.with_key(base))
         except JobError as error:
-            # Told as if there were one way only; the others' tables have the same keys.
-            for problem in error.problems:
-                path = (*path_of(place), problem.key.rpartition(".")[2])
-                problems.append(replace(problem, key=dotted(path), line=lines.of(path)))
+            problems += _of_way(error, place, lines)
     if problems:
         raise JobError(where, problems)
     return tuple(keyed)
+
+
+def _of_way(error: JobError, place: int, lines: Lines) -> Iterator[Problem]:
+    """
+    Problems that are told as if there were one way only; the others' tables have the same keys.
+    """
+    for problem in error.problems:
+        path = (*path_of(place), problem.key.rpartition(".")[2])
+        yield replace(problem, key=dotted(path), line=lines.of(path))
 
 
 def _as_texts(overrides: Mapping[str, object], where: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from batchrank.config.wording import dotted
 from batchrank.domain import Price, RerankRequest, Slice
 from batchrank.engine.routes import SERVED_MODEL
 from batchrank.errors import Problem
+from batchrank.job.inprocess import IN_PROCESS, InProcess
 from batchrank.policy.capacity import Bounds, Weigh, pairs_bytes
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Options, Settings
@@ -31,11 +32,8 @@ from batchrank.wire.aws import AwsKey
 from batchrank.wire.command import CommandKey
 from batchrank.wire.renewing import Renewable
 
-LEXICAL = "lexical"
-LEXICAL_MODEL = "lexical-bm25"
-
 OPTION_MODELS: dict[str, type[Options]] = {
-    LEXICAL: Options,
+    **{name: scorer.options for name, scorer in IN_PROCESS.items()},
     **{name: vendor.options for name, vendor in VENDORS.items()},
 }
 """Who may be named as provider, with the model of its own settings."""
@@ -58,11 +56,19 @@ class Access:
     key: Secret | Renewable | None = None
 
     @property
+    def in_process(self) -> InProcess | None:
+        """
+        Who scores in this process, if nobody else is asked.
+        """
+        return IN_PROCESS[self.table.name] if self.vendor is None else None
+
+    @property
     def model(self) -> str:
         """
         The model that is asked for.
         """
-        return self.table.model if self.vendor else LEXICAL_MODEL
+        fixed = self.in_process.model if self.in_process else ""
+        return fixed or self.table.model
 
     @property
     def base_url(self) -> str:
@@ -122,8 +128,9 @@ class Access:
         """
         if self.top_n is not None:
             return False
-        wish = self.table.splits
-        return wish if wish is not None else self.vendor is None or self.vendor.splits
+        known = self.in_process or self.vendor
+        assert known is not None
+        return known.splits if self.table.splits is None else self.table.splits
 
     @property
     def bounds(self) -> Bounds:
@@ -131,8 +138,9 @@ class Access:
         What one request may hold: as the job says, else as is known of the vendor.
         """
         told, vendor = self.table, self.vendor
-        if vendor is None:
-            return Bounds(documents_max=told.documents_max, splits=self.splits)
+        if vendor is None:  # whoever may not cut a group takes it whole: it is not sent anywhere
+            most = told.documents_max if self.splits else None
+            return Bounds(documents_max=most, splits=self.splits)
         weigh = self._weigh(vendor)
         return Bounds(
             documents_max=told.documents_max or vendor.documents_max_of(self.model),
@@ -303,6 +311,13 @@ def route_problems(config: JobConfig, ways: Sequence[Access], lines: Lines) -> I
         told = _Told(lines, place)
         if way.vendor is not None:
             yield from _own_problems(config, way, way.vendor, told)
+        if way.in_process is not None:
+            for path, message, remedy in way.in_process.problems(way.table):
+                yield told.at((*path_of(place), *path), message, remedy)
+        scorer = way.in_process or way.vendor
+        if config.source.image and scorer is not None and not scorer.takes_images:
+            message = f"cannot be sent: {way.table.name} takes texts only"
+            yield told.at(("source", "image"), message, "leave it out, or ask another provider")
         if place:
             yield from _twice(ways[:place], way, told)
             if way.model and ways[0].model:
@@ -325,9 +340,6 @@ def _own_problems(config: JobConfig, way: Access, vendor: Vendor, told: _Told) -
     if first.send_top_n and not vendor.takes_top_n:
         message = f"cannot be sent: {table.name} has no field for it"
         yield told.at(("provider", "send_top_n"), message, "leave it out: top_n is cut here")
-    if config.source.image and not vendor.takes_images:
-        message = f"cannot be sent: {table.name} takes texts only"
-        yield told.at(("source", "image"), message, "leave it out, or ask another provider")
     if table.model:
         yield from _caps_that_fail(config, way, told)
 

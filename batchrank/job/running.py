@@ -44,7 +44,7 @@ from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.money import Money, money_of
-from batchrank.job.opening import UNSETTLED, Wishes, World, opened
+from batchrank.job.opening import UNSETTLED, Wishes, World, is_begun, opened
 from batchrank.job.reusing import reuse
 from batchrank.job.sampling import left_for_later
 from batchrank.job.steering import Steering, remember, remember_capacity
@@ -125,6 +125,8 @@ def _outside_of_loops(function: Callable[[], T], interrupted: threading.Event) -
 def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
     _check_key(job)
     began = time.monotonic()
+    if wishes.restart or not is_begun(job.state.ledger):
+        job.ready()  # a finished output needs no model, and one that cannot score begins none
     with opened(job, wishes, reporter) as world:
         summary, last = _carried_out(world, reporter, began)
         if summary.exit_code == Exit.DONE and not job.config.source.keep_staged:

@@ -90,14 +90,14 @@ def controller_for(way: Access, learned: float | None) -> Adaptive:
     The controller that *way* begins with, where the limit was *learned* (1/s) or not. A scorer in
     process has no limit.
     """
-    limits = way.limits
+    limits, local = way.limits, way.in_process
     limit = limits.request_limit
     return Adaptive(
         Known(
             pace=pace_of(limit) if limit else None,
             unlimited=limits.unlimited or way.vendor is None,
             learned_per_s=learned,
-            concurrency=limits.concurrency_fixed,
+            concurrency=limits.concurrency_fixed or (local.concurrency if local else None),
             concurrency_max=limits.concurrency_most,
         )
     )

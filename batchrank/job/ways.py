@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from batchrank.engine.routes import Route
 from batchrank.engine.scorer import HttpScorer, Scorer
@@ -20,7 +21,6 @@ from batchrank.job.checking import check_of, wire_of
 from batchrank.job.opening import World
 from batchrank.job.routes import Access, kinds, served_key
 from batchrank.job.steering import Reins, Steering, capacity_for
-from batchrank.local.lexical import LexicalScorer
 from batchrank.providers.told import Told
 
 Close = Callable[[], Awaitable[None]]
@@ -52,7 +52,7 @@ def ways_in(world: World, steering: Steering, now: Callable[[], float]) -> tuple
     closing: list[Close] = []
     for place, (access, kind) in enumerate(zip(job.routes, kinds(job.routes), strict=True)):
         reins, key = steering.of_way(job, access, at), served_key(access, place)
-        scorer, ask = _scorer(access, reins.turnstiles, closing)
+        scorer, ask = _scorer(access, job.base, reins.turnstiles, closing)
         route = Route(
             access.name,
             scorer,
@@ -70,13 +70,18 @@ def ways_in(world: World, steering: Steering, now: Callable[[], float]) -> tuple
     return ways, lambda: _close(closing)
 
 
-def _scorer(way: Access, turnstiles: Turnstiles, closing: list[Close]) -> tuple[Scorer, Ask | None]:
+def _scorer(
+    way: Access, base: Path, turnstiles: Turnstiles, closing: list[Close]
+) -> tuple[Scorer, Ask | None]:
     """
     Who scores on *way*, and what can be asked there beforehand; how to let go of it is put to
-    *closing*.
+    *closing*. Paths are relative to *base*.
     """
-    if way.vendor is None:
-        return LexicalScorer(), None
+    if way.in_process is not None:
+        local, close = way.in_process.make(way.table, base)
+        closing.append(close)
+        return local, None
+    assert way.vendor is not None
     wire, secret = wire_of(way)
     closing.append(wire.aclose)
     made = way.vendor.make(way.settings())

@@ -193,7 +193,7 @@ def main() -> None:
     scorer = Instant(folder / NOTES)
 
     def scorer_of(
-        way: Access, turnstiles: Turnstiles, closing: list[ways.Close]
+        way: Access, base: Path, turnstiles: Turnstiles, closing: list[ways.Close]
     ) -> tuple[Scorer, ways.Ask | None]:
         closing.append(scorer.close)
         return scorer, None

@@ -66,6 +66,7 @@ BROKEN = [
     ("examine/plan.py", "from batchrank.operate import serve", "batchrank.operate.serve"),
     ("examine/verify.py", "import typer", "typer"),
     ("job/ending.py", "import rich", "rich"),
+    ("job/inprocess.py", "import torch", "torch"),
     ("job/loading.py", "import tomllib", "tomllib"),
     ("cli/run.py", "import yaml", "yaml"),
     ("rehearsal/desk.py", "import batchrank.local", "batchrank.local"),

@@ -21,6 +21,7 @@ from batchrank.providers.presets.litellm import LITELLM_PROXY
 from batchrank.providers.presets.llama_cpp import LLAMA_CPP
 from batchrank.providers.presets.localai import LOCALAI
 from batchrank.providers.presets.mixedbread import MIXEDBREAD
+from batchrank.providers.presets.novita import NOVITA
 from batchrank.providers.presets.nvidia import NVIDIA, NVIDIA_NIM
 from batchrank.providers.presets.pinecone import PINECONE
 from batchrank.providers.presets.sglang import SGLANG
@@ -45,6 +46,7 @@ PRESETS: tuple[Vendor, ...] = (
     TOGETHER,
     DEEPINFRA,
     FIREWORKS,
+    NOVITA,
     NVIDIA,
     PINECONE,
     DASHSCOPE,

@@ -36,7 +36,8 @@ SHAPE = Shape(
     reply=ReplyShape(model="model", total_tokens="usage.total_tokens"),
     errors=ErrorShape(
         phrases=(
-            # the one 400 of its own is for a model that it does not serve
+            # the one 400 of its own is for a model that it does not serve; with one model it asks
+            # that one, and the reply's name tells
             Phrase(status=400, says="model", kind=FailureKind.FATAL),
             # pydantic's words; of a document that is too long it says "string"
             Phrase(
@@ -73,6 +74,7 @@ INFINITY = Vendor(
         billing=OWN_BILLING,
         scores="raw with raw_scores; their range is not documented",
         pairs=CROSS_ENCODER,
-        verified="OpenAPI 0.0.77 (calls and replies are held against it), code at fcb951c",
+        verified="OpenAPI 0.0.77 (calls and replies are held against it), code at fcb951c,"
+        " and a server of 0.0.78 with a small model (`make others`)",
     ),
 )

@@ -1,7 +1,8 @@
 """
 LiteLLM's proxy: `POST /v2/rerank`, shaped as Cohere's.
 
-Source: LiteLLM 1.109.1. What a call cost stands in a header; its errors are in OpenAI's form.
+Source: LiteLLM 1.109.1, and a proxy of 1.106.2 that was asked. What a call cost stands in a header;
+its errors are in OpenAI's form.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from batchrank.providers.base import Facts, Vendor
 from batchrank.providers.checks import OPEN_LISTING
 from batchrank.providers.compatible import compatible
 from batchrank.providers.presets.known import BEHIND, OWN_SERVER
-from batchrank.providers.shape import ErrorShape, PresetOptions, ReplyShape, Shape, decisive
+from batchrank.providers.shape import ErrorShape, Phrase, PresetOptions, ReplyShape, Shape, decisive
 
 SHAPE = Shape(
     path="/v2/rerank",
@@ -20,7 +21,14 @@ SHAPE = Shape(
         search_units="meta.billed_units.search_units",
         cost_usd="header:x-litellm-response-cost",
     ),
-    errors=ErrorShape(kinds={"insufficient_quota": FailureKind.FATAL}),
+    errors=ErrorShape(
+        kinds={"insufficient_quota": FailureKind.FATAL},
+        phrases=(
+            # another key than the master's, where there is no database to look it up in
+            Phrase(status=400, says="no connected db", kind=FailureKind.FATAL),
+            Phrase(status=400, says="invalid model name", kind=FailureKind.FATAL),
+        ),
+    ),
 )
 
 LITELLM_PROXY = Vendor(
@@ -39,7 +47,7 @@ LITELLM_PROXY = Vendor(
         billing="as the vendor behind it; the cost is in the header x-litellm-response-cost",
         scores="as the vendor behind it gives them",
         pairs=BEHIND,
-        verified="LiteLLM's code",
+        verified="LiteLLM's code, and its proxy in front of the embedded server (`make others`)",
         unknown=("whose model answered",),
     ),
 )

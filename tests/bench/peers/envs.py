@@ -1,5 +1,6 @@
 """
-The environments of the peers: one each, made when it is first needed, and kept.
+The environments of the peers, and of others' clients and servers: one each, made when it is first
+needed, and kept.
 
 Owns `.envs/` beside this file, which git ignores, and `pins/`, which says exactly what goes into
 each. A peer that cannot be installed is told in the table with the reason, never left out.
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pins.compile import resolve
+from pins.compile import resolve, resolve_torch
 
 HERE = Path(__file__).parent
 ENVS = HERE / ".envs"
@@ -31,6 +32,13 @@ WANTED: Mapping[str, tuple[str, ...]] = {
 }
 """What each peer needs, by the name of its module; and what draws the flame graph."""
 
+SERVERS: Mapping[str, tuple[str, ...]] = {"litellm_proxy": ("litellm[proxy]",)}
+TORCH_SERVERS: Mapping[str, tuple[str, ...]] = {"infinity": ("infinity-emb[server,torch]",)}
+"""What others' servers need; those of the second table compute with torch."""
+
+LOCAL = HERE.parents[2] / "pins" / "local.txt"
+"""The pins of `batchrank[local]`, whose environment is called `local`."""
+
 WHY_CHARS_MAX = 200
 
 
@@ -44,11 +52,11 @@ class Environment:
     missing: str = ""
 
     @classmethod
-    def of(cls, module: str) -> Environment:
+    def of(cls, module: str, pins: Path | None = None) -> Environment:
         """
-        Find it, or make it.
+        Find it, or make it; *pins* are those of *module* in PINS unless told.
         """
-        folder, pins = ENVS / module, PINS / f"{module}.txt"
+        folder, pins = ENVS / module, pins or PINS / f"{module}.txt"
         made = cls(folder / "bin" / "python")
         stamp = folder / "pins.txt"
         if stamp.exists() and stamp.read_text() == pins.read_text():
@@ -57,26 +65,36 @@ class Environment:
         ENVS.mkdir(exist_ok=True)
         (ENVS / ".gitignore").write_text("*\n")
         venv.create(folder, with_pip=True)
-        pip = [
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "-q",
-            "install",
-            "--require-hashes",
-            "-r",
-        ]
-        done = subprocess.run(
-            [made.python, *pip, pins], check=False, capture_output=True, text=True
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
-            return cls(made.python, last[:WHY_CHARS_MAX])
+        if missing := made._installed(pins):
+            return cls(made.python, missing)
         shutil.copy(pins, stamp)
         return made
+
+    def _installed(self, pins: Path) -> str:
+        """
+        Install *pins*; returns why that failed, or "".
+        """
+        torch = pins.with_stem(f"{pins.stem}-torch")
+        if not torch.exists():
+            return self._pip("-r", str(pins))
+        # All of them together are complete; none of them is alone.
+        failed = self._pip("--no-deps", "-r", str(pins))
+        if failed or not self._pip("--no-deps", "-r", str(LOCAL.with_name("torch-cpu.txt"))):
+            return failed
+        return self._pip("--no-deps", "-r", str(torch))
+
+    def _pip(self, *arguments: str) -> str:
+        pip = ["-m", "pip", "--disable-pip-version-check", "-q", "install", "--require-hashes"]
+        done = subprocess.run(
+            [self.python, *pip, *arguments], check=False, capture_output=True, text=True
+        )
+        last = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
+        return last[:WHY_CHARS_MAX] if done.returncode else ""
 
 
 if __name__ == "__main__":
     PINS.mkdir(exist_ok=True)
-    for name, wanted in WANTED.items():
+    for name, wanted in {**WANTED, **SERVERS}.items():
         resolve(PINS / f"{name}.txt", "-", text="\n".join(wanted))
+    for name, wanted in TORCH_SERVERS.items():
+        resolve_torch(PINS / f"{name}.txt", text="\n".join(wanted))

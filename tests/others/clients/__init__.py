@@ -1,0 +1,3 @@
+"""
+Clients that others wrote, each as a program that asks what it is told to: see `asking`.
+"""

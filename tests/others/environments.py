@@ -1,0 +1,47 @@
+"""
+The Python of somebody else: made beforehand by `python -m tests.others.environments`, found by the
+tests.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.bench.peers.envs import LOCAL, Environment
+
+ROOT = Path(__file__).parents[2]
+
+NAMES = ("cohere_sdk", "openrouter_sdk", "litellm_sdk", "litellm_proxy", "infinity", "local")
+
+
+def environment(name: str) -> Environment:
+    """
+    Find it, or make it.
+    """
+    return Environment.of(name, LOCAL if name == "local" else None)
+
+
+@cache
+def python_of(name: str) -> Path:
+    """
+    The interpreter of *name*. Where it cannot be had its tests are skipped, but fail in CI.
+    """
+    made = environment(name)
+    if not made.missing:
+        return made.python
+    reason = f"{name} cannot be installed: {made.missing}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+if __name__ == "__main__":
+    for each in NAMES:
+        began = time.monotonic()
+        missing = environment(each).missing
+        print(f"{each:<15} {missing or 'is there'} ({time.monotonic() - began:.0f} s)")
