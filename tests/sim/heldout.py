@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from batchrank.engine.waiting import ROUNDING_S, TOGETHER_S
 from tests.sim.clients import Timers
-from tests.sim.oracle import BUCKET, LATE, SHARED, WINDOW_60S, Bounds, Model
+from tests.sim.oracle import BUCKET, LATE, SHARED, UNHINTED, WINDOW_60S, Bounds, Model
 from tests.sim.servers import Hint, Making, Outage, Rates, bucket, fixed, heavy, sliding
 
 MARK = "held out: "
@@ -95,7 +95,7 @@ def _told(model: Model, hint: Hint) -> Model:
     """
     bounds = model.bounds
     if hint is Hint.ABSENT:
-        bounds = replace(bounds, throttled=LATE, larger=1.0)
+        bounds = replace(bounds, throttled=LATE, larger=max(bounds.larger, UNHINTED.larger))
     return replace(model, name=f"{MARK}{model.name}, hint {hint.value}", hint=hint, bounds=bounds)
 
 
