@@ -208,11 +208,14 @@ def test_a_key_and_a_model_that_infinity_does_not_know_stop_the_job(
     tmp_path: Path, served: str, provider: Mapping[str, str], key: str, says: str
 ) -> None:
     """
-    At the first reply, and no group is rejected for it.
+    Before the first call, or at the first reply, and no group is rejected for it.
     """
     job = job_at(tmp_path, served, "infinity", "tiny").source(groups(30))
-    job.change(provider=provider, limits={"concurrency": 1}).write_key(key)
-    summary = job.run()
+    job.write_key(key)
+    asked = job.change(provider=provider).run()
+    called = job.change(provider={**provider, "check": False}).run(restart=True)
 
-    assert (3, 1, 0) == (summary.exit_code, summary.calls_now, summary.rejected)
-    assert says in summary.reason
+    assert (3, 0, 0) == (asked.exit_code, asked.calls_now, asked.rejected)
+    assert "infinity says before the first call: " in asked.reason
+    assert (3, 1, 0) == (called.exit_code, called.calls_now, called.rejected)
+    assert says in called.reason
