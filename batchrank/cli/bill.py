@@ -31,8 +31,8 @@ def bill(
         str,
         typer.Option(
             metavar="KEYS",
-            help="Tell calls apart by some of day, month, job, state, provider, model, label.NAME,"
-            " with commas between them.",
+            help="Tell calls apart by some of day, month, job, state, provider, model, route,"
+            " label.NAME, with commas between them.",
         ),
     ] = "",
     since: Annotated[

@@ -44,7 +44,7 @@ from batchrank.store.formats.writing import check_free, path_of, whole
 from batchrank.store.output import SUCCESS, StateFolder
 from batchrank.store.reading import BookedRow, LedgerReader
 
-KEYS = ("day", "month", "job", "state", "provider", "model")
+KEYS = ("day", "month", "job", "state", "provider", "model", "route")
 """What calls can be told apart by, beside labels."""
 
 LABEL = "label."
@@ -448,11 +448,12 @@ def _entries(
     same |= {f"{LABEL}{name}": value for name, value in _labels(meta).items()}
     asked_model, asked_provider = _asked(meta)
     rows = list(ledger.booked(*days.span))
-    who = ledger.served()  # after the rows: a running job adds to both
+    who, ways = ledger.served(), ledger.routes()  # after the rows: a running job adds to all
     for row in rows:
         # Nobody served what failed: it is theirs who were asked.
         by = who[row.served] if row.served is not None else Served("")
         keys = {"model": by.model or asked_model, "provider": by.provider or asked_provider}
+        keys["route"] = ways[row.route]
         day = (EPOCH + timedelta(days=row.day)).isoformat()
         yield Entry({**same, **keys, "day": day, "month": day[:7]}, _amounts(row))
 

@@ -37,13 +37,13 @@ CALLS_TOGETHER = 100_000
 """So many calls are summed at once: a fifth of a second, and their sorting fits into memory."""
 
 _BOOKED = """
-SELECT served, CAST(sent_at / 86400 AS INTEGER), cost_source, failure,
+SELECT served, route, CAST(sent_at / 86400 AS INTEGER), cost_source, failure,
        position IN (SELECT position FROM rejects),
        count(*), sum(attempt > 1), sum(probe), sum(stop - start), total(search_units),
        coalesce(sum(total_tokens), 0), sum(cost_nano_usd)
 FROM calls
 WHERE rowid >= ? AND rowid < ? AND sent_at >= ? AND sent_at < ?
-GROUP BY 1, 2, 3, 4, 5
+GROUP BY 1, 2, 3, 4, 5, 6
 """
 
 AUTHORISED, LOST = "authorised", "lost"
@@ -110,6 +110,7 @@ class BookedRow(NamedTuple):
     """
 
     served: int | None
+    route: int
     day: int
     cost_source: str
     failure: str | None

@@ -21,7 +21,7 @@ from batchrank.policy.slicing import requests
 from batchrank.rehearsal.bill import charge
 from batchrank.rehearsal.faults import Fault
 from batchrank.source.parquet import open_source
-from tests.e2e.small_jobs import KEY, SmallJob, cli, groups
+from tests.e2e.small_jobs import KEY, MODEL, SmallJob, cli, groups
 from tests.rehearsing import Server, running
 
 PRICE = Price(usd_per_million_tokens=0.05)
@@ -150,6 +150,65 @@ def test_the_bill_is_the_servers_own(tmp_path: Path) -> None:
             night: amounts.calls for night, amounts in both.rows.items()
         }
         assert 18 == both.saved["groups_reused"].count
+
+
+def failing_over(folder: Path, first: Server, second: Server) -> SmallJob:
+    """
+    A job with slices that goes by the second server when the first one is spent. They charge by
+    the search unit, each at a price of its own, so that what no reply told is known all the same.
+    """
+    as_of = {"as_of": date(2026, 11, 1)}
+    other = {
+        "name": "openrouter",
+        "route": "other",
+        "model": MODEL,
+        "base_url": f"http://127.0.0.1:{second.port}/api/v1",
+        "key_file": "key",
+        "price": {"usd_per_search_unit": 0.003, **as_of},
+        "splits": True,
+        "documents_max": 4,
+        "limits": {"unlimited": True, "concurrency_max": 4},
+    }
+    job = job_in(folder, first, limits={"unlimited": True, "concurrency_max": 4})
+    price = {"usd_per_search_unit": 0.001, **as_of}
+    return job.change(provider={"price": price, "fallbacks": [other]})
+
+
+def test_the_bill_of_each_way_is_its_servers_own(tmp_path: Path) -> None:
+    """
+    One run with retries, failover, slices and reuse: what `bill` says of either way is what that
+    server charged, and every call that arrived is in it.
+    """
+    with running(price="0.001/unit") as first, running(price="0.003/unit") as second:
+        job = failing_over(tmp_path, first, second).change(output={"path": "one"})
+        job.source(rows(0, 10)).run()
+        for server in (first, second):
+            server.reset()
+        faults = ["429@2", "garbage@4", "left-out@6", "500@8", "drop@10", "402@16.."]
+        assert 200 == first.turn(faults=faults).status
+        assert 200 == second.turn(faults=["429@2", "left-out@4", "drop@7"]).status
+        job.change(output={"path": "two", "reuse": ["one"]}).source(rows(2, 26))
+        summary = job.run()
+        found = bill([str(job.file)], {}, by=["route"])
+        charged = {"openrouter": owed(first), "other": owed(second)}
+        arrived = {"openrouter": first.arrivals(), "other": second.arrivals()}
+    by_route = {str(route): amounts for (route,), amounts in found.rows.items()}
+    printed = job.cli("bill", "--by", "route", "--csv", "-").out
+    told = {row["route"]: row for row in csv.DictReader(io.StringIO(printed))}
+
+    assert (0, 24, 8) == (summary.exit_code, summary.ranked, summary.reused)
+    assert charged == {route: amounts.nano_usd for route, amounts in by_route.items()}
+    assert charged == {route: round(float(r["cost_usd"]) * 10**9) for route, r in told.items()}
+    assert {route: len(calls) for route, calls in arrived.items()} == {
+        route: amounts.calls for route, amounts in by_route.items()
+    }
+    # It was such a run: slices of three, asked again on either way, and paid for nothing on both.
+    assert 16 * 3 == found.total.calls - found.total.calls_failed
+    assert all(amounts.calls_repeated and amounts.nano_usd_failed for amounts in by_route.values())
+    assert all(amounts.nano_usd_estimated for amounts in by_route.values())
+    assert all(amounts.nano_usd_scored for amounts in by_route.values())
+    assert {402} <= {call["status"] for call in arrived["openrouter"]}
+    is_of(summary, found)
 
 
 def test_what_was_paid_outlives_pruning_and_starting_anew(tmp_path: Path) -> None:

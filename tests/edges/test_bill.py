@@ -100,6 +100,7 @@ def any_calls(draw: st.DrawFn) -> list[Call]:
                     draw(st.none() | st.integers(0, 99)),
                 ),
                 served=draw(WHO),
+                route=draw(st.sampled_from(["first", "=other"])),
             )
         )
     return made
@@ -116,9 +117,11 @@ def test_the_bill_is_the_sum_of_the_calls(
     folder = state(
         tmp_path_factory.mktemp("law") / "s", calls, outcomes=[rejected(p) for p in refused]
     )
-    found = billed(folder, by="day,month,job,state,provider,model,label.team,label.none")
+    found = billed(folder, by="day,month,job,state,provider,model,label.team,label.none,route")
     by_day: Counter[str] = Counter()
+    by_route: Counter[str] = Counter()
     for one in calls:
+        by_route[one.route] += one.cost_nano_usd
         by_day[date.fromordinal(719163 + int(one.sent_at // DAY_S)).isoformat()] += (
             one.cost_nano_usd
         )
@@ -145,10 +148,12 @@ def test_the_bill_is_the_sum_of_the_calls(
     assert sum(one.usage.total_tokens or 0 for one in calls) == total.total_tokens
     assert sum(one.usage.search_units or 0 for one in calls) == total.search_units
     days: Counter[str] = Counter()
+    routes: Counter[str] = Counter()
     for keys, amounts in found.rows.items():
         days[str(keys[0])] += amounts.nano_usd
-        assert ("night", str(folder), "search", None) == (keys[2], keys[3], *keys[6:])
-    assert by_day == days
+        routes[str(keys[8])] += amounts.nano_usd
+        assert ("night", str(folder), "search", None) == (keys[2], keys[3], *keys[6:8])
+    assert (by_day, by_route) == (days, routes)
     assert total == sum(found.rows.values(), Amounts())
 
 
