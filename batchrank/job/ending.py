@@ -11,18 +11,21 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import TYPE_CHECKING
 
 from batchrank.engine.caller import MODEL_CHANGED
 from batchrank.engine.routes import SERVED_MODEL
 from batchrank.engine.runner import Ending
 from batchrank.errors import BatchrankError, Exit, StorageError
-from batchrank.job.opening import World
 from batchrank.job.routes import served_by
 from batchrank.observe.report import RouteShare, Summary, counted
 from batchrank.policy.amounts import Amount
 from batchrank.store.disk import write_durably
 from batchrank.store.exports import export_calls, export_rejects
 from batchrank.store.reading import LOST, UNITS_ESTIMATED, LedgerReader, amount_of
+
+if TYPE_CHECKING:
+    from batchrank.job.opening import World
 
 ENDED = {
     Exit.DONE: "done",

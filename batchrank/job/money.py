@@ -82,6 +82,25 @@ def money_of(job: Job, ledger: Ledger) -> Iterator[Money]:
             till.close()
 
 
+def settle_after_kill(job: Job, ledger: Ledger, *, landed: bool = False) -> None:
+    """
+    Make up for a run that was killed, where perhaps none will go on: the output may be finished
+    all the same, or be set aside. Nothing is touched where the last run ended in order. *landed*:
+    all its calls had come home, as they have where `_SUCCESS` is there, so that nothing is lost.
+
+    Raises:
+        JobError, OutputError, StorageError: as `money_of`.
+    """
+    runs = ledger.runs()
+    if not runs or runs[-1].ended_at is not None:
+        return
+    spent = Account.of(ledger).spent
+    if landed and amount_of(AUTHORISED, ledger.meta()) != spent:
+        ledger.set_meta(named(AUTHORISED, spent))
+    with money_of(job, ledger):
+        pass
+
+
 def caps_of(job: Job) -> Amount:
     """
     What this output may spend over all its runs. A scorer in process makes no request.

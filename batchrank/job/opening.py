@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from batchrank import __version__
 from batchrank.config import fingerprint
 from batchrank.domain import Positions
-from batchrank.errors import ChangedError, OutputError
+from batchrank.errors import ChangedError, OutputError, StorageError
 from batchrank.events import Event, Noticed, Reporter, SourceStaging
 from batchrank.job.earlier import earlier_of
 from batchrank.job.loading import STAGED, Job
+from batchrank.job.money import settle_after_kill
 from batchrank.job.steering import Steering
 from batchrank.places.remote import Place, is_within, placed
 from batchrank.policy.billing import about_age
@@ -264,8 +265,9 @@ def _set_aside(job: Job) -> list[str]:
     """
     state, stamp = job.state.path, job.now.strftime("%Y%m%dT%H%M%SZ")
     shelf = shelf_of(job.output)
-    if not any(shelf.names()) and not is_begun(job.state.ledger):
+    if not any(shelf.names()) and not _may_be_begun(job.state.ledger):
         return []
+    notes = _settled(job)
     ends = (f".aside-{stamp}" + (f"-{n}" if n > 1 else "") for n in count(1))
     aside = next(n for end in ends if not (n := state.with_name(state.name + end)).exists())
     try:
@@ -280,7 +282,32 @@ def _set_aside(job: Job) -> list[str]:
     except OSError as error:
         why = f"{job.output} cannot be set aside: {error.strerror or error}"
         raise OutputError(why, "give it another name yourself, or name another one") from error
-    return [f"the old output and its state are kept in {aside}"]
+    return [f"the old output and its state are kept in {aside}", *notes]
+
+
+def _may_be_begun(ledger: Path) -> bool:
+    try:
+        return is_begun(ledger)
+    except StorageError:
+        return True  # damaged, or another version's: `--restart` is what gets it out of the way
+
+
+def _settled(job: Job) -> list[str]:
+    """
+    Have the old output hold no more of the budget that jobs share than it has spent: no run will
+    look for what a killed one held where its state goes. Says why not where its ledger, for which
+    `--restart` may be the remedy, cannot tell.
+    """
+    if not job.config.budget.is_shared:
+        return []
+    try:
+        if is_begun(job.state.ledger):
+            with closing(Ledger.create_or_open(job.state.ledger)) as ledger:
+                settle_after_kill(job, ledger)
+    except StorageError as error:
+        until = "until its days and months are over"
+        return [f"what the old output held of budget.shared stays held {until}: {error.message}"]
+    return []
 
 
 def _old_output(job: Job, aside: Path) -> Path:

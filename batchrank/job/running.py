@@ -43,7 +43,7 @@ from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
-from batchrank.job.money import Money, money_of
+from batchrank.job.money import Money, money_of, settle_after_kill
 from batchrank.job.opening import UNSETTLED, Wishes, World, is_begun, opened
 from batchrank.job.reusing import reuse
 from batchrank.job.sampling import left_for_later
@@ -147,6 +147,8 @@ def _check_key(job: Job) -> None:
 
 def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summary, Ending | None]:
     before = Account.of(world.ledger)
+    # Also where nothing is left to do, or nobody agrees to it.
+    settle_after_kill(world.job, world.ledger, landed=world.output.has_success())
     done = world.done()
     ranges = Ranges(world.source.total, world.job.layout.part_groups)
     if len(done) == done.total:
