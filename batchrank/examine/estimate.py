@@ -17,7 +17,6 @@ from batchrank.policy.billing import NANO, TOKENS_PER_CHUNK
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.forecast import Estimate
 from batchrank.policy.foreseen import UNTAUGHT, Driver, Meter, Rule, Sums, Taught
-from batchrank.policy.slicing import slices
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Profile
 
@@ -108,9 +107,9 @@ def work(job: Job, seen: Seen, known: int = 0, taught: Taught = UNTAUGHT) -> Wor
     that have *taught* were compared, in 10^-9 US dollars, with plain amounts.
     """
     profile, meter = seen.profile, seen.meter
-    requests = _requests(profile, job.bounds)
+    requests = _requests(seen, job.bounds)
     if known:  # how many of a group's is not known: one request at least, and no more than as ever
-        requests = _requests(profile, Bounds())[0], requests[1]
+        requests = min(requests[0], _requests(seen, Bounds())[0]), requests[1]
     documents = float(sum(sent * groups for sent, groups in profile.sent.items()))
     left = 1 - min(1.0, known / (mean(profile.sent) * profile.groups or 1.0))
     most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left
@@ -222,14 +221,13 @@ def _of_batches(profile: Profile, variation: float) -> float:
     return 2 * variation / sqrt(profile.batches) + 1 / profile.batches
 
 
-def _requests(profile: Profile, bounds: Bounds) -> tuple[int, int]:
+def _requests(found: Seen, bounds: Bounds) -> tuple[int, int]:
     """
-    One for each group that needs a call, several for one with more documents than *bounds* allow.
+    One for each group that needs a call; where *bounds* may cut groups, as many as were counted.
     """
-    if bounds.documents_max is not None and bounds.splits:
-        sliced = float(sum(slices(n, bounds) * many for n, many in profile.sent.items()))
-        doubt = _doubt(profile, lambda sent: slices(sent, bounds))
-        low, high = _widened(profile, (sliced, sliced), doubt)
+    profile = found.profile
+    if bounds.weighs or (bounds.documents_max is not None and bounds.splits):
+        low, high = _extended(profile, found.meter.requests)
         return round(low), round(high)
     seen = sum(groups for sent, groups in profile.sent.items() if sent)
     if profile.complete:

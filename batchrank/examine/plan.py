@@ -335,7 +335,7 @@ def plan(
             *saved.notes,
             *answers.notes(left.cost_usd[0] if left.cost_usd else None),
             *(_about_places(job, seen, told) if told else ()),
-            *_warnings(job, source, seen.profile, past, caps),
+            *_warnings(job, source, seen, past, caps),
         ),
         told=tuple(answers.facts()) if check else (),
         refused=answers.refused,
@@ -604,8 +604,9 @@ def _lengths(lengths: Lengths) -> Spread:
 
 
 def _warnings(
-    job: Job, source: ParquetSource, profile: Profile, past: _Past, caps: Sequence[Cap]
+    job: Job, source: ParquetSource, seen: Seen, past: _Past, caps: Sequence[Cap]
 ) -> Iterator[str]:
+    profile = seen.profile
     if past.refused:
         does = "sets what was only tried aside" if past.aside else "refuses to carry on"
         yield f"`run` {does}, and the figures are of beginning anew: {past.refused}"
@@ -615,7 +616,7 @@ def _warnings(
         yield from _about_price(job)
     yield from map(str, caps)
     if job.vendor is not None:
-        yield from _about_sizes(profile, job.bounds)
+        yield from _about_sizes(seen, job.bounds)
     by_units = job.vendor is not None and rule_of(job).by_units
     yield from _about_groups(profile, by_units=by_units)
     yield from _about_long(profile, by_units=by_units)
@@ -659,15 +660,19 @@ def _about_places(job: Job, seen: Seen, told: Sample) -> Iterator[str]:
         )
 
 
-def _about_sizes(profile: Profile, bounds: Bounds) -> Iterator[str]:
-    most = bounds.documents_max
-    if most is None or bounds.splits:
-        return
-    if many := sum(n for sent, n in profile.sent.items() if sent > most):
+def _about_sizes(seen: Seen, bounds: Bounds) -> Iterator[str]:
+    profile, most = seen.profile, None if bounds.splits else bounds.documents_max
+    many = sum(n for sent, n in profile.sent.items() if most is not None and sent > most)
+    if many:
         yield (
             f"{many:,} of {counted(profile.sampled, 'group')} with more documents than the {most:,}"
             " that one request may hold: `run` refuses the source before it calls anybody, unless"
             " provider.splits = true says that groups may be cut apart"
+        )
+    elif seen.meter.too_large:
+        yield (
+            f"{seen.meter.too_large:,} of {counted(profile.sampled, 'group')} with texts that are"
+            " more than one request may hold: rejected without a call"
         )
 
 

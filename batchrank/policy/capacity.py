@@ -91,14 +91,13 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
         count = len(documents)
         if self.documents_max is not None and count > self.documents_max:
             return False
-        bytes_most = self.bytes_most
-        if bytes_most is None and self.tokens_max is None:
+        if not self.weighs:
             return True
         chars = sum(len(d) if type(d) is str else _chars(d) for d in documents)
         chars += count * len(query)
         most_bytes = self.frame_bytes + PAIR_BYTES_MAX * count + ESCAPED_BYTES_MAX * chars
         most_tokens = TEXT_BYTES_MAX * chars / BYTES_PER_TOKEN_SURE
-        return _within(most_bytes, bytes_most) and _within(most_tokens, self.tokens_max)
+        return _within(most_bytes, self.bytes_most) and _within(most_tokens, self.tokens_max)
 
     def hold(self, query: str, documents: Sequence[Document]) -> bool:
         """
@@ -108,6 +107,13 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
         tokens = tokens_most(sizes_of(asking)) / BYTES_PER_TOKEN_SURE
         light = _within(self.weigh(asking), self.bytes_most)
         return light and _within(tokens, self.tokens_max)
+
+    @property
+    def weighs(self) -> bool:
+        """
+        Whether texts decide what goes into a request, and not the number of documents alone.
+        """
+        return self.bytes_most is not None or self.tokens_max is not None
 
     @property
     def bytes_most(self) -> int | None:

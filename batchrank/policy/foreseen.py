@@ -19,7 +19,7 @@ from batchrank.domain import Document
 from batchrank.policy.billing import DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK, places, units_of
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.characters import Tokens, tokens_between
-from batchrank.policy.slicing import cuts
+from batchrank.policy.slicing import pieces
 
 MIDDLE = 0.5
 """Where between least and most the drivers of a bill are reckoned."""
@@ -73,15 +73,19 @@ class Sums:
 class Meter:
     """
     Adds up what groups cost by *rule* as they are shown; *drivers* are amounts, *driven* groups.
-    Texts are measured in the middle of their estimates.
+    Those that are *too_large* for any request are in no sum: they are rejected for nothing.
+    Texts are measured in the middle of their estimates. *requests* are counted, not estimated: they
+    are cut as a run cuts them.
     """
 
     rule: Rule
+    requests: Sums = field(default_factory=Sums)
     units: Sums = field(default_factory=Sums)
     tokens: Sums = field(default_factory=Sums)
     drivers: dict[Driver, float] = field(default_factory=lambda: dict.fromkeys(Driver, 0.0))
     driven: dict[Driver, int] = field(default_factory=lambda: dict.fromkeys(Driver, 0))
     groups: int = 0
+    too_large: int = 0
     query_tokens: float = 0.0
     document_tokens: float = 0.0
     document_chars: int = 0
@@ -97,15 +101,20 @@ class Meter:
         """
         Count a group that would send so many *documents*, one at least.
         """
+        cut = pieces(query, documents, self.rule.bounds)
+        if not cut:
+            self.too_large += 1
+            return
         texts = [*map(_text, documents)]
-        asked = Asked(tokens_between(query), [*map(tokens_between, texts)])
+        asked = Asked(tokens_between(query), [*map(tokens_between, texts)], cut)
         self.groups += 1
+        self.requests.add(len(cut), len(cut))
         self.query_tokens += asked.query.at(MIDDLE)
         self.document_tokens += sum(length.at(MIDDLE) for length in asked.documents)
         self.document_chars += sum(map(len, texts))
-        self.units.add(*(search_units(asked, place, self.rule.bounds) for place in (0, 1)))
+        self.units.add(*(search_units(asked, place) for place in (0, 1)))
         self.tokens.add(*tokens(asked, self.rule))
-        for driver, amount in driven_by(asked, documents, self.rule):
+        for driver, amount in driven_by(asked, query, documents, self.rule):
             if amount > 0:
                 self.drivers[driver] += amount
                 self.driven[driver] += 1
@@ -127,14 +136,19 @@ def _text(document: Document) -> str:
 # --- one group ------------------------------------------------------------------------------------
 
 
+Cut = Sequence[tuple[int, int]]
+"""The documents of each request of a group: from which on, and up to which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """
-    The estimated lengths of one group's texts.
+    The estimated lengths of one group's texts, and where these are *cut* into requests.
     """
 
     query: Tokens
     documents: Sequence[Tokens]
+    cut: Cut
 
     def at(self, place: float) -> tuple[float, list[float]]:
         """
@@ -143,26 +157,24 @@ class Asked:
         return self.query.at(place), [document.at(place) for document in self.documents]
 
 
-def search_units(asked: Asked, place: float, bounds: Bounds) -> int:
+def search_units(asked: Asked, place: float) -> int:
     """
     The search units of a group: each request has its own, and a document longer than 500 tokens,
     the query's included, counts as several (`billing` says where this rule is from).
     """
     query, documents = asked.at(place)
-    return _units(query, documents, bounds)
+    return _units(query, documents, asked.cut)
 
 
-def _units(query: float, documents: Sequence[float], bounds: Bounds) -> int:
-    asked = cuts(len(documents), bounds)
-    return sum(units_of(query, documents[a:b]) for a, b in asked)
+def _units(query: float, documents: Sequence[float], cut: Cut) -> int:
+    return sum(units_of(query, documents[start:stop]) for start, stop in cut)
 
 
 def tokens(asked: Asked, rule: Rule) -> tuple[float, float]:
     """
     The tokens of a group, at least and at most.
     """
-    count = len(asked.documents)
-    requests = sum(1 for _ in cuts(count, rule.bounds))
+    count, requests = len(asked.documents), len(asked.cut)
     low = sum(length.low for length in asked.documents)
     high = sum(length.high for length in asked.documents)
     fewest = count if rule.query_each else requests
@@ -171,39 +183,45 @@ def tokens(asked: Asked, rule: Rule) -> tuple[float, float]:
 
 
 def driven_by(
-    asked: Asked, documents: Sequence[Document], rule: Rule
+    asked: Asked, query: str, documents: Sequence[Document], rule: Rule
 ) -> Iterable[tuple[Driver, float]]:
     """
     What would not be paid if something were otherwise, each for itself: they do not add up.
     """
-    query, lengths = asked.at(MIDDLE)
-    reckoned = _Reckoned(rule, query)
-    whole = reckoned.amount(lengths)
+    tokens, lengths = asked.at(MIDDLE)
+    reckoned = _Reckoned(rule, query, tokens)
+    whole = reckoned.amount(lengths, asked.cut)
     if len(lengths) > DOCUMENTS_PER_UNIT:
         # A hundred long ones fill more than a unit: then it is fewer that fit.
-        kept = 1.0 if rule.by_units else reckoned.amount(lengths[:DOCUMENTS_PER_UNIT])
+        few = documents[:DOCUMENTS_PER_UNIT]
+        kept = 1.0 if rule.by_units else reckoned.of(few, lengths[:DOCUMENTS_PER_UNIT])
         yield Driver.CANDIDATES, whole - kept
-    room = max(1.0, TOKENS_PER_CHUNK - query)
+    room = max(1.0, TOKENS_PER_CHUNK - tokens)
     if max(lengths) > room:
-        yield Driver.LONG, whole - reckoned.amount([min(length, room) for length in lengths])
+        short = [min(length, room) for length in lengths]
+        yield Driver.LONG, whole - reckoned.amount(short, asked.cut)
     if len(firsts := dict(zip(documents, lengths, strict=True))) < len(lengths):
-        yield Driver.REPEATED, whole - reckoned.amount([*firsts.values()])
+        yield Driver.REPEATED, whole - reckoned.of([*firsts], [*firsts.values()])
     if rule.by_units:
-        yield Driver.VACANT, whole - places(query, lengths) / DOCUMENTS_PER_UNIT
+        yield Driver.VACANT, whole - places(tokens, lengths) / DOCUMENTS_PER_UNIT
     elif rule.query_each is not False:
-        yield Driver.QUERIES, query * (len(lengths) - 1)
+        yield Driver.QUERIES, tokens * (len(lengths) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reckoned:
     rule: Rule
-    query: float
+    query: str
+    tokens: float
 
-    def amount(self, lengths: Sequence[float]) -> float:
+    def of(self, documents: Sequence[Document], lengths: Sequence[float]) -> float:
+        return self.amount(lengths, pieces(self.query, documents, self.rule.bounds))
+
+    def amount(self, lengths: Sequence[float], cut: Cut) -> float:
         if self.rule.by_units:
-            return _units(self.query, lengths, self.rule.bounds)
+            return _units(self.tokens, lengths, cut)
         each = self.rule.query_each is not False
-        return self.query * (len(lengths) if each else 1) + sum(lengths)
+        return self.tokens * (len(lengths) if each else len(cut)) + sum(lengths)
 
 
 # --- what replies teach ---------------------------------------------------------------------------

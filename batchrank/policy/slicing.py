@@ -267,6 +267,20 @@ def cuts(count: int, bounds: Bounds) -> Iterator[tuple[int, int]]:
         yield 0, count
 
 
+def pieces(query: str, documents: Sequence[Document], bounds: Bounds) -> list[tuple[int, int]]:
+    """
+    Where a group that sends all of *documents* is cut into requests, as `requests` cuts it; empty
+    if its texts do not let it be asked about.
+    """
+    if not bounds.weighs:
+        return [*cuts(len(documents), bounds)]
+    try:
+        asked = requests(Group(0, "", query, (*documents,)), bounds)
+    except TooLargeError:
+        return []
+    return [(request.slice.start, request.slice.stop) for request in asked]
+
+
 def slices(count: int, bounds: Bounds) -> int:
     """
     How many requests ask about *count* documents, by their number alone.

@@ -96,6 +96,33 @@ def test_a_plan_says_what_drives_the_cost_in_tokens(tmp_path: Path) -> None:
     assert found.cost_usd == pytest.approx([tokens * 0.05e-6 for tokens in found.tokens], rel=0.01)
 
 
+@pytest.mark.parametrize("bound", [{"bytes_max": 3000}, {"tokens_max": 900}], ids=str)
+def test_a_plan_counts_what_bytes_and_tokens_cut(tmp_path: Path, bound: dict[str, int]) -> None:
+    """
+    Calls and units are those of the server; a group that no request can hold is told, and is free.
+    """
+    rows = groups(12, 30)
+    for n, row in enumerate(rows):
+        for document in row["documents"]:
+            document["text"] = f"{document['text']} " * (n + 1)
+    rows[3]["documents"][7]["text"] = "x" * 9000
+    with running(price="0.001/unit") as server:
+        job = SmallJob(tmp_path, server.port, output={"rejected_max": 1}).source(rows)
+        price = {"usd_per_search_unit": 0.001, "as_of": date(2026, 11, 20)}
+        found = plan(job.change(provider={"price": price, **bound}).job)
+        assert 0 == job.run().exit_code
+        (bill,) = server.admin()["bill"].values()
+        calls = server.admin()["calls"]
+    billed = bill["nano_usd"] / 1e9
+
+    assert 2 * 12 < calls
+    assert (calls, calls) == found.requests
+    assert (billed, billed) == pytest.approx(found.cost_usd)
+    assert (round(billed * 1000),) * 2 == found.search_units
+    (told,) = [warning for warning in found.warnings if "rejected without a call" in warning]
+    assert "1 of 12 groups with texts that are more than one request may hold" in told
+
+
 def test_what_nobody_pays_for_is_driven_by_nothing(tmp_path: Path) -> None:
     """
     Neither in process nor where no group needs a call.

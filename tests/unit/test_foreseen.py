@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrank.domain import Group
 from batchrank.policy import billing
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.characters import tokens_between
@@ -27,6 +28,7 @@ from batchrank.policy.foreseen import (
     student,
     taught,
 )
+from batchrank.policy.slicing import TooLargeError, requests
 from tests.laws import law
 
 UNITS, TOKENS = Rule(by_units=True), Rule(by_units=False, query_each=True)
@@ -90,6 +92,52 @@ def test_short_documents_cost_a_unit_for_each_hundred_of_a_request(
     meter = metered(rule, "what", ["short"] * count)
 
     assert (units, units) == (meter.units.low, meter.units.high)
+
+
+@law(60)
+@given(
+    texts,
+    st.lists(texts, min_size=1, max_size=12),
+    st.integers(1000, 40_000) | st.none(),
+    st.integers(500, 20_000) | st.none(),
+    st.booleans(),
+)
+def test_requests_are_counted_as_a_run_cuts_them(
+    query: str, documents: list[str], bytes_max: int | None, tokens_max: int | None, splits: bool
+) -> None:
+    """
+    By bytes and tokens too, each with units of its own; what is too large costs nothing.
+    """
+    bounds = Bounds(5, bytes_max, tokens_max, splits=splits or not (bytes_max or tokens_max))
+    meter = metered(Rule(by_units=True, bounds=bounds), query, documents)
+    try:
+        asked = requests(Group(0, 0, query, (*documents,)), bounds)
+    except TooLargeError:
+        assert (0, 1, 0) == (meter.groups, meter.too_large, meter.billed.high)
+        return
+
+    assert (len(asked), 0) == (meter.requests.middle, meter.too_large)
+    tokens = {text: floor(tokens_between(text).high) for text in (query, *documents)}
+    billed = [
+        billing.Sizes(tokens[query], tuple(tokens[str(d)] for d in one.documents)) for one in asked
+    ]
+    assert len(asked) <= meter.units.low <= sum(map(billing.units_most, billed))
+    assert sum(map(billing.units_most, billed)) <= meter.units.high
+
+
+def test_a_query_that_counts_once_a_request_counts_in_each() -> None:
+    """
+    Where bytes cut a group it is paid once for each piece.
+    """
+    bounds = Bounds(bytes_max=3000)
+    rule = Rule(by_units=False, query_each=False, bounds=bounds)
+    query, documents = "q" * 400, [f"{n}" + "d" * 250 for n in range(20)]
+    whole = metered(Rule(by_units=False, query_each=False), query, documents)
+    cut = metered(rule, query, documents)
+
+    more = tokens_between(query).low * (cut.requests.low - 1)
+    assert 1 < cut.requests.low
+    assert whole.tokens.low + more == pytest.approx(cut.tokens.low)
 
 
 def test_a_document_that_may_be_too_long_leaves_the_bill_open() -> None:
