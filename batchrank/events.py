@@ -94,7 +94,8 @@ class JobStarted(Event):
     Everything has been checked; the first group is about to be read.
 
     *done* groups have an outcome from earlier runs, which cost *cost_usd*, and *lost_usd* besides
-    where they were killed under a cap; *target* is where this run ends (less than *total* with
+    where they were killed under a cap; of so many calls, *calls_cost_unknown*, nobody knows the
+    cost. *target* is where this run ends (less than *total* with
     `--limit`). *rate_per_s* is the configured limit, *cap_usd* the output's own cap, or None.
     """
 
@@ -110,6 +111,7 @@ class JobStarted(Event):
     cost_usd: float
     lost_usd: float = 0.0
     cap_usd: float | None = None
+    calls_cost_unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -404,4 +404,5 @@ def _started(world: World, done: Positions) -> JobStarted:
         cost_usd=account.cost_nano_usd / 1e9,
         lost_usd=account.lost_nano_usd / 1e9,
         cap_usd=world.job.config.budget.cost_usd_max,
+        calls_cost_unknown=account.calls_cost_unknown,
     )

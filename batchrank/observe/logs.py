@@ -101,6 +101,7 @@ def progress(pulse: Pulse) -> dict[str, Any]:
         "failures": dict(pulse.failures),
         "cost_usd": round(pulse.cost_usd_now, 6),
         "cost_usd_at_end": round(pulse.cost_usd_at_end, 4),
+        "calls_cost_unknown": pulse.calls_cost_unknown,
         "reserved_usd": round(pulse.reserved_usd, 6),
         "lost_usd": round(pulse.lost_usd, 6),
         "cap_usd": pulse.cap_usd,

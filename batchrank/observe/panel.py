@@ -34,7 +34,7 @@ from batchrank.events import (
     RouteNow,
 )
 from batchrank.observe.pulse import Pulse
-from batchrank.observe.report import FAILURE_WORDS, as_shown, in_words
+from batchrank.observe.report import FAILURE_WORDS, as_shown, in_words, with_unknown
 
 REFRESHES_PER_S = 4
 REJECTS_SHOWN = 20
@@ -154,7 +154,7 @@ def lines(pulse: Pulse, now: datetime) -> list[tuple[str, str]]:
             f"{pulse.groups_per_s:,.1f} groups/s{_allowed(pulse)}, {pulse.in_flight} in flight",
         ),
         ("calls", f"{pulse.calls:,}, repeated {pulse.repeated:,}; failed: {failures}"),
-        ("cost", f"${pulse.cost_usd_now:,.4f} so far, ${pulse.cost_usd_at_end:,.2f} at the end"),
+        ("cost", _cost(pulse)),
         *_budget(pulse),
         ("left", _left(pulse, now)),
         *((route.route, _route(pulse, route)) for route in pulse.routes),
@@ -195,6 +195,15 @@ def _route(pulse: Pulse, route: RouteNow) -> str:
     pace = "" if per_s is None else f", paced at {per_s:,.1f} requests/s"
     how = f"not taken: {route.why}" if route.why else f"open{pace}"
     return f"{pulse.calls_by_route[route.route]:,} calls, {route.in_flight} in flight, {how}"
+
+
+def _cost(pulse: Pulse) -> str:
+    """
+    What is known of it; without a price that is nothing, which is not $0.
+    """
+    spent = f"${pulse.cost_usd_now:,.4f} so far, ${pulse.cost_usd_at_end:,.2f} at the end"
+    known = pulse.cost_usd_now or pulse.lost_usd
+    return with_unknown(spent if known else "", pulse.calls_cost_unknown) or spent
 
 
 def _budget(pulse: Pulse) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from batchrank.domain import Empty, Ranked, Rejected
+from batchrank.domain import CostSource, Empty, Ranked, Rejected
 from batchrank.events import (
     Committed,
     Event,
@@ -45,6 +45,7 @@ class Pulse:
         self.repeated = 0
         self.failures: Counter[str] = Counter()
         self.cost_usd = 0.0
+        self._cost_unknown = 0
         self.reserved_usd = 0.0
         self.in_flight = 0
         self.waiting = 0
@@ -102,6 +103,7 @@ class Pulse:
             self.calls_by_route[call.route] += 1
             self.repeated += call.attempt > 1
             self.cost_usd += call.cost_nano_usd / 1e9
+            self._cost_unknown += call.cost_source is CostSource.UNKNOWN
             if call.failure:
                 self.failures[call.failure.kind.value] += 1
         if event.outcomes:
@@ -163,6 +165,14 @@ class Pulse:
         What the output has cost so far, over all runs.
         """
         return self.cost_usd + (self.started.cost_usd if self.started else 0.0)
+
+    @property
+    def calls_cost_unknown(self) -> int:
+        """
+        Calls of all runs that may have cost something, and nobody knows what: none of it is in any
+        of the costs here.
+        """
+        return self._cost_unknown + (self.started.calls_cost_unknown if self.started else 0)
 
     @property
     def cost_usd_at_end(self) -> float:

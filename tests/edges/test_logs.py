@@ -296,6 +296,7 @@ def test_a_progress_line_says_how_far_how_fast_and_at_which_price(written: Writt
         "failures": {"unknown": 3},
         "cost_usd": 1.506,
         "cost_usd_at_end": 1.54,
+        "calls_cost_unknown": 0,
         "reserved_usd": 0.25,
         "lost_usd": 0.1,
         "cap_usd": 1.61,

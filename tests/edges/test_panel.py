@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 from rich.panel import Panel
 
@@ -163,6 +164,24 @@ def test_a_budget_is_shown_with_where_it_ends(screen: Screen) -> None:
     screen.report(replace(started(), cap_usd=3.0))
     assert "$1.2000 spent and $0.0070 reserved of $3.0000" == screen.drawn()["budget"]
     assert "covers" not in screen.drawn()
+
+
+def test_what_nobody_knows_the_cost_of_is_not_shown_as_nothing(screen: Screen) -> None:
+    """
+    Calls without a price, of this run and those before it; what is known of others stands beside.
+    """
+    unpriced = committed(2)
+    unknown = {"cost_nano_usd": 0, "cost_source": CostSource.UNKNOWN}
+    calls = tuple(structs.replace(call, **unknown) for call in unpriced.calls)
+    screen.report(replace(started(), cost_usd=0.0))
+    assert "$0.0000 so far, $0.00 at the end" == screen.drawn()["cost"]
+
+    screen.report(replace(unpriced, calls=calls))
+    assert "unknown for 2 calls: no price is known" == screen.drawn()["cost"]
+
+    screen.report(replace(started(total=102), calls_cost_unknown=3))
+    words = "$1.0000 so far, $1.00 at the end; unknown for 5 calls: no price is known"
+    assert words == screen.drawn()["cost"]
 
 
 def test_an_estimate_that_does_not_hold_is_told(screen: Screen) -> None:
