@@ -94,9 +94,9 @@ class JobStarted(Event):
     Everything has been checked; the first group is about to be read.
 
     *done* groups have an outcome from earlier runs, which cost *cost_usd*, and *lost_usd* besides
-    where they were killed under a cap; of so many calls, *calls_cost_unknown*, nobody knows the
-    cost. *target* is where this run ends (less than *total* with
-    `--limit`). *rate_per_s* is the configured limit, *cap_usd* the output's own cap, or None.
+    where they were killed under a cap; nobody knows the cost of *calls_cost_unknown* calls beside.
+    *target* is where this run ends (less than *total* with `--limit`). *rate_per_s* is the
+    configured limit, *cap_usd* the output's own cap, or None.
     """
 
     name = "job.started"

@@ -188,40 +188,40 @@ def driven_by(
     """
     What would not be paid if something were otherwise, each for itself: they do not add up.
     """
-    tokens, lengths = asked.at(MIDDLE)
-    reckoned = _Reckoned(rule, query, tokens)
+    query_tokens, lengths = asked.at(MIDDLE)
+    reckoned = _Reckoned(rule, query, query_tokens)
     whole = reckoned.amount(lengths, asked.cut)
     if len(lengths) > DOCUMENTS_PER_UNIT:
         # A hundred long ones fill more than a unit: then it is fewer that fit.
         few = documents[:DOCUMENTS_PER_UNIT]
         kept = 1.0 if rule.by_units else reckoned.of(few, lengths[:DOCUMENTS_PER_UNIT])
         yield Driver.CANDIDATES, whole - kept
-    room = max(1.0, TOKENS_PER_CHUNK - tokens)
+    room = max(1.0, TOKENS_PER_CHUNK - query_tokens)
     if max(lengths) > room:
         short = [min(length, room) for length in lengths]
         yield Driver.LONG, whole - reckoned.amount(short, asked.cut)
     if len(firsts := dict(zip(documents, lengths, strict=True))) < len(lengths):
         yield Driver.REPEATED, whole - reckoned.of([*firsts], [*firsts.values()])
     if rule.by_units:
-        yield Driver.VACANT, whole - places(tokens, lengths) / DOCUMENTS_PER_UNIT
+        yield Driver.VACANT, whole - places(query_tokens, lengths) / DOCUMENTS_PER_UNIT
     elif rule.query_each is not False:
-        yield Driver.QUERIES, tokens * (len(lengths) - 1)
+        yield Driver.QUERIES, query_tokens * (len(lengths) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reckoned:
     rule: Rule
     query: str
-    tokens: float
+    query_tokens: float
 
     def of(self, documents: Sequence[Document], lengths: Sequence[float]) -> float:
         return self.amount(lengths, pieces(self.query, documents, self.rule.bounds))
 
     def amount(self, lengths: Sequence[float], cut: Cut) -> float:
         if self.rule.by_units:
-            return _units(self.tokens, lengths, cut)
+            return _units(self.query_tokens, lengths, cut)
         each = self.rule.query_each is not False
-        return self.tokens * (len(lengths) if each else len(cut)) + sum(lengths)
+        return self.query_tokens * (len(lengths) if each else len(cut)) + sum(lengths)
 
 
 # --- what replies teach ---------------------------------------------------------------------------
