@@ -27,13 +27,13 @@ from pydantic import AfterValidator, Field
 
 from batchrank.domain import (
     Answer,
-    Document,
     Failure,
     FailureKind,
     RerankReply,
     RerankRequest,
     Served,
     Usage,
+    text_of,
 )
 from batchrank.providers.base import Options
 
@@ -287,7 +287,7 @@ class CrossEncoderScorer:
         self._thread.shutdown(cancel_futures=True)
 
     def _scored(self, request: RerankRequest) -> Answer:
-        pairs = [(request.query, _text(document)) for document in request.documents]
+        pairs = [(request.query, text_of(document)) for document in request.documents]
         try:
             scores = self._computed(pairs)
         except Exception as error:  # noqa: BLE001 - whatever a model raises, it is told by value
@@ -327,7 +327,3 @@ def _failure(error: BaseException) -> Failure:
 
 def _bad(why: str) -> Failure:
     return Failure(FailureKind.BAD_REPLY, why, code="model_failed")
-
-
-def _text(document: Document) -> str:
-    return document if isinstance(document, str) else document.text or ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf, sqrt
 
-from batchrank.domain import Document
+from batchrank.domain import Document, text_of
 from batchrank.policy.billing import DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK, places, units_of
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.characters import Tokens, tokens_between
@@ -97,7 +97,7 @@ class Meter:
         """
         Count a group that would send so many *documents*, one at least.
         """
-        texts = [*map(_text, documents)]
+        texts = [*map(text_of, documents)]
         asked = Asked(tokens_between(query), [*map(tokens_between, texts)])
         self.groups += 1
         self.query_tokens += asked.query.at(MIDDLE)
@@ -118,10 +118,6 @@ class Meter:
         meter = cls(rule)
         meter.add(query, documents)
         return meter.billed.low, meter.billed.high
-
-
-def _text(document: Document) -> str:
-    return document if isinstance(document, str) else document.text or ""
 
 
 # --- one group ------------------------------------------------------------------------------------
