@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from batchrank.engine.waiting import Stop
 from batchrank.errors import Exit
-from batchrank.events import Noticed, Reporter
+from batchrank.events import Reporter
 from batchrank.job.checking import NO_CHECK, documents_told, notes_of, refusal_of
 from batchrank.job.opening import World
 from batchrank.job.routes import Access
@@ -33,7 +33,7 @@ async def ask_beforehand(
     await asyncio.gather(*map(_ask, new))
     for way in new:
         for note in notes_of(way.access, _told(way), _least_usd(way.access, left)):
-            _note(world, reporter, note)
+            world.notice(note, reporter)
     return _drawn(world, reporter, ways)
 
 
@@ -61,13 +61,8 @@ def _drawn(world: World, reporter: Reporter, ways: Sequence[Way]) -> Stop | None
     if len(refusals) == len(ways):
         return Stop(refusals[0], Exit.PERSON)
     for refused in refusals:
-        _note(world, reporter, f"a way is given up: {refused}")
+        world.notice(f"a way is given up: {refused}", reporter)
     return None
-
-
-def _note(world: World, reporter: Reporter, note: str) -> None:
-    world.notes.append(note)
-    reporter.report(Noticed(note))
 
 
 def _least_usd(way: Access, left: int) -> float | None:
