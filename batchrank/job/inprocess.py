@@ -17,6 +17,7 @@ from batchrank.errors import JobError, Problem
 from batchrank.local import crossencoder
 from batchrank.local.crossencoder import CrossEncoderOptions, CrossEncoderScorer, Encoder, Wanted
 from batchrank.local.lexical import SERVED, LexicalScorer
+from batchrank.places.remote import absolute
 from batchrank.providers.base import Options
 
 Made = tuple[Scorer, Callable[[], Awaitable[None]]]
@@ -114,7 +115,7 @@ def _wanted(table: RouteTable, base: Path) -> Wanted:
     model, options = table.model, _options(table)
     if not _is_folder(model):
         return Wanted(model, "", options)
-    folder = (base / Path(model).expanduser()).resolve()
+    folder = absolute(base, model)
     try:
         return Wanted(str(folder), crossencoder.digest_of(folder), options)
     except OSError as error:

@@ -31,16 +31,16 @@ from batchrank.config.wording import dotted
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
 from batchrank.job.inprocess import InProcess
+from batchrank.job.problems import problems_of
 from batchrank.job.routes import (
     OPTION_MODELS,
     Access,
     accesses,
     kinds,
     path_of,
-    route_problems,
 )
-from batchrank.places.remote import Place, placed
-from batchrank.places.uri import is_uri, parsed
+from batchrank.places.remote import Place, absolute, placed
+from batchrank.places.uri import is_uri
 from batchrank.policy.capacity import Bounds
 from batchrank.providers import Vendor
 from batchrank.providers.base import Settings
@@ -264,7 +264,7 @@ class Job:
     def _placed(self, path: str) -> Place:
         if is_uri(path):
             return placed(self.base, path, self.config.stores)
-        return _absolute(self.base, path)
+        return absolute(self.base, path)
 
     @property
     def reused(self) -> list[Place]:
@@ -282,7 +282,7 @@ class Job:
         """
         This output's own folder among those of the job's other outputs.
         """
-        root = _absolute(self.base, self.config.output.state or ".batchrank")
+        root = absolute(self.base, self.config.output.state or ".batchrank")
         return StateFolder(root / _folder_name(self.output, root.parent))
 
     @property
@@ -302,10 +302,6 @@ class Job:
 
 STAGED = "source"
 """The folder in a state folder that the source is staged in."""
-
-
-def _absolute(base: Path, path: str) -> Path:
-    return (base / Path(path).expanduser()).resolve()
 
 
 def _folder_name(output: Place, near: Path) -> str:
@@ -341,13 +337,8 @@ def load(
     config = parse(text, where=str(path), now=now, option_models=OPTION_MODELS, overrides=texts)
     routes, lines = accesses(config), Lines(text)
     base = path.resolve().parent
-    problems = [
-        *route_problems(config, routes, lines),
-        *_provider_problems(config, routes[0].vendor, lines),
-        *_path_problems(config, base, lines),
-    ]
-    if problems:
-        raise JobError(str(path), sorted(problems, key=lambda problem: problem.line))
+    if problems := problems_of(config, routes, base, lines):
+        raise JobError(str(path), problems)
     if with_key:
         routes = _with_keys(routes, base, lines, str(path))
     previous = config.output.reuse == "previous"
@@ -410,81 +401,3 @@ def _read(path: Path) -> str:
         words = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         remedy = "`batchrank init` writes one" if isinstance(error, FileNotFoundError) else ""
         raise JobError(str(path), [Problem(0, "", f"cannot be read: {words}", remedy)]) from error
-
-
-def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -> list[Problem]:
-    """
-    What only becomes wrong together with the vendor's facts.
-    """
-
-    def problem(table: str, key: str, message: str, remedy: str) -> Problem:
-        return Problem(lines.of((table, key)), f"{table}.{key}", message, remedy)
-
-    found: list[Problem] = []
-    provider = config.provider
-    if config.output.reuse_pairs and (why := _pairs_need(config, vendor)):
-        remedy = "leave it out: whole groups are reused"
-        if vendor is not None and not vendor.scores_pairs_alone:
-            remedy += "; or state that the model does so with provider.splits = true"
-        found.append(problem("output", "reuse_pairs", why, remedy))
-    if provider.allow_other_models and config.output.reuse_pairs:
-        message = "takes single scores, and provider.allow_other_models would mix them"
-        found.append(problem("output", "reuse_pairs", message, "leave one of them out"))
-    if vendor is None:
-        return found
-    if provider.send_top_n and not config.output.top_n:
-        found.append(problem("provider", "send_top_n", "needs output.top_n", "set it, or neither"))
-    if provider.send_top_n and config.output.reuse:
-        message = "needs every score, and send_top_n asks for the best only"
-        found.append(problem("output", "reuse", message, "leave one of them out"))
-    return found
-
-
-def _pairs_need(config: JobConfig, vendor: Vendor | None) -> str:
-    """
-    Why pairs cannot be reused one by one; "" if they can.
-    """
-    name, provider = config.provider.name, config.provider
-    alone = vendor is not None and vendor.scores_pairs_alone
-    if not (alone if provider.splits is None or vendor is None else provider.splits):
-        return f"needs scores that do not depend on the other documents: {name} does not promise it"
-    assert vendor is not None
-    price = provider.price.as_price() if provider.price else vendor.prices.get(provider.model)
-    if price is None or price.usd_per_million_tokens is None:
-        known = "it is billed by search units" if price else "no price of it is known"
-        return f"needs a model that is billed by tokens: of {provider.model}, {known}"
-    return ""
-
-
-def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Problem]:
-    """
-    Find paths that nothing can lie at.
-    """
-    reused = () if config.output.reuse in (None, "previous") else config.output.reuse
-    named = [("path", config.output.path), ("state", config.output.state or "")]
-    named += [("reuse", path) for path in reused or ()]
-    for key, path in named:
-        if wrong := _wrong_path(path, base, remote=key != "state"):
-            yield Problem(lines.of(("output", key)), f"output.{key}", *wrong)
-    if wrong := _wrong_path(config.budget.shared or "", base, remote=False):
-        yield Problem(lines.of(("budget", "shared")), "budget.shared", *wrong)
-
-
-def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | None:
-    """
-    What is wrong with a path, and the remedy.
-    """
-    if is_uri(path) and not remote:
-        return "is not on this machine", "a ledger needs a local disk: name a folder"
-    try:
-        if is_uri(path):
-            parsed(path)
-        else:
-            _absolute(base, path).exists()
-    except ValueError as error:
-        message, _, remedy = str(error).partition("|")
-        return message, remedy
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        return f"nothing can lie at {path[:60]!r}: {why}", "name another folder"
-    return None

@@ -1,33 +1,29 @@
 """
-The ways to a model that a job names, and whether they belong together.
+The ways to a model that a job names.
 
-Owns what a way is made of (its table, vendor, key and limits), what it is called, and the checks
-that several must pass: one model unless other models are allowed, what decides a score alike, no
-way twice. Contacts nobody.
+Owns what a way is made of (its table, vendor, key and limits), what it is called, and which model
+it leads to. Whether several belong together is checked in `problems`. Contacts nobody.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from batchrank.config import JobConfig
-from batchrank.config.lines import Lines
 from batchrank.config.lines import Path as KeyPath
 from batchrank.config.schema import FallbackTable, LimitsTable, RouteTable
-from batchrank.config.wording import dotted
 from batchrank.domain import Price, RerankRequest, Slice
 from batchrank.engine.routes import SERVED_MODEL
-from batchrank.errors import Problem
 from batchrank.job.inprocess import IN_PROCESS, InProcess
 from batchrank.policy.capacity import Bounds, Weigh, pairs_bytes
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Options, Settings
-from batchrank.providers.same import are_one, names_at
-from batchrank.wire.auth import Secret, check_base_url, key_from_environment, key_from_file
+from batchrank.providers.same import are_one
+from batchrank.wire.auth import Secret, key_from_environment, key_from_file
 from batchrank.wire.aws import AwsKey
 from batchrank.wire.command import CommandKey
 from batchrank.wire.renewing import Renewable
@@ -225,19 +221,26 @@ def _free_name(name: str, taken: set[str]) -> str:
     return next(n for number in range(2, len(taken) + 3) if (n := f"{name}-{number}") not in taken)
 
 
+def path_of(place: int) -> KeyPath:
+    """
+    Where in a job file the table of the way at *place* stands.
+    """
+    return ("provider", "fallbacks", place - 1) if place else ("provider",)
+
+
 def kinds(ways: Sequence[Access]) -> list[str]:
     """
     The model that each way leads to, as the first way to it calls it. Ways to several models are
-    told apart by these names, which `route_problems` has seen to.
+    told apart by these names, which `problems` has seen to.
     """
     found: list[str] = []
     for place, way in enumerate(ways):
-        like = next((n for n in range(place) if _leads_alike(ways[n], way)), None)
+        like = next((n for n in range(place) if leads_alike(ways[n], way)), None)
         found.append(way.model if like is None else found[like])
     return found
 
 
-def _leads_alike(first: Access, other: Access) -> bool:
+def leads_alike(first: Access, other: Access) -> bool:
     """
     Tell whether two ways are to one model. What a person states is stated of the job's first one.
     """
@@ -275,144 +278,3 @@ def asked_of_one_model(ways: Sequence[Access]) -> dict[str, str]:
         for place, (way, kind) in enumerate(alike)
         if kind == ways[0].model
     }
-
-
-# --- checks ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """
-    Where the table of the way at *place* stands, for what is wrong in it.
-    """
-
-    lines: Lines
-    place: int
-
-    def problem(self, key: str, message: str, remedy: str) -> Problem:
-        return self.at((*path_of(self.place), key), message, remedy)
-
-    def at(self, path: KeyPath, message: str, remedy: str) -> Problem:
-        return Problem(self.lines.of(path), dotted(path), message, remedy)
-
-
-def path_of(place: int) -> KeyPath:
-    """
-    Where in a job file the table of the way at *place* stands.
-    """
-    return ("provider", "fallbacks", place - 1) if place else ("provider",)
-
-
-def route_problems(config: JobConfig, ways: Sequence[Access], lines: Lines) -> Iterator[Problem]:
-    """
-    Find what only becomes wrong together with the vendors' facts, or with other ways.
-    """
-    for place, way in enumerate(ways):
-        told = _Told(lines, place)
-        if way.vendor is not None:
-            yield from _own_problems(config, way, way.vendor, told)
-        if way.in_process is not None:
-            for path, message, remedy in way.in_process.problems(way.table):
-                yield told.at((*path_of(place), *path), message, remedy)
-        scorer = way.in_process or way.vendor
-        if config.source.image and scorer is not None and not scorer.takes_images:
-            message = f"cannot be sent: {way.table.name} takes texts only"
-            yield told.at(("source", "image"), message, "leave it out, or ask another provider")
-        if place:
-            yield from _twice(ways[:place], way, told)
-            if way.model and ways[0].model:
-                yield from _unlike(config, ways[0], way, told)
-
-
-def _own_problems(config: JobConfig, way: Access, vendor: Vendor, told: _Told) -> Iterator[Problem]:
-    table, first = way.table, config.provider
-    if not table.model:
-        known = names_at(first.name, first.model, table.name) if first.model else None
-        such_as = known or ", ".join(sorted(vendor.prices)) or "see the provider's documents"
-        yield told.problem("model", "is missing", f"such as {such_as}")
-    if not way.base_url:
-        yield told.problem("base_url", "is missing", vendor.address)
-    if vendor.signing and not vendor.signing.or_key and way.key_setting:
-        message = f"takes no key: requests to {table.name} are signed with AWS credentials"
-        yield told.problem(way.key_setting, message, "leave it out")
-    if table.base_url and (wrong := check_base_url(table.base_url, keyed=way.keyed)):
-        yield told.problem("base_url", wrong, "")
-    if first.send_top_n and not vendor.takes_top_n:
-        message = f"cannot be sent: {table.name} has no field for it"
-        yield told.at(("provider", "send_top_n"), message, "leave it out: top_n is cut here")
-    if table.model:
-        yield from _caps_that_fail(config, way, told)
-
-
-def _caps_that_fail(config: JobConfig, way: Access, told: _Told) -> Iterator[Problem]:
-    """
-    Find caps that cannot be kept on this way.
-    """
-    if way.price is None:
-        where = dotted((*path_of(told.place), "price"))
-        for key in config.budget.capped("usd_max"):
-            message = f"cannot be kept: no price of {way.model} is known"
-            yield told.at(("budget", key), message, f"state it in [{where}]")
-    elif way.price.usd_per_million_tokens is not None:
-        for key in config.budget.capped("search_units_max"):
-            message = f"cannot be kept: {way.model} is billed by tokens"
-            yield told.at(("budget", key), message, "cap the money instead")
-
-
-def _twice(before: Sequence[Access], way: Access, told: _Told) -> Iterator[Problem]:
-    if any(_identity(one) == _identity(way) for one in before):
-        message = "is a way that is there already: the same address, model and key"
-        yield told.problem("name", message, "leave it out, or name another key")
-    if way.table.route and any(one.table.route == way.table.route for one in before):
-        message = "is what another way is called already"
-        yield told.problem("route", message, "choose another name")
-
-
-def _identity(way: Access) -> tuple[object, ...]:
-    return way.table.name, way.base_url, way.model, way.key_name
-
-
-def _unlike(config: JobConfig, first: Access, way: Access, told: _Told) -> Iterator[Problem]:
-    """
-    Find another model where none is allowed, and what decides scores of one model and is told
-    otherwise than of the *first* way to it.
-    """
-    if not _leads_alike(first, way):
-        if not config.provider.allow_other_models or first.model == way.model:
-            message = f"is not known to be {first.model} of {first.table.name}"
-            yield told.problem("model", message, _about_model(first, way))
-        return
-    if first.splits is not way.splits:
-        said = "true" if first.splits else "false"
-        message = f"is not {said}, as it is of {first.name}: one model scores pairs in one way"
-        yield told.problem("splits", message, f"state splits = {said}, if that is so")
-    ours, theirs = _parameters(first), _parameters(way)
-    for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key):
-            message = f"{key} decides scores, and is not what it is of {first.name}"
-            yield told.problem("options", message, "set it alike on both")
-
-
-def _about_model(first: Access, way: Access) -> str:
-    if called := names_at(first.table.name, first.model, way.table.name):
-        return f"there it is called {called}"
-    state = "if it is, and its scores are the same, state same_model = true"
-    if first.model == way.model:
-        return state
-    return f"{state}; another model is taken with provider.allow_other_models = true only"
-
-
-def _parameters(way: Access) -> Mapping[str, Any]:
-    """
-    What a model is told beside the texts, by its name; how an interface is shaped is none of it,
-    and what is passed on to another vendor is named as there.
-    """
-    told = {key: value for key, value in way.score_options.items() if key not in INTERFACE}
-    passed_on = way.score_options.get("provider", {}).get("options") or {}
-    for parameters in passed_on.values():
-        told |= parameters
-    return told
-
-
-INTERFACE = frozenset({"path", "headers", "request", "reply", "provider"})
-"""Options that say where and how a vendor is asked."""
