@@ -15,7 +15,7 @@ from batchrank.domain import Positions, Price
 from batchrank.job import Job
 from batchrank.policy.billing import NANO, TOKENS_PER_CHUNK
 from batchrank.policy.capacity import Bounds
-from batchrank.policy.forecast import Estimate
+from batchrank.policy.course import Estimate
 from batchrank.policy.foreseen import UNTAUGHT, Driver, Meter, Rule, Sums, Taught
 from batchrank.policy.slicing import slices
 from batchrank.source.parquet import ParquetSource
@@ -167,7 +167,7 @@ def _money(
     profile, sums = seen.profile, seen.meter.billed
     each = nano_usd_each(price) if price else 1.0
     low, likely, high = taught.applied(sums)
-    low, high = _widened(profile, (low, high), spread(profile, sums))
+    low, high = _widened(profile, (low, high), cost_doubt(profile, sums))
     likely *= profile.groups / (profile.sampled or 1)
     low, high = max(low * left, least[0]), max(high * left, least[1])
     likely = min(high, max(low, likely * left))
@@ -200,10 +200,10 @@ def _chars_max(meter: Meter) -> int | None:
 
 
 def _extended(profile: Profile, sums: Sums) -> tuple[float, float]:
-    return _widened(profile, (sums.low, sums.high), spread(profile, sums))
+    return _widened(profile, (sums.low, sums.high), cost_doubt(profile, sums))
 
 
-def spread(profile: Profile, sums: Sums) -> float:
+def cost_doubt(profile: Profile, sums: Sums) -> float:
     """
     As `_doubt`, of what groups cost.
     """
