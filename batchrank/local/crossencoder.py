@@ -152,8 +152,12 @@ class Encoder(Protocol):
 
 class CannotLoad(Exception):
     """
-    The model cannot be had as the job says; the message is for a person.
+    The model cannot be had as the job says; message and *remedy* are for a person.
     """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +207,12 @@ def load(wanted: Wanted) -> Encoder:
         )
     # What is wrong with a model's files, a device or the hub comes as exceptions of all kinds.
     except Exception as error:
-        raise CannotLoad(f"cannot be loaded: {_first_line(error)}") from error
+        raise CannotLoad(f"cannot be loaded: {_first_line(error)}", CHECK) from error
     return _checked(made, options.max_length)
+
+
+CHECK = "see that its files are there and whole, and so is the device in provider.options"
+ANOTHER = "name a model that was trained to give one score for a pair"
 
 
 def _silence() -> None:
@@ -223,12 +231,14 @@ def _checked(made: Any, most: int | None) -> _Loaded:
     heads = getattr(made.config, "architectures", None) or []
     if not any(name.endswith("ForSequenceClassification") for name in heads):
         # transformers would make a head up, of random numbers, and say so in a warning.
-        raise CannotLoad("is no cross-encoder: its files hold no weights for a score")
+        raise CannotLoad("is no cross-encoder: its files hold no weights for a score", ANOTHER)
     if made.num_labels != 1:
-        raise CannotLoad(f"is no reranker: it gives {made.num_labels} numbers for a pair, not one")
+        why = f"is no reranker: it gives {made.num_labels} numbers for a pair, not one"
+        raise CannotLoad(why, ANOTHER)
     places = getattr(made.config, "max_position_embeddings", None)
     if most and places and most > places:
-        raise CannotLoad(f"takes {places} tokens, and provider.options.max_length is {most}")
+        why = f"takes {places} tokens, and provider.options.max_length is {most}"
+        raise CannotLoad(why, "lower it, or leave it out")
     return _Loaded(made)
 
 
