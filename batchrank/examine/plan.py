@@ -79,7 +79,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Sampled:
     """
     What paid calls have taught: so many *groups* of those that were *wanted* were asked about, for
     *cost_usd*; the bills of *told* groups are known and counted. *by_rule*: each was billed as the
@@ -93,7 +93,7 @@ class Asked:
     by_rule: bool
 
     @classmethod
-    def of(cls, sample: Sample, wanted: int) -> Asked:
+    def of(cls, sample: Sample, wanted: int) -> Sampled:
         """
         A sample in the words of a plan.
         """
@@ -165,7 +165,7 @@ class JobPlan:
     drivers: tuple[Driven, ...] = ()
     chars_max: int | None = None
     top_n: int | None = None
-    sample: Asked | None = None
+    sample: Sampled | None = None
     caps: tuple[Cap, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
@@ -334,7 +334,7 @@ def plan(
         ),
         told=tuple(answers.facts()) if check else (),
         refused=answers.refused,
-        sample=Asked.of(told, sample) if told else None,
+        sample=Sampled.of(told, sample) if told else None,
     )
 
 

@@ -98,14 +98,14 @@ class Meter:
         Count a group that would send so many *documents*, one at least.
         """
         texts = [*map(text_of, documents)]
-        asked = Asked(tokens_between(query), [*map(tokens_between, texts)])
+        measured = Measured(tokens_between(query), [*map(tokens_between, texts)])
         self.groups += 1
-        self.query_tokens += asked.query.at(MIDDLE)
-        self.document_tokens += sum(length.at(MIDDLE) for length in asked.documents)
+        self.query_tokens += measured.query.at(MIDDLE)
+        self.document_tokens += sum(length.at(MIDDLE) for length in measured.documents)
         self.document_chars += sum(map(len, texts))
-        self.units.add(*(search_units(asked, place, self.rule.bounds) for place in (0, 1)))
-        self.tokens.add(*tokens(asked, self.rule))
-        for driver, amount in driven_by(asked, documents, self.rule):
+        self.units.add(*(search_units(measured, place, self.rule.bounds) for place in (0, 1)))
+        self.tokens.add(*tokens(measured, self.rule))
+        for driver, amount in driven_by(measured, documents, self.rule):
             if amount > 0:
                 self.drivers[driver] += amount
                 self.driven[driver] += 1
@@ -124,7 +124,7 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Measured:
     """
     The estimated lengths of one group's texts.
     """
@@ -139,40 +139,40 @@ class Asked:
         return self.query.at(place), [document.at(place) for document in self.documents]
 
 
-def search_units(asked: Asked, place: float, bounds: Bounds) -> int:
+def search_units(measured: Measured, place: float, bounds: Bounds) -> int:
     """
     The search units of a group: each request has its own, and a document longer than 500 tokens,
     the query's included, counts as several (`billing` says where this rule is from).
     """
-    query, documents = asked.at(place)
+    query, documents = measured.at(place)
     return _units(query, documents, bounds)
 
 
 def _units(query: float, documents: Sequence[float], bounds: Bounds) -> int:
-    asked = cuts(len(documents), bounds)
-    return sum(units_of(query, documents[a:b]) for a, b in asked)
+    requests = cuts(len(documents), bounds)
+    return sum(units_of(query, documents[a:b]) for a, b in requests)
 
 
-def tokens(asked: Asked, rule: Rule) -> tuple[float, float]:
+def tokens(measured: Measured, rule: Rule) -> tuple[float, float]:
     """
     The tokens of a group, at least and at most.
     """
-    count = len(asked.documents)
+    count = len(measured.documents)
     requests = sum(1 for _ in cuts(count, rule.bounds))
-    low = sum(length.low for length in asked.documents)
-    high = sum(length.high for length in asked.documents)
+    low = sum(length.low for length in measured.documents)
+    high = sum(length.high for length in measured.documents)
     fewest = count if rule.query_each else requests
     most = requests if rule.query_each is False else count
-    return low + fewest * asked.query.low, high + most * asked.query.high
+    return low + fewest * measured.query.low, high + most * measured.query.high
 
 
 def driven_by(
-    asked: Asked, documents: Sequence[Document], rule: Rule
+    measured: Measured, documents: Sequence[Document], rule: Rule
 ) -> Iterable[tuple[Driver, float]]:
     """
     What would not be paid if something were otherwise, each for itself: they do not add up.
     """
-    query, lengths = asked.at(MIDDLE)
+    query, lengths = measured.at(MIDDLE)
     reckoned = _Reckoned(rule, query)
     whole = reckoned.amount(lengths)
     if len(lengths) > DOCUMENTS_PER_UNIT:
@@ -206,7 +206,7 @@ class _Reckoned:
 
 
 @dataclass(frozen=True, slots=True)
-class Paid:
+class Billed:
     """
     What a group was estimated at, and what it was billed, in the same unit.
     """
@@ -257,7 +257,7 @@ class Taught:
 UNTAUGHT = Taught(0.0, MIDDLE, 1.0)
 
 
-def taught(calls: Sequence[Paid]) -> Taught:
+def taught(calls: Sequence[Billed]) -> Taught:
     """
     The ratio estimator, with a 99 % interval by Student's t (Cochran, "Sampling Techniques", 3rd
     edition, 6.3 and 6.4), widened for what is too rare to have been met.
@@ -286,7 +286,7 @@ def taught(calls: Sequence[Paid]) -> Taught:
     return Taught(max(0.0, likely - doubt), likely, min(1.0, likely + doubt))
 
 
-def middle_of(calls: Sequence[Paid]) -> tuple[float, float]:
+def middle_of(calls: Sequence[Billed]) -> tuple[float, float]:
     """
     What groups at random places were estimated at on the average, in the middle, and how far the
     average of all may be from that; infinitely far where there are less than two.
