@@ -136,7 +136,7 @@ def _elsewhere(job: Job, units: float, tokens: float) -> float:
     """
     What so much costs on the dearest of the other ways, in US dollars, as far as that is known.
     """
-    prices = [way.price for way in job.routes[1:]]
+    prices = [way.price for way in job.ways[1:]]
     each = ((units if p and p.usd_per_search_unit is not None else tokens, p) for p in prices)
     return max((amount * nano_usd_each(price) / NANO for amount, price in each), default=0.0)
 

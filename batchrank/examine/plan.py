@@ -313,8 +313,8 @@ def plan(
         StorageError: the ledger of what is done cannot be read, or a budget that jobs share.
     """
     source = job.open_source(begun_with=begun_with(job))
-    answers = checked(job.routes) if check else unchecked(job.routes)
-    job = replace(job, routes=answers.as_told)
+    answers = checked(job.ways) if check else unchecked(job.ways)
+    job = replace(job, ways=answers.as_told)
     past = _past(job, source)
     looking = Looking(job, source, sample_s_max, full)
     saved = _saved(looking, past)
@@ -398,7 +398,7 @@ class _Found:
             equal=self.saved.equal.groups,
             equal_saved_usd=self.saved.equal.usd,
             documents_reused=self.saved.documents,
-            routes=tuple(way.name for way in job.routes),
+            routes=tuple(way.name for way in job.ways),
             cost_likely_usd=left.likely_usd,
             drivers=left.drivers,
             chars_max=left.chars_max,

@@ -64,7 +64,7 @@ def _about_price(job: Job) -> Iterator[str]:
         yield f"no price of {job.model} is known: no cost can be estimated or capped"
     elif aged := about_age(job.price, job.now.date()):
         yield aged
-    for way in job.routes[1:]:
+    for way in job.ways[1:]:
         if way.price is None:
             yield f"no price of {way.model} by {way.name} is known: it is in no estimate"
 

@@ -18,7 +18,7 @@ from batchrank.engine.runner import Ending
 from batchrank.engine.waiting import Stop
 from batchrank.errors import BatchrankError, Exit, StorageError
 from batchrank.job.opening import World
-from batchrank.job.routes import served_by
+from batchrank.job.ways import served_by
 from batchrank.observe.report import RouteShare, Summary, counted
 from batchrank.policy.amounts import Amount
 from batchrank.store.disk import write_durably

@@ -32,12 +32,12 @@ from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
 from batchrank.job.inprocess import InProcess
 from batchrank.job.problems import problems_of
-from batchrank.job.routes import (
+from batchrank.job.ways import (
     OPTION_MODELS,
-    Access,
-    accesses,
+    Way,
     kinds,
     path_of,
+    ways_of,
 )
 from batchrank.places.remote import Place, absolute, placed
 from batchrank.places.uri import is_uri
@@ -55,7 +55,7 @@ class Job:
     """
     A job that could be run, as far as its file and its key tell.
 
-    *base* is the folder that relative paths start from; *routes* are the ways to a model, the first
+    *base* is the folder that relative paths start from; *ways* are those to a model, the first
     one first, without their keys where none was asked for (`plan` does without). *lines* tells
     where in the file a setting stands. *earlier* is what `output.path` was on the days before, the
     newest first, if the job asks for it.
@@ -64,7 +64,7 @@ class Job:
     config: JobConfig
     file: Path
     base: Path
-    routes: tuple[Access, ...]
+    ways: tuple[Way, ...]
     now: datetime
     lines: Lines
     earlier: tuple[str, ...] = ()
@@ -72,11 +72,11 @@ class Job:
     # --- provider ---------------------------------------------------------------------------------
 
     @property
-    def first(self) -> Access:
+    def first(self) -> Way:
         """
         The way that is taken while nothing is in the way.
         """
-        return self.routes[0]
+        return self.ways[0]
 
     @property
     def vendor(self) -> Vendor | None:
@@ -114,11 +114,11 @@ class Job:
         return self.first.bounds
 
     @property
-    def at_once(self) -> tuple[Access, ...]:
+    def at_once(self) -> tuple[Way, ...]:
         """
         The ways that are taken while nothing is in the way.
         """
-        return self.routes if self.config.provider.strategy == "spread" else self.routes[:1]
+        return self.ways if self.config.provider.strategy == "spread" else self.ways[:1]
 
     @property
     def limit_per_s(self) -> float | None:
@@ -134,7 +134,7 @@ class Job:
         """
         How many calls are ever under way at once, on all ways together.
         """
-        return sum(way.limits.concurrency_most for way in self.routes)
+        return sum(way.limits.concurrency_most for way in self.ways)
 
     @property
     def price(self) -> Price | None:
@@ -168,7 +168,7 @@ class Job:
         Raises:
             JobError: it could not score.
         """
-        for place, way in enumerate(self.routes):
+        for place, way in enumerate(self.ways):
             if way.in_process is not None:
                 with self._placing(place):
                     way.in_process.ready(way.table, self.base)
@@ -185,7 +185,7 @@ class Job:
         """
         Every setting that decides a score.
         """
-        others = sorted(set(kinds(self.routes)) - {self.model})
+        others = sorted(set(kinds(self.ways)) - {self.model})
         first = self.first
         settings = score_settings(self.config, first.score_options, first.base_url, others)
         if first.in_process is None:
@@ -335,28 +335,26 @@ def load(
     text = _read(path)
     texts = _as_texts(overrides or {}, str(path))
     config = parse(text, where=str(path), now=now, option_models=OPTION_MODELS, overrides=texts)
-    routes, lines = accesses(config), Lines(text)
+    ways, lines = ways_of(config), Lines(text)
     base = path.resolve().parent
-    if problems := problems_of(config, routes, base, lines):
+    if problems := problems_of(config, ways, base, lines):
         raise JobError(str(path), problems)
     if with_key:
-        routes = _with_keys(routes, base, lines, str(path))
+        ways = _with_keys(ways, base, lines, str(path))
     previous = config.output.reuse == "previous"
     earlier = earlier_outputs(text, now, texts) if previous else ()
-    return Job(config, path, base, routes, now, lines, tuple(earlier))
+    return Job(config, path, base, ways, now, lines, tuple(earlier))
 
 
-def _with_keys(
-    routes: Sequence[Access], base: Path, lines: Lines, where: str
-) -> tuple[Access, ...]:
+def _with_keys(ways: Sequence[Way], base: Path, lines: Lines, where: str) -> tuple[Way, ...]:
     """
     The ways with their keys, or every key that is missing at once.
     """
-    keyed: list[Access] = []
+    keyed: list[Way] = []
     problems: list[Problem] = []
-    for place, route in enumerate(routes):
+    for place, way in enumerate(ways):
         try:
-            keyed.append(route.with_key(base))
+            keyed.append(way.with_key(base))
         except JobError as error:
             problems += _of_way(error, place, lines)
     if problems:

@@ -19,7 +19,7 @@ from batchrank.config.lines import Lines
 from batchrank.config.lines import Path as KeyPath
 from batchrank.config.wording import dotted
 from batchrank.errors import Problem
-from batchrank.job.routes import Access, leads_alike, path_of
+from batchrank.job.ways import Way, leads_alike, path_of
 from batchrank.places.remote import absolute
 from batchrank.places.uri import is_uri, parsed
 from batchrank.providers import Vendor
@@ -27,9 +27,7 @@ from batchrank.providers.same import names_at
 from batchrank.wire.auth import check_base_url
 
 
-def problems_of(
-    config: JobConfig, ways: Sequence[Access], base: Path, lines: Lines
-) -> list[Problem]:
+def problems_of(config: JobConfig, ways: Sequence[Way], base: Path, lines: Lines) -> list[Problem]:
     """
     Everything that is wrong, in the order of the file's *lines*; its paths start from *base*.
     """
@@ -60,7 +58,7 @@ class _Spot:
         return Problem(self.lines.of(path), dotted(path), message, remedy)
 
 
-def _route_problems(config: JobConfig, ways: Sequence[Access], lines: Lines) -> Iterator[Problem]:
+def _route_problems(config: JobConfig, ways: Sequence[Way], lines: Lines) -> Iterator[Problem]:
     """
     Find what only becomes wrong together with the vendors' facts, or with other ways.
     """
@@ -81,7 +79,7 @@ def _route_problems(config: JobConfig, ways: Sequence[Access], lines: Lines) -> 
                 yield from _unlike(config, ways[0], way, spot)
 
 
-def _own_problems(config: JobConfig, way: Access, vendor: Vendor, spot: _Spot) -> Iterator[Problem]:
+def _own_problems(config: JobConfig, way: Way, vendor: Vendor, spot: _Spot) -> Iterator[Problem]:
     table, first = way.table, config.provider
     if not table.model:
         known = names_at(first.name, first.model, table.name) if first.model else None
@@ -101,7 +99,7 @@ def _own_problems(config: JobConfig, way: Access, vendor: Vendor, spot: _Spot) -
         yield from _caps_that_fail(config, way, spot)
 
 
-def _caps_that_fail(config: JobConfig, way: Access, spot: _Spot) -> Iterator[Problem]:
+def _caps_that_fail(config: JobConfig, way: Way, spot: _Spot) -> Iterator[Problem]:
     """
     Find caps that cannot be kept on this way.
     """
@@ -116,7 +114,7 @@ def _caps_that_fail(config: JobConfig, way: Access, spot: _Spot) -> Iterator[Pro
             yield spot.at(("budget", key), message, "cap the money instead")
 
 
-def _twice(before: Sequence[Access], way: Access, spot: _Spot) -> Iterator[Problem]:
+def _twice(before: Sequence[Way], way: Way, spot: _Spot) -> Iterator[Problem]:
     if any(_identity(one) == _identity(way) for one in before):
         message = "is a way that is there already: the same address, model and key"
         yield spot.problem("name", message, "leave it out, or name another key")
@@ -125,11 +123,11 @@ def _twice(before: Sequence[Access], way: Access, spot: _Spot) -> Iterator[Probl
         yield spot.problem("route", message, "choose another name")
 
 
-def _identity(way: Access) -> tuple[object, ...]:
+def _identity(way: Way) -> tuple[object, ...]:
     return way.table.name, way.base_url, way.model, way.key_name
 
 
-def _unlike(config: JobConfig, first: Access, way: Access, spot: _Spot) -> Iterator[Problem]:
+def _unlike(config: JobConfig, first: Way, way: Way, spot: _Spot) -> Iterator[Problem]:
     """
     Find another model where none is allowed, and what decides scores of one model and is told
     otherwise than of the *first* way to it.
@@ -150,7 +148,7 @@ def _unlike(config: JobConfig, first: Access, way: Access, spot: _Spot) -> Itera
             yield spot.problem("options", message, "set it alike on both")
 
 
-def _about_model(first: Access, way: Access) -> str:
+def _about_model(first: Way, way: Way) -> str:
     if called := names_at(first.table.name, first.model, way.table.name):
         return f"there it is called {called}"
     state = "if it is, and its scores are the same, state same_model = true"
@@ -159,7 +157,7 @@ def _about_model(first: Access, way: Access) -> str:
     return f"{state}; another model is taken with provider.allow_other_models = true only"
 
 
-def _parameters(way: Access) -> Mapping[str, Any]:
+def _parameters(way: Way) -> Mapping[str, Any]:
     """
     What a model is told beside the texts, by its name; how an interface is shaped is none of it,
     and what is passed on to another vendor is named as there.

@@ -23,7 +23,7 @@ from batchrank.events import Noticed, Reporter
 from batchrank.job.earlier import Earlier, earlier_of, set_aside
 from batchrank.job.loading import Job
 from batchrank.job.opening import World
-from batchrank.job.routes import asked_of_one_model, served_by
+from batchrank.job.ways import asked_of_one_model, served_by
 from batchrank.observe.report import counted
 from batchrank.places.remote import Place
 from batchrank.policy.digest import digest_of
@@ -149,7 +149,7 @@ def compared(
         OutputError: one of the outputs cannot.
         StorageError: there is no room in *folder*.
     """
-    accepts = _OneModel(asked_of_one_model(job.routes), served or {})
+    accepts = _OneModel(asked_of_one_model(job.ways), served or {})
     with comparing(folder, size_bytes(job.config.source.memory)) as comparison:
         pairs = job.config.output.reuse_pairs
         _want(comparison, source, done, stop, job.layout.asking, keep)
