@@ -234,7 +234,8 @@ def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Prob
         if wrong := _wrong_path(path, base, remote=key != "state"):
             yield Problem(lines.of(("output", key)), f"output.{key}", *wrong)
     if wrong := _wrong_path(config.budget.shared or "", base, remote=False):
-        yield Problem(lines.of(("budget", "shared")), "budget.shared", *wrong)
+        message, remedy = wrong[0], "name a file on a local disk"
+        yield Problem(lines.of(("budget", "shared")), "budget.shared", message, remedy)
 
 
 def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | None:
