@@ -37,6 +37,13 @@ Document = str | RichDocument
 """A text that may be ranked: plain, or with an image."""
 
 
+def text_of(document: Document) -> str:
+    """
+    The text of a document, "" if it has an image alone.
+    """
+    return document if isinstance(document, str) else document.text or ""
+
+
 class Group(msgspec.Struct, frozen=True, gc=False):
     """
     One query and all its candidates: unit of work, of commit, of failure.

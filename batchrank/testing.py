@@ -29,6 +29,10 @@ from batchrank.domain import (
     Usage,
 )
 from batchrank.events import Event
+from batchrank.policy.control import Heard
+from batchrank.policy.gate import Gate
+from batchrank.policy.pace import Pace
+from batchrank.policy.rate import Mode
 from batchrank.store.reading import PartRow
 
 P = ParamSpec("P")
@@ -230,6 +234,38 @@ class ScriptedScorer:
         When each attempt left.
         """
         return [at for at, _ in self.sent]
+
+
+# --- pace -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class FixedController:
+    """
+    The controller that holds what it is given, whatever it hears.
+    """
+
+    pace: Pace | None
+    concurrency: int
+    mode: Mode = Mode.HOLD
+    learned_per_s: float | None = None
+    gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gate = Gate()
+        if self.pace is not None:
+            self.gate.full_rate(self.pace.rate)
+
+    def sent(self, now: float, held: bool) -> None:
+        """
+        Nothing to learn.
+        """
+
+    def heard(self, heard: Heard) -> bool:  # noqa: ARG002 - the protocol has it
+        """
+        Nothing to learn.
+        """
+        return False
 
 
 # --- listening and publishing ---------------------------------------------------------------------

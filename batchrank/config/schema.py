@@ -288,7 +288,8 @@ class RouteTable(Table):
     """
 
     name: str = Field(
-        description="the provider: `batchrank providers` lists them; lexical scores in process"
+        description="the provider: `batchrank providers` lists them; lexical and crossencoder score"
+        " in process"
     )
     model: str = Field("", description='the model\'s slug, such as "cohere/rerank-v3.5"')
     key_env: EnvironmentName | None = Field(
@@ -557,13 +558,14 @@ class BudgetTable(Table):
     """
 
     cost_usd_max: Usd | None = Field(
-        None, description="stop (exit 3) before the job has cost more than this, in US dollars"
+        None, description="stop (exit 3) before the output has cost more than this, in US dollars"
     )
     requests_max: Calls | None = Field(
-        None, description="stop (exit 3) after so many requests, failed ones included"
+        None,
+        description="stop (exit 3) after so many requests for the output, failed ones included",
     )
     search_units_max: Calls | None = Field(
-        None, description="stop (exit 3) before the job has cost more search units than this"
+        None, description="stop (exit 3) before the output has cost more search units than this"
     )
     confirm_usd: Annotated[float, Field(ge=0, le=1e9)] = Field(
         50.0, description="ask, or need --yes, where what is left may cost more than this"
@@ -663,7 +665,8 @@ class JobConfig(Table):
         "UTC", description="for {date} and the deadline"
     )
     labels: dict[str, str] = Field(
-        default_factory=dict, description="team, project, run: into the manifest and the summary"
+        default_factory=dict,
+        description="team, project, run: into the manifest, the summary and the bill",
     )
     variables: dict[str, str] = Field(
         default_factory=dict, description="defaults of the variables that --set may change"

@@ -1,9 +1,10 @@
 """
-What leaves next, and when: the task that feeds, waits for slot, gate, money and pace, and sends.
+What leaves next, and when: the task that feeds, waits for route, money and pace, and sends.
 
 Owns the order of these waits, and the bound on what is read ahead: slots in use plus what waits is
-at most 4 x concurrency, beyond that the source is not read. It never awaits a call, so that it can
-be stopped at any moment. The first call of a job goes alone: a wrong key or model costs one call.
+at most 4 x concurrency, beyond that the source is not read. A route is waited for until its gate
+lets somebody through and it has a slot. Never awaits a call, so that it can be stopped at any
+moment.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ STARTS = 8
 
 AHEAD = 4
 """Slots in use and waiting slices together are at most so many times the concurrency."""
-
 
 PASSED_S_MIN, PASSED_S_MAX = 0.05, 5.0
 """For so long a group that waits for its model lets others pass, in seconds."""

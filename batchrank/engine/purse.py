@@ -79,7 +79,7 @@ class Purse:
         Return when the most that the call can cost at this *price* is set aside, or why that will
         never be.
         """
-        if not self._budget.bounds:
+        if not self._budget.is_capped:
             return None
         work.most = Amount(most(work.sizes, price), 1, units_most(work.sizes))
         while True:

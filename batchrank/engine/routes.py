@@ -2,8 +2,9 @@
 The routes of a run: ways to ask, each with its own limits, gate and price, and which is taken now.
 
 Owns what a route is made of, that it is given up for good or until its credit is back, and what a
-group that has scores of one kind of model may still be asked of. The choice itself is
-`policy.routing`'s. Waits for nobody and sends nothing.
+group that has scores of one kind of model may still be asked of. Owns, too, that the first call on
+a route goes alone: a wrong key or model costs one call. The choice itself is `policy.routing`'s.
+Waits for nobody and sends nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +20,7 @@ from batchrank.engine.waiting import Pacer, Slots
 from batchrank.policy.capacity import Capacity
 from batchrank.policy.control import Controller
 from batchrank.policy.gate import Gate, Leave
-from batchrank.policy.routing import (
-    SPENT_PROBE_S,
-    Strategy,
-    View,
-    Wait,
-    choose,
-)
+from batchrank.policy.routing import SPENT_PROBE_S, Strategy, View, Wait, choose
 
 SERVED_MODEL = "served_model"
 """The ledger's word for the model that serves the first route."""

@@ -18,7 +18,7 @@ from batchrank.job import Job
 from batchrank.job.consent import Left, left
 from batchrank.job.opening import begun_with, is_begun
 from batchrank.observe.report import counted
-from batchrank.policy.forecast import Estimate, needs_consent
+from batchrank.policy.course import Estimate, needs_consent
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.reading import LedgerReader
 

@@ -15,7 +15,7 @@ from batchrank.domain import Positions, Price
 from batchrank.job import Job
 from batchrank.policy.billing import NANO, TOKENS_PER_CHUNK
 from batchrank.policy.capacity import Bounds
-from batchrank.policy.forecast import Estimate
+from batchrank.policy.course import Estimate
 from batchrank.policy.foreseen import UNTAUGHT, Driver, Meter, Rule, Sums, Taught
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Profile
@@ -135,7 +135,7 @@ def _elsewhere(job: Job, units: float, tokens: float) -> float:
     """
     What so much costs on the dearest of the other ways, in US dollars, as far as that is known.
     """
-    prices = [way.price for way in job.routes[1:]]
+    prices = [way.price for way in job.ways[1:]]
     each = ((units if p and p.usd_per_search_unit is not None else tokens, p) for p in prices)
     return max((amount * nano_usd_each(price) / NANO for amount, price in each), default=0.0)
 
@@ -166,7 +166,7 @@ def _money(
     profile, sums = seen.profile, seen.meter.billed
     each = nano_usd_each(price) if price else 1.0
     low, likely, high = taught.applied(sums)
-    low, high = _widened(profile, (low, high), spread(profile, sums))
+    low, high = _widened(profile, (low, high), cost_doubt(profile, sums))
     likely *= profile.groups / (profile.sampled or 1)
     low, high = max(low * left, least[0]), max(high * left, least[1])
     likely = min(high, max(low, likely * left))
@@ -199,10 +199,10 @@ def _chars_max(meter: Meter) -> int | None:
 
 
 def _extended(profile: Profile, sums: Sums) -> tuple[float, float]:
-    return _widened(profile, (sums.low, sums.high), spread(profile, sums))
+    return _widened(profile, (sums.low, sums.high), cost_doubt(profile, sums))
 
 
-def spread(profile: Profile, sums: Sums) -> float:
+def cost_doubt(profile: Profile, sums: Sums) -> float:
     """
     As `_doubt`, of what groups cost.
     """

@@ -1,10 +1,11 @@
 """
 What a job would do and cost, before anything is paid.
 
-Owns what a plan consists of, its words and its warnings; `estimate` reckons. Footers are read in
-full, texts are sampled for some seconds (or scanned; where earlier outputs or equal groups count,
-all are digested); nothing is written. Nobody is called and the key is not needed, unless the vendor
-is to be asked what it tells for nothing. What a sample taught was asked by a run before.
+Owns what a plan consists of, and its words; `estimate` reckons, and what may surprise is told by
+`warnings`. Footers are read in full, texts are sampled for some seconds (or scanned; where earlier
+outputs or equal groups count, all are digested); nothing is written. Nobody is called and the key
+is not needed, unless the vendor is to be asked what it tells for nothing. What a sample taught was
+asked by a run before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from batchrank.config.schema import SourceTable
 from batchrank.domain import Document, Positions, Price, RateLimit
 from batchrank.examine.caps import Cap, caps_met
 from batchrank.examine.estimate import (
@@ -27,9 +27,9 @@ from batchrank.examine.estimate import (
     mean,
     nano_usd_each,
     rule_of,
-    spread,
     work,
 )
+from batchrank.examine.warnings import about_places, warnings
 from batchrank.job import Job
 from batchrank.job.checking import checked, unchecked
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
@@ -41,25 +41,19 @@ from batchrank.job.sampling import Sample, learned
 from batchrank.observe.panel import duration
 from batchrank.observe.report import as_shown, counted, size
 from batchrank.policy.amounts import NOTHING, Amount
-from batchrank.policy.billing import DOCUMENTS_PER_UNIT, NANO, about_age
-from batchrank.policy.capacity import Bounds
+from batchrank.policy.billing import DOCUMENTS_PER_UNIT, NANO
 from batchrank.policy.foreseen import UNTAUGHT, Driver, Meter
 from batchrank.policy.pace import HEADROOM
 from batchrank.source.parquet import ParquetSource
-from batchrank.source.profile import Lengths, Profile
+from batchrank.source.profile import Lengths
 from batchrank.store.reading import LedgerReader
 
 SAMPLE_S_MAX = 20.0
 LATENCY_S = 0.25
 """What a call is taken to last where only the concurrency holds back."""
 
-LONG_BYTES = 2_000
-"""About 500 tokens: a longer document counts as several."""
-
 TOLD_SHARE = 0.01
 """What makes less of the bill is not told to people."""
-
-ROW_GROUP_BYTES = 512 * 1024 * 1024
 
 LEDGER_BYTES_A_GROUP = 250
 LEDGER_BYTES_A_CANDIDATE = 20
@@ -85,7 +79,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Sampled:
     """
     What paid calls have taught: so many *groups* of those that were *wanted* were asked about, for
     *cost_usd*; the bills of *told* groups are known and counted. *by_rule*: each was billed as the
@@ -99,7 +93,7 @@ class Asked:
     by_rule: bool
 
     @classmethod
-    def of(cls, sample: Sample, wanted: int) -> Asked:
+    def of(cls, sample: Sample, wanted: int) -> Sampled:
         """
         A sample in the words of a plan.
         """
@@ -171,7 +165,7 @@ class JobPlan:
     drivers: tuple[Driven, ...] = ()
     chars_max: int | None = None
     top_n: int | None = None
-    sample: Asked | None = None
+    sample: Sampled | None = None
     caps: tuple[Cap, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
@@ -319,8 +313,8 @@ def plan(
         StorageError: the ledger of what is done cannot be read, or a budget that jobs share.
     """
     source = job.open_source(begun_with=begun_with(job))
-    answers = checked(job.routes) if check else unchecked(job.routes)
-    job = replace(job, routes=answers.as_told)
+    answers = checked(job.ways) if check else unchecked(job.ways)
+    job = replace(job, ways=answers.as_told)
     past = _past(job, source)
     looking = Looking(job, source, sample_s_max, full)
     saved = _saved(looking, past)
@@ -334,12 +328,13 @@ def plan(
         warnings=(
             *saved.notes,
             *answers.notes(left.cost_usd[0] if left.cost_usd else None),
-            *(_about_places(job, seen, told) if told else ()),
-            *_warnings(job, source, seen, past, caps),
+            *(about_places(job, seen, told) if told else ()),
+            *past.warnings(),
+            *warnings(job, source, seen, caps),
         ),
         told=tuple(answers.facts()) if check else (),
         refused=answers.refused,
-        sample=Asked.of(told, sample) if told else None,
+        sample=Sampled.of(told, sample) if told else None,
     )
 
 
@@ -403,7 +398,7 @@ class _Found:
             equal=self.saved.equal.groups,
             equal_saved_usd=self.saved.equal.usd,
             documents_reused=self.saved.documents,
-            routes=tuple(way.name for way in job.routes),
+            routes=tuple(way.name for way in job.ways),
             cost_likely_usd=left.likely_usd,
             drivers=left.drivers,
             chars_max=left.chars_max,
@@ -427,6 +422,14 @@ class _Past:
     spent: Amount = NOTHING
     refused: str = ""
     aside: bool = False
+
+    def warnings(self) -> Iterator[str]:
+        """
+        What `run` would do about it first, for a person.
+        """
+        if self.refused:
+            does = "sets what was only tried aside" if self.aside else "refuses to carry on"
+            yield f"`run` {does}, and the figures are of beginning anew: {self.refused}"
 
 
 def _past(job: Job, source: ParquetSource) -> _Past:
@@ -598,120 +601,6 @@ def _lengths(lengths: Lengths) -> Spread:
         return Spread(0, 0, 0, 0)
     last = len(sample) - 1
     return Spread(sample[0], sample[last // 2], sample[round(last * 0.95)], lengths.bytes_max)
-
-
-# --- warnings -------------------------------------------------------------------------------------
-
-
-def _warnings(
-    job: Job, source: ParquetSource, seen: Seen, past: _Past, caps: Sequence[Cap]
-) -> Iterator[str]:
-    profile = seen.profile
-    if past.refused:
-        does = "sets what was only tried aside" if past.aside else "refuses to carry on"
-        yield f"`run` {does}, and the figures are of beginning anew: {past.refused}"
-    if job.in_process and (needs := job.in_process.missing()):
-        yield f"`run` {needs}"
-    if job.vendor is not None:
-        yield from _about_price(job)
-    yield from map(str, caps)
-    if job.vendor is not None:
-        yield from _about_sizes(seen, job.bounds)
-    by_units = job.vendor is not None and rule_of(job).by_units
-    yield from _about_groups(profile, by_units=by_units)
-    yield from _about_long(profile, by_units=by_units)
-    yield from _about_texts(profile, job.config.source, billed=job.vendor is not None)
-    if profile.row_group_bytes_max > ROW_GROUP_BYTES:
-        largest = size(profile.row_group_bytes_max)
-        yield f"a row group of {largest}: carrying on has to decode up to one of them anew"
-    limits = job.config.limits
-    if source.total and limits.request_limit is None and job.vendor is not None:
-        yield (
-            "no limit of requests: only the concurrency holds back"
-            if limits.unlimited
-            else "no limit of requests is told: the run begins slowly and finds it out by 429s"
-        )
-
-
-def _about_price(job: Job) -> Iterator[str]:
-    if job.price is None:
-        yield f"no price of {job.model} is known: no cost can be estimated or capped"
-    elif aged := about_age(job.price, job.now.date()):
-        yield aged
-    for way in job.routes[1:]:
-        if way.price is None:
-            yield f"no price of {way.model} by {way.name} is known: it is in no estimate"
-
-
-def _about_places(job: Job, seen: Seen, told: Sample) -> Iterator[str]:
-    """
-    Only the beginnings of row groups are looked at; a sample has been everywhere.
-    """
-    profile, bounds = seen.profile, seen.meter.billed
-    if profile.complete or not seen.meter.groups:
-        return
-    looked_at = bounds.middle / seen.meter.groups * (nano_usd_each(job.price) or 1.0)
-    everywhere, doubt = told.middle
-    if abs(everywhere - looked_at) > doubt + looked_at * spread(profile, bounds):
-        factor = everywhere / looked_at
-        yield (
-            f"groups at random places are estimated at {factor:,.2f} times what those at the"
-            " beginnings of row groups are, and only these were looked at: see --full"
-        )
-
-
-def _about_sizes(seen: Seen, bounds: Bounds) -> Iterator[str]:
-    profile, most = seen.profile, None if bounds.splits else bounds.documents_max
-    many = sum(n for sent, n in profile.sent.items() if most is not None and sent > most)
-    if many:
-        yield (
-            f"{many:,} of {counted(profile.sampled, 'group')} with more documents than the {most:,}"
-            " that one request may hold: `run` refuses the source before it calls anybody, unless"
-            " provider.splits = true says that groups may be cut apart"
-        )
-    elif seen.meter.too_large:
-        yield (
-            f"{seen.meter.too_large:,} of {counted(profile.sampled, 'group')} with texts that are"
-            " more than one request may hold: rejected without a call"
-        )
-
-
-def _about_groups(profile: Profile, *, by_units: bool) -> Iterator[str]:
-    many = sum(n for sent, n in profile.sent.items() if sent > DOCUMENTS_PER_UNIT)
-    hundred = f"with more than {DOCUMENTS_PER_UNIT} candidates: each costs another search unit"
-    counts = (
-        (many if by_units else 0, hundred),
-        (profile.empty, "without candidates: no call, no rows"),
-        (profile.blank_queries, "with an empty query: rejected without a call"),
-        (profile.repeated_query_ids, "whose query_id came before: rows cannot be told apart by it"),
-        *((n, f"rejected without a call: {flaw}") for flaw, n in profile.flaws.items()),
-    )
-    for count, words in counts:
-        if count:
-            yield f"{count:,} of {counted(profile.sampled, 'group')} {words}"
-
-
-def _about_long(profile: Profile, *, by_units: bool) -> Iterator[str]:
-    sample = profile.documents.sample if by_units else ()
-    if sample and (long := sum(length > LONG_BYTES for length in sample)):
-        share = 100 * long / len(sample)
-        yield f"{share:.1f} % of documents are longer than about 500 tokens: they count as several"
-
-
-def _about_texts(profile: Profile, source: SourceTable, *, billed: bool) -> Iterator[str]:
-    if cut := profile.cut_documents:
-        are = "is" if cut == 1 else "are"
-        yield f"{counted(cut, 'document')} {are} cut to source.max_chars ({source.max_chars:,})"
-    if blank := profile.blank_documents:
-        yield f"{counted(blank, 'empty document')}: not sent, the score is null"
-    if twice := profile.repeated_documents:
-        before = f"{counted(twice, 'document')} stood in the same group before"
-        is_sent = "sent and scored" if billed else "scored"
-        yield (
-            f"{before}: {is_sent} once, as source.dedupe_documents says"
-            if source.dedupe_documents
-            else f"{before}: {is_sent} twice, unless source.dedupe_documents = true"
-        )
 
 
 def _between(pair: tuple[int, int]) -> str:

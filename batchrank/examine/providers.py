@@ -129,7 +129,7 @@ def _key(vendor: Vendor) -> str:
         signed = "requests are signed with AWS credentials, found as AWS's own tools find them"
         return f"{signed}; or {vendor.key_env} ({form})" if vendor.signing.or_key else signed
     if not vendor.needs_key:
-        return f"none unless key_env or key_file names one ({form})"
+        return f"none unless key_env, key_file or key_command names one ({form})"
     return f"{vendor.key_env} ({form})"
 
 

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 
 from batchrank.engine.waiting import Stop
 from batchrank.errors import Exit
-from batchrank.events import Noticed, Reporter
+from batchrank.events import Reporter
 from batchrank.job.checking import NO_CHECK, documents_told, notes_of, refusal_of
 from batchrank.job.opening import World
-from batchrank.job.routes import Access
 from batchrank.job.ways import Way
+from batchrank.job.wiring import Wired
 from batchrank.providers.told import Told
 
 
 async def ask_beforehand(
-    world: World, reporter: Reporter, ways: Sequence[Way], left: int
+    world: World, reporter: Reporter, ways: Sequence[Wired], left: int
 ) -> Stop | None:
     """
     Ask all *ways* at once, and tell what a person should know: only once for runs that follow each
@@ -29,48 +29,43 @@ async def ask_beforehand(
     """
     if not left:
         return None
-    new = [way for way in ways if way.ask is not None and way.reins.asked is None]
+    new = [each for each in ways if each.ask is not None and each.reins.asked is None]
     await asyncio.gather(*map(_ask, new))
-    for way in new:
-        for note in notes_of(way.access, _told(way), _least_usd(way.access, left)):
-            _note(world, reporter, note)
+    for each in new:
+        for note in notes_of(each.way, _told(each), _least_usd(each.way, left)):
+            world.notice(note, reporter)
     return _drawn(world, reporter, ways)
 
 
-async def _ask(way: Way) -> None:
-    assert way.ask is not None
-    way.reins.asked = await way.ask()
+async def _ask(each: Wired) -> None:
+    assert each.ask is not None
+    each.reins.asked = await each.ask()
 
 
-def _told(way: Way) -> Told:
-    return Told() if way.ask is None else way.reins.asked or Told()
+def _told(each: Wired) -> Told:
+    return Told() if each.ask is None else each.reins.asked or Told()
 
 
-def _drawn(world: World, reporter: Reporter, ways: Sequence[Way]) -> Stop | None:
+def _drawn(world: World, reporter: Reporter, ways: Sequence[Wired]) -> Stop | None:
     refusals = []
-    for way in ways:
-        found = _told(way)
-        if refused := refusal_of(way.access, found):
+    for each in ways:
+        found = _told(each)
+        if refused := refusal_of(each.way, found):
             refusals.append(refused)
-            way.route.close(refused)
-        elif most := documents_told(way.access, found):
-            way.route.capacity.tell(most)
+            each.route.close(refused)
+        elif most := documents_told(each.way, found):
+            each.route.capacity.tell(most)
     if not refusals:
         return None
     world.notes.append(NO_CHECK)
     if len(refusals) == len(ways):
         return Stop(refusals[0], Exit.PERSON)
     for refused in refusals:
-        _note(world, reporter, f"a way is given up: {refused}")
+        world.notice(f"a way is given up: {refused}", reporter)
     return None
 
 
-def _note(world: World, reporter: Reporter, note: str) -> None:
-    world.notes.append(note)
-    reporter.report(Noticed(note))
-
-
-def _least_usd(way: Access, left: int) -> float | None:
+def _least_usd(way: Way, left: int) -> float | None:
     """
     What so many groups cost at least: a search unit each, if that is how it is billed. Texts are
     not looked at for this: `plan --check` does.

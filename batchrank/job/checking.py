@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from batchrank.domain import Price
 from batchrank.engine.asking import ask
 from batchrank.engine.scorer import shown
-from batchrank.job.routes import Access
+from batchrank.job.ways import Way
 from batchrank.providers.base import KeyHeader, Settings, Vendor
 from batchrank.providers.told import Told, questions, together, told
 from batchrank.wire.auth import Anonymous, Bearer, Redacts, Secret
@@ -55,11 +55,11 @@ class Answers:
     What *ways* tell for nothing: *found*, in the same order.
     """
 
-    ways: Sequence[Access]
+    ways: Sequence[Way]
     found: Sequence[Told]
 
     @property
-    def as_told(self) -> tuple[Access, ...]:
+    def as_told(self) -> tuple[Way, ...]:
         """
         The ways with what they say of themselves.
         """
@@ -91,7 +91,7 @@ class Answers:
                 yield words
 
 
-def checked(ways: Sequence[Access]) -> Answers:
+def checked(ways: Sequence[Way]) -> Answers:
     """
     Ask the vendors of *ways* (with their keys), as far as they have any, from outside of any event
     loop.
@@ -103,14 +103,14 @@ def checked(ways: Sequence[Access]) -> Answers:
     return Answers(ways, asyncio.run(asked()))
 
 
-def unchecked(ways: Sequence[Access]) -> Answers:
+def unchecked(ways: Sequence[Way]) -> Answers:
     """
     What is known of *ways* where nobody is asked.
     """
     return Answers(ways, [Told()] * len(ways))
 
 
-async def _checked(way: Access) -> Told:
+async def _checked(way: Way) -> Told:
     if way.vendor is None:
         return Told()
     wire, secret = wire_of(way)
@@ -120,7 +120,7 @@ async def _checked(way: Access) -> Told:
         await wire.aclose()
 
 
-async def check_of(way: Access, wire: Wire, secret: Redacts) -> Told:
+async def check_of(way: Way, wire: Wire, secret: Redacts) -> Told:
     """
     Ask the vendor of *way* over its *wire*.
     """
@@ -128,7 +128,7 @@ async def check_of(way: Access, wire: Wire, secret: Redacts) -> Told:
     return await check(way.vendor, way.settings(), way.price, wire, secret, time.time())
 
 
-def documents_told(way: Access, found: Told) -> int | None:
+def documents_told(way: Way, found: Told) -> int | None:
     """
     How many documents the server takes in a request, unless the job wishes for less; None if it
     does not tell.
@@ -137,7 +137,7 @@ def documents_told(way: Access, found: Told) -> int | None:
     return None if most is None else min(most, way.table.documents_max or most)
 
 
-def as_told(way: Access, found: Told) -> Access:
+def as_told(way: Way, found: Told) -> Way:
     """
     *way* with as many documents in a request.
     """
@@ -147,7 +147,7 @@ def as_told(way: Access, found: Told) -> Access:
     return replace(way, table=way.table.model_copy(update={"documents_max": most}))
 
 
-def wire_of(way: Access) -> tuple[Wire, Redacts]:
+def wire_of(way: Way) -> tuple[Wire, Redacts]:
     """
     The wire to the vendor of *way* with its key, if it has one, and who redacts that.
     """
@@ -175,7 +175,7 @@ def _keyed(
 # --- what a person is told ------------------------------------------------------------------------
 
 
-def refusal_of(way: Access, found: Told) -> str:
+def refusal_of(way: Way, found: Told) -> str:
     """
     Why *way* is of no use, in one line; "" if nothing is known against it.
     """
@@ -184,7 +184,7 @@ def refusal_of(way: Access, found: Told) -> str:
     return f"{way.name} says before the first call: {found.refused}"
 
 
-def facts_of(way: Access, found: Told) -> tuple[str, ...]:
+def facts_of(way: Way, found: Told) -> tuple[str, ...]:
     """
     What else was told, for whoever wants to see all of it.
     """
@@ -193,7 +193,7 @@ def facts_of(way: Access, found: Told) -> tuple[str, ...]:
     return (f"{way.name} tells nothing beforehand: the first call goes alone",)
 
 
-def notes_of(way: Access, found: Told, least_usd: float | None) -> list[str]:
+def notes_of(way: Way, found: Told, least_usd: float | None) -> list[str]:
     """
     What a person should know before anything is paid; *least_usd* is what the rest costs at least.
     """

@@ -14,7 +14,7 @@ from batchrank.domain import Positions
 from batchrank.job.loading import Job
 from batchrank.job.money import counted_against
 from batchrank.policy.billing import NANO
-from batchrank.policy.forecast import Estimate
+from batchrank.policy.course import Estimate
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.reading import LedgerReader
 

@@ -8,7 +8,7 @@ has its final name) and the words for how a run ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from batchrank.engine.caller import MODEL_CHANGED
 from batchrank.engine.routes import SERVED_MODEL
 from batchrank.engine.runner import Ending
+from batchrank.engine.waiting import Stop
 from batchrank.errors import BatchrankError, Exit, StorageError
-from batchrank.job.routes import served_by
+from batchrank.job.ways import served_by
 from batchrank.observe.report import RouteShare, Summary, counted
 from batchrank.policy.amounts import Amount
 from batchrank.store.disk import write_durably
@@ -167,13 +168,7 @@ def finish(
     """
     stop = ending.stop
     exit_code = stop.exit_code if stop else _finished(world, ending)
-    notes = [*world.notes, *ending.notes]
-    if stop and isinstance(stop.error, BatchrankError) and stop.error.hint:
-        notes.append(stop.error.hint)
-    if stop and stop.hint:
-        notes.append(stop.hint)
-    if stop and stop.code == MODEL_CHANGED:
-        notes.append(_about_model(Account.of(world.ledger).count("reused")))
+    notes = [*world.notes, *ending.notes, *(_remedies(world, stop) if stop else ())]
     try:
         if exit_code is not Exit.STORAGE:
             ended(exit_code, stop.reason if stop else "")
@@ -192,6 +187,18 @@ def finish(
     )
     _write_report(world, summary)
     return summary
+
+
+def _remedies(world: World, stop: Stop) -> Iterator[str]:
+    """
+    What a person can do about what stopped the run, as far as somebody knows.
+    """
+    if isinstance(stop.error, BatchrankError) and stop.error.hint:
+        yield stop.error.hint
+    if stop.hint:
+        yield stop.hint
+    if stop.code == MODEL_CHANGED:
+        yield _about_model(Account.of(world.ledger).count("reused"))
 
 
 def _about_model(reused: int) -> str:

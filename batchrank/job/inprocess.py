@@ -17,6 +17,7 @@ from batchrank.errors import JobError, Problem
 from batchrank.local import crossencoder
 from batchrank.local.crossencoder import CrossEncoderOptions, CrossEncoderScorer, Encoder, Wanted
 from batchrank.local.lexical import SERVED, LexicalScorer
+from batchrank.places.remote import absolute
 from batchrank.providers.base import Options
 
 Made = tuple[Scorer, Callable[[], Awaitable[None]]]
@@ -114,11 +115,12 @@ def _wanted(table: RouteTable, base: Path) -> Wanted:
     model, options = table.model, _options(table)
     if not _is_folder(model):
         return Wanted(model, "", options)
-    folder = (base / Path(model).expanduser()).resolve()
+    folder = absolute(base, model)
     try:
         return Wanted(str(folder), crossencoder.digest_of(folder), options)
     except OSError as error:
-        raise _refused(f"{folder}: {error.strerror or error}") from error
+        why = f"{folder}: {error.strerror or error}"
+        raise _refused(why, "name the folder that a model was saved to") from error
 
 
 def _decisive(table: RouteTable, base: Path) -> dict[str, object]:
@@ -131,7 +133,7 @@ def _encoder(table: RouteTable, base: Path) -> Encoder:
     try:
         return crossencoder.load(_wanted(table, base))
     except crossencoder.CannotLoad as error:
-        raise _refused(str(error)) from error
+        raise _refused(str(error), error.remedy) from error
 
 
 def _make(table: RouteTable, base: Path) -> Made:
@@ -140,8 +142,8 @@ def _make(table: RouteTable, base: Path) -> Made:
     return scorer, scorer.aclose
 
 
-def _refused(why: str) -> JobError:
-    return JobError("", [Problem(0, "provider.model", why)])
+def _refused(why: str, remedy: str) -> JobError:
+    return JobError("", [Problem(0, "provider.model", why, remedy)])
 
 
 CROSSENCODER = InProcess(

@@ -31,16 +31,16 @@ from batchrank.config.wording import dotted
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem, SourceError
 from batchrank.job.inprocess import InProcess
-from batchrank.job.routes import (
+from batchrank.job.problems import problems_of
+from batchrank.job.ways import (
     OPTION_MODELS,
-    Access,
-    accesses,
+    Way,
     kinds,
     path_of,
-    route_problems,
+    ways_of,
 )
-from batchrank.places.remote import Place, placed
-from batchrank.places.uri import is_uri, parsed
+from batchrank.places.remote import Place, absolute, placed
+from batchrank.places.uri import is_uri
 from batchrank.policy.capacity import Bounds
 from batchrank.providers import Vendor
 from batchrank.providers.base import Settings
@@ -55,7 +55,7 @@ class Job:
     """
     A job that could be run, as far as its file and its key tell.
 
-    *base* is the folder that relative paths start from; *routes* are the ways to a model, the first
+    *base* is the folder that relative paths start from; *ways* are those to a model, the first
     one first, without their keys where none was asked for (`plan` does without). *lines* tells
     where in the file a setting stands. *earlier* is what `output.path` was on the days before, the
     newest first, if the job asks for it.
@@ -64,7 +64,7 @@ class Job:
     config: JobConfig
     file: Path
     base: Path
-    routes: tuple[Access, ...]
+    ways: tuple[Way, ...]
     now: datetime
     lines: Lines
     earlier: tuple[str, ...] = ()
@@ -72,11 +72,11 @@ class Job:
     # --- provider ---------------------------------------------------------------------------------
 
     @property
-    def first(self) -> Access:
+    def first(self) -> Way:
         """
         The way that is taken while nothing is in the way.
         """
-        return self.routes[0]
+        return self.ways[0]
 
     @property
     def vendor(self) -> Vendor | None:
@@ -114,11 +114,11 @@ class Job:
         return self.first.bounds
 
     @property
-    def at_once(self) -> tuple[Access, ...]:
+    def at_once(self) -> tuple[Way, ...]:
         """
         The ways that are taken while nothing is in the way.
         """
-        return self.routes if self.config.provider.strategy == "spread" else self.routes[:1]
+        return self.ways if self.config.provider.strategy == "spread" else self.ways[:1]
 
     @property
     def limit_per_s(self) -> float | None:
@@ -134,7 +134,7 @@ class Job:
         """
         How many calls are ever under way at once, on all ways together.
         """
-        return sum(way.limits.concurrency_most for way in self.routes)
+        return sum(way.limits.concurrency_most for way in self.ways)
 
     @property
     def price(self) -> Price | None:
@@ -168,7 +168,7 @@ class Job:
         Raises:
             JobError: it could not score.
         """
-        for place, way in enumerate(self.routes):
+        for place, way in enumerate(self.ways):
             if way.in_process is not None:
                 with self._placing(place):
                     way.in_process.ready(way.table, self.base)
@@ -185,7 +185,7 @@ class Job:
         """
         Every setting that decides a score.
         """
-        others = sorted(set(kinds(self.routes)) - {self.model})
+        others = sorted(set(kinds(self.ways)) - {self.model})
         first = self.first
         settings = score_settings(self.config, first.score_options, first.base_url, others)
         if first.in_process is None:
@@ -264,7 +264,7 @@ class Job:
     def _placed(self, path: str) -> Place:
         if is_uri(path):
             return placed(self.base, path, self.config.stores)
-        return _absolute(self.base, path)
+        return absolute(self.base, path)
 
     @property
     def reused(self) -> list[Place]:
@@ -282,7 +282,7 @@ class Job:
         """
         This output's own folder among those of the job's other outputs.
         """
-        root = _absolute(self.base, self.config.output.state or ".batchrank")
+        root = absolute(self.base, self.config.output.state or ".batchrank")
         return StateFolder(root / _folder_name(self.output, root.parent))
 
     @property
@@ -302,10 +302,6 @@ class Job:
 
 STAGED = "source"
 """The folder in a state folder that the source is staged in."""
-
-
-def _absolute(base: Path, path: str) -> Path:
-    return (base / Path(path).expanduser()).resolve()
 
 
 def _folder_name(output: Place, near: Path) -> str:
@@ -339,33 +335,26 @@ def load(
     text = _read(path)
     texts = _as_texts(overrides or {}, str(path))
     config = parse(text, where=str(path), now=now, option_models=OPTION_MODELS, overrides=texts)
-    routes, lines = accesses(config), Lines(text)
+    ways, lines = ways_of(config), Lines(text)
     base = path.resolve().parent
-    problems = [
-        *route_problems(config, routes, lines),
-        *_provider_problems(config, routes[0].vendor, lines),
-        *_path_problems(config, base, lines),
-    ]
-    if problems:
-        raise JobError(str(path), sorted(problems, key=lambda problem: problem.line))
+    if problems := problems_of(config, ways, base, lines):
+        raise JobError(str(path), problems)
     if with_key:
-        routes = _with_keys(routes, base, lines, str(path))
+        ways = _with_keys(ways, base, lines, str(path))
     previous = config.output.reuse == "previous"
     earlier = earlier_outputs(text, now, texts) if previous else ()
-    return Job(config, path, base, routes, now, lines, tuple(earlier))
+    return Job(config, path, base, ways, now, lines, tuple(earlier))
 
 
-def _with_keys(
-    routes: Sequence[Access], base: Path, lines: Lines, where: str
-) -> tuple[Access, ...]:
+def _with_keys(ways: Sequence[Way], base: Path, lines: Lines, where: str) -> tuple[Way, ...]:
     """
     The ways with their keys, or every key that is missing at once.
     """
-    keyed: list[Access] = []
+    keyed: list[Way] = []
     problems: list[Problem] = []
-    for place, route in enumerate(routes):
+    for place, way in enumerate(ways):
         try:
-            keyed.append(route.with_key(base))
+            keyed.append(way.with_key(base))
         except JobError as error:
             problems += _of_way(error, place, lines)
     if problems:
@@ -410,81 +399,3 @@ def _read(path: Path) -> str:
         words = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         remedy = "`batchrank init` writes one" if isinstance(error, FileNotFoundError) else ""
         raise JobError(str(path), [Problem(0, "", f"cannot be read: {words}", remedy)]) from error
-
-
-def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -> list[Problem]:
-    """
-    What only becomes wrong together with the vendor's facts.
-    """
-
-    def problem(table: str, key: str, message: str, remedy: str) -> Problem:
-        return Problem(lines.of((table, key)), f"{table}.{key}", message, remedy)
-
-    found: list[Problem] = []
-    provider = config.provider
-    if config.output.reuse_pairs and (why := _pairs_need(config, vendor)):
-        remedy = "leave it out: whole groups are reused"
-        if vendor is not None and not vendor.scores_pairs_alone:
-            remedy += "; or state that the model does so with provider.splits = true"
-        found.append(problem("output", "reuse_pairs", why, remedy))
-    if provider.allow_other_models and config.output.reuse_pairs:
-        message = "takes single scores, and provider.allow_other_models would mix them"
-        found.append(problem("output", "reuse_pairs", message, "leave one of them out"))
-    if vendor is None:
-        return found
-    if provider.send_top_n and not config.output.top_n:
-        found.append(problem("provider", "send_top_n", "needs output.top_n", "set it, or neither"))
-    if provider.send_top_n and config.output.reuse:
-        message = "needs every score, and send_top_n asks for the best only"
-        found.append(problem("output", "reuse", message, "leave one of them out"))
-    return found
-
-
-def _pairs_need(config: JobConfig, vendor: Vendor | None) -> str:
-    """
-    Why pairs cannot be reused one by one; "" if they can.
-    """
-    name, provider = config.provider.name, config.provider
-    alone = vendor is not None and vendor.scores_pairs_alone
-    if not (alone if provider.splits is None or vendor is None else provider.splits):
-        return f"needs scores that do not depend on the other documents: {name} does not promise it"
-    assert vendor is not None
-    price = provider.price.as_price() if provider.price else vendor.prices.get(provider.model)
-    if price is None or price.usd_per_million_tokens is None:
-        known = "it is billed by search units" if price else "no price of it is known"
-        return f"needs a model that is billed by tokens: of {provider.model}, {known}"
-    return ""
-
-
-def _path_problems(config: JobConfig, base: Path, lines: Lines) -> Iterator[Problem]:
-    """
-    Find paths that nothing can lie at.
-    """
-    reused = () if config.output.reuse in (None, "previous") else config.output.reuse
-    named = [("path", config.output.path), ("state", config.output.state or "")]
-    named += [("reuse", path) for path in reused or ()]
-    for key, path in named:
-        if wrong := _wrong_path(path, base, remote=key != "state"):
-            yield Problem(lines.of(("output", key)), f"output.{key}", *wrong)
-    if wrong := _wrong_path(config.budget.shared or "", base, remote=False):
-        yield Problem(lines.of(("budget", "shared")), "budget.shared", *wrong)
-
-
-def _wrong_path(path: str, base: Path, *, remote: bool) -> tuple[str, str] | None:
-    """
-    What is wrong with a path, and the remedy.
-    """
-    if is_uri(path) and not remote:
-        return "is not on this machine", "a ledger needs a local disk: name a folder"
-    try:
-        if is_uri(path):
-            parsed(path)
-        else:
-            _absolute(base, path).exists()
-    except ValueError as error:
-        message, _, remedy = str(error).partition("|")
-        return message, remedy
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody, or links in a circle
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        return f"nothing can lie at {path[:60]!r}: {why}", "name another folder"
-    return None

@@ -22,7 +22,7 @@ from batchrank import __version__
 from batchrank.config import fingerprint
 from batchrank.domain import Positions
 from batchrank.errors import ChangedError, OutputError, StorageError
-from batchrank.events import Event, Noticed, Reporter, SourceStaging
+from batchrank.events import Noticed, Reporter, SourceStaging
 from batchrank.job.earlier import earlier_of
 from batchrank.job.loading import STAGED, Job
 from batchrank.job.money import settle_after_kill
@@ -110,6 +110,13 @@ class World:
         limit = self.wishes.limit
         return self.source.total if limit is None else min(limit, self.source.total)
 
+    def notice(self, note: str, reporter: Reporter) -> None:
+        """
+        Tell a person *note* now, and in the summary.
+        """
+        self.notes.append(note)
+        reporter.report(Noticed(note))
+
 
 @contextmanager
 def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
@@ -143,11 +150,8 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
 def _world(
     job: Job, wishes: Wishes, source: ParquetSource, reporter: Reporter, notes: list[str]
 ) -> Iterator[World]:
-    def tell(event: Event) -> None:
-        reporter.report(event)
-
     state = job.state
-    output = OutputFolder(job.output, state, tell)
+    output = OutputFolder(job.output, state, reporter.report)
     begun = is_begun(state.ledger)
     output.prepare(begun=begun)
     ledger = Ledger.create_or_open(state.ledger)
@@ -167,7 +171,7 @@ def _world(
         if aged := about_age(job.price, job.now.date()):
             world.notes.append(aged)
         for note in world.notes:
-            tell(Noticed(note))
+            reporter.report(Noticed(note))
         yield world
     finally:
         ledger.close()

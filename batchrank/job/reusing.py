@@ -23,7 +23,7 @@ from batchrank.events import Noticed, Reporter
 from batchrank.job.earlier import Earlier, earlier_of, set_aside
 from batchrank.job.loading import Job
 from batchrank.job.opening import World
-from batchrank.job.routes import asked_of_one_model, served_by
+from batchrank.job.ways import asked_of_one_model, served_by
 from batchrank.observe.report import counted
 from batchrank.places.remote import Place
 from batchrank.policy.digest import digest_of
@@ -149,7 +149,7 @@ def compared(
         OutputError: one of the outputs cannot.
         StorageError: there is no room in *folder*.
     """
-    accepts = _OneModel(asked_of_one_model(job.routes), served or {})
+    accepts = _OneModel(asked_of_one_model(job.ways), served or {})
     with comparing(folder, size_bytes(job.config.source.memory)) as comparison:
         pairs = job.config.output.reuse_pairs
         _want(comparison, source, done, stop, job.layout.asking, keep)
@@ -234,7 +234,7 @@ def reuse(
     earlier = set_aside(world.job).before(earlier_of(world.job))
     outputs = earlier.outputs
     for note in earlier.notes:
-        _tell(world, reporter, note)
+        world.notice(note, reporter)
     look_up = _look_up(world, outputs)
     if not (outputs or world.dedupes) or _is_known(world, look_up):
         return
@@ -256,7 +256,7 @@ def reuse(
         equals = comparison.equals() if found.equal else ()
         world.ledger.put_equals(equals, {"looked_up": look_up})
     for note in (*found.summary, *found.warnings()):
-        _tell(world, reporter, note)
+        world.notice(note, reporter)
 
 
 def _is_known(world: World, look_up: list[Any]) -> bool:
@@ -303,11 +303,6 @@ def _look_up(world: World, outputs: Sequence[Finished]) -> list[Any]:
     except OSError as error:
         why = f"output.reuse: a part vanished: {error}"
         raise OutputError(why, "run again when nobody writes there") from error
-
-
-def _tell(world: World, reporter: Reporter, note: str) -> None:
-    world.notes.append(note)
-    reporter.report(Noticed(note))
 
 
 class _Keeping:

@@ -49,7 +49,7 @@ from batchrank.job.reusing import reuse
 from batchrank.job.sampling import left_for_later
 from batchrank.job.steering import Steering, remember, remember_capacity
 from batchrank.job.uncut import check_uncut
-from batchrank.job.ways import Way, ways_in
+from batchrank.job.wiring import Wired, wired
 from batchrank.observe.report import Summary
 from batchrank.observe.watch import CostWatch
 from batchrank.policy.retry import Rules
@@ -138,7 +138,7 @@ def _run(job: Job, wishes: Wishes, reporter: Reporter) -> Summary:
 
 
 def _check_key(job: Job) -> None:
-    if any(way.keyed and way.key is None for way in job.routes):
+    if any(way.keyed and way.key is None for way in job.ways):
         problem = Problem(
             0, "provider", "the job was loaded without its key", "load it with its key"
         )
@@ -294,7 +294,7 @@ async def _engine(task: _Task) -> Ending:
     steering = world.wishes.steering or Steering.of(world.job, datetime.now(UTC))
     published = {part.number: part for part in world.ledger.parts()}
     now = asyncio.get_running_loop().time
-    ways, close = ways_in(world, steering, now)
+    ways, close = wired(world, steering, now)
     for way in ways:
         way.route.gate.taken_over(now())
     try:
@@ -314,15 +314,15 @@ async def _engine(task: _Task) -> Ending:
             reporter.report(Noticed(f"the limit that was learned is forgotten: {why_not}"))
 
 
-def _remembered(job: Job, steering: Steering, ways: Sequence[Way]) -> Iterator[str]:
+def _remembered(job: Job, steering: Steering, ways: Sequence[Wired]) -> Iterator[str]:
     """
     Keep what was learned of limits; yields why what could not be kept.
     """
     now = datetime.now(UTC)
     if why_not := remember(job, steering, now):
         yield why_not
-    for way in ways:
-        if why_not := remember_capacity(job, way.access, way.route.capacity, now):
+    for each in ways:
+        if why_not := remember_capacity(job, each.way, each.route.capacity, now):
             yield why_not
 
 
@@ -339,7 +339,7 @@ def _source(world: World) -> Iterator[Source]:
 
 
 def _ports(
-    task: _Task, ways: Sequence[Way], source: Source, reader: LedgerReader, steering: Steering
+    task: _Task, ways: Sequence[Wired], source: Source, reader: LedgerReader, steering: Steering
 ) -> Ports:
     world = task.world
     layout = world.job.layout
@@ -364,7 +364,7 @@ def _ports(
 def _plan(
     world: World,
     equals: Equals | None,
-    ways: Sequence[Way],
+    ways: Sequence[Wired],
     beforehand: Callable[[], Awaitable[Stop | None]],
 ) -> Plan:
     job, times = world.job, world.job.config.run

@@ -18,7 +18,7 @@ from batchrank.domain import Document, Positions
 from batchrank.engine.feed import Source
 from batchrank.engine.following import Equals
 from batchrank.job.knowing import KnowingSource
-from batchrank.policy.foreseen import Paid, Taught, middle_of, taught
+from batchrank.policy.foreseen import Billed, Taught, middle_of, taught
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import sendable
 from batchrank.store.reading import LedgerReader
@@ -107,10 +107,10 @@ def learned(ledger: LedgerReader, source: ParquetSource, count: int, measure: Me
 
 def _paid(
     source: Source, positions: Positions, costs: Mapping[int, int], measure: Measure
-) -> Iterator[Paid]:
+) -> Iterator[Billed]:
     others = positions.others()
     for batch in source.batches(others, others.total):
         for position in others.missing(batch.position, batch.position + batch.rows):
             group = batch.group(position)
             if documents := sendable(group):
-                yield Paid(*measure(group.query, documents), costs[position])
+                yield Billed(*measure(group.query, documents), costs[position])

@@ -15,7 +15,7 @@ from typing import Self
 
 from batchrank.engine.waiting import Quotas, Turnstiles
 from batchrank.job.loading import Job
-from batchrank.job.routes import Access
+from batchrank.job.ways import Way
 from batchrank.policy.budget import Allowance
 from batchrank.policy.capacity import Capacity, Learned, narrowed
 from batchrank.policy.control import Adaptive, Controller, Known
@@ -38,7 +38,7 @@ class Reins:
     asked: Told | None = None
 
     @classmethod
-    def of(cls, job: Job, way: Access, now: datetime) -> Self:
+    def of(cls, job: Job, way: Way, now: datetime) -> Self:
         """
         Begin at *now* (aware) with the limits that are told of *way*.
         """
@@ -64,9 +64,9 @@ class Steering:
         Begin at *now* (aware) with the limits of *job*; *calls_max* is for all runs together.
         """
         allowance = Allowance(inf if calls_max is None else calls_max)
-        return cls({way.name: Reins.of(job, way, now) for way in job.routes}, allowance)
+        return cls({way.name: Reins.of(job, way, now) for way in job.ways}, allowance)
 
-    def of_way(self, job: Job, way: Access, now: datetime) -> Reins:
+    def of_way(self, job: Job, way: Way, now: datetime) -> Reins:
         """
         What steers *way*, begun at *now* (aware) if no run before has known it: its name may hold
         a variable.
@@ -76,7 +76,7 @@ class Steering:
         return self.reins[way.name]
 
 
-def _learned_per_s(job: Job, way: Access, now: datetime) -> float | None:
+def _learned_per_s(job: Job, way: Way, now: datetime) -> float | None:
     """
     The limit that runs before this one have met, if it is one to be found.
     """
@@ -85,7 +85,7 @@ def _learned_per_s(job: Job, way: Access, now: datetime) -> float | None:
     return _learned(job).per_s(account_of(way), now)
 
 
-def controller_for(way: Access, learned: float | None) -> Adaptive:
+def controller_for(way: Way, learned: float | None) -> Adaptive:
     """
     The controller that *way* begins with, where the limit was *learned* (1/s) or not. A scorer in
     process has no limit.
@@ -103,7 +103,7 @@ def controller_for(way: Access, learned: float | None) -> Adaptive:
     )
 
 
-def quotas_of(way: Access) -> Quotas:
+def quotas_of(way: Way) -> Quotas:
     """
     The limits that the job file tells of *way*.
     """
@@ -116,14 +116,14 @@ def remember(job: Job, steering: Steering, now: datetime) -> str | None:
     Keep what was learned by *now* (aware); returns why that could not be done.
     """
     why_not = None
-    for way in job.routes:
+    for way in job.ways:
         learned = steering.of_way(job, way, now).controller.learned_per_s
         if learned is not None and way.vendor is not None:
             why_not = _learned(job).remember(account_of(way), learned, now) or why_not
     return why_not
 
 
-def capacity_for(job: Job, way: Access, now: datetime) -> Capacity:
+def capacity_for(job: Job, way: Way, now: datetime) -> Capacity:
     """
     What a request on *way* may hold at *now* (aware): as the job says, else as was learned, else
     as is known of the vendor.
@@ -143,7 +143,7 @@ def capacity_for(job: Job, way: Access, now: datetime) -> Capacity:
     )
 
 
-def remember_capacity(job: Job, way: Access, capacity: Capacity, now: datetime) -> str | None:
+def remember_capacity(job: Job, way: Way, capacity: Capacity, now: datetime) -> str | None:
     """
     Keep what *capacity* has learned by *now* (aware); returns why that could not be done.
     """
@@ -156,7 +156,7 @@ def _learned(job: Job) -> LearnedLimits:
     return LearnedLimits(job.state.path.parent)
 
 
-def account_of(way: Access) -> Account:
+def account_of(way: Way) -> Account:
     """
     Whose limits, key and model *way* is about.
     """

@@ -27,13 +27,13 @@ from pydantic import AfterValidator, Field
 
 from batchrank.domain import (
     Answer,
-    Document,
     Failure,
     FailureKind,
     RerankReply,
     RerankRequest,
     Served,
     Usage,
+    text_of,
 )
 from batchrank.providers.base import Options
 
@@ -152,8 +152,12 @@ class Encoder(Protocol):
 
 class CannotLoad(Exception):
     """
-    The model cannot be had as the job says; the message is for a person.
+    The model cannot be had as the job says; message and *remedy* are for a person.
     """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +207,12 @@ def load(wanted: Wanted) -> Encoder:
         )
     # What is wrong with a model's files, a device or the hub comes as exceptions of all kinds.
     except Exception as error:
-        raise CannotLoad(f"cannot be loaded: {_first_line(error)}") from error
+        raise CannotLoad(f"cannot be loaded: {_first_line(error)}", CHECK) from error
     return _checked(made, options.max_length)
+
+
+CHECK = "see that its files are there and whole, and so is the device in provider.options"
+ANOTHER = "name a model that was trained to give one score for a pair"
 
 
 def _silence() -> None:
@@ -223,12 +231,14 @@ def _checked(made: Any, most: int | None) -> _Loaded:
     heads = getattr(made.config, "architectures", None) or []
     if not any(name.endswith("ForSequenceClassification") for name in heads):
         # transformers would make a head up, of random numbers, and say so in a warning.
-        raise CannotLoad("is no cross-encoder: its files hold no weights for a score")
+        raise CannotLoad("is no cross-encoder: its files hold no weights for a score", ANOTHER)
     if made.num_labels != 1:
-        raise CannotLoad(f"is no reranker: it gives {made.num_labels} numbers for a pair, not one")
+        why = f"is no reranker: it gives {made.num_labels} numbers for a pair, not one"
+        raise CannotLoad(why, ANOTHER)
     places = getattr(made.config, "max_position_embeddings", None)
     if most and places and most > places:
-        raise CannotLoad(f"takes {places} tokens, and provider.options.max_length is {most}")
+        why = f"takes {places} tokens, and provider.options.max_length is {most}"
+        raise CannotLoad(why, "lower it, or leave it out")
     return _Loaded(made)
 
 
@@ -287,7 +297,7 @@ class CrossEncoderScorer:
         self._thread.shutdown(cancel_futures=True)
 
     def _scored(self, request: RerankRequest) -> Answer:
-        pairs = [(request.query, _text(document)) for document in request.documents]
+        pairs = [(request.query, text_of(document)) for document in request.documents]
         try:
             scores = self._computed(pairs)
         except Exception as error:  # noqa: BLE001 - whatever a model raises, it is told by value
@@ -327,7 +337,3 @@ def _failure(error: BaseException) -> Failure:
 
 def _bad(why: str) -> Failure:
     return Failure(FailureKind.BAD_REPLY, why, code="model_failed")
-
-
-def _text(document: Document) -> str:
-    return document if isinstance(document, str) else document.text or ""

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import log
 
-from batchrank.domain import Answer, Document, RerankReply, RerankRequest, Served, Usage
+from batchrank.domain import Answer, RerankReply, RerankRequest, Served, Usage, text_of
 
 K1 = 1.2
 """How soon repetitions of a word stop counting; 1.2 to 2 is usual (Robertson and Zaragoza)."""
@@ -99,9 +99,5 @@ class LexicalScorer:
         """
         The scores of *request*, for nothing. An image is not looked at.
         """
-        texts = [_text(document) for document in request.documents]
+        texts = [text_of(document) for document in request.documents]
         return RerankReply(tuple(scores(request.query, texts)), SERVED, Usage(cost_usd=0.0))
-
-
-def _text(document: Document) -> str:
-    return document if isinstance(document, str) else document.text or ""

@@ -24,7 +24,7 @@ from batchrank.events import (
     Stopping,
     Tick,
 )
-from batchrank.policy.forecast import Course
+from batchrank.policy.course import Course
 
 SPEED_S = 60.0
 """Speed is that of the last minute."""

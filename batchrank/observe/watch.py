@@ -2,14 +2,14 @@
 A run's cost beside its estimate: told once, when it is known that the estimate does not hold.
 
 Owns what counts: groups that somebody was called for, in this run, with all their calls. When to
-speak is decided in `policy.forecast`.
+speak is decided in `policy.course`.
 """
 
 from __future__ import annotations
 
 from batchrank.events import Committed, CostStrayed, Event, Reporter
 from batchrank.policy.billing import NANO
-from batchrank.policy.forecast import Estimate, has_strayed
+from batchrank.policy.course import Estimate, has_strayed
 
 
 class CostWatch:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from batchrank.config import json_schema
 from batchrank.errors import JobError, OutputError, Problem
-from batchrank.job.routes import OPTION_MODELS
+from batchrank.job.ways import OPTION_MODELS
 
 SCHEMA_NAME = "batchrank.schema.json"
 

@@ -135,5 +135,5 @@ def _redirected(job: Job, base_url: str, folder: str) -> Job:
     )
     key = Secret(f"rehearsal-{secrets.token_hex(8)}")
     return replace(
-        job, config=config, routes=(replace(job.first, table=provider, vendor=vendor, key=key),)
+        job, config=config, ways=(replace(job.first, table=provider, vendor=vendor, key=key),)
     )

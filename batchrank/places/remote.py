@@ -339,6 +339,16 @@ Place = Path | Remote
 """Where something lies."""
 
 
+def absolute(base: Path, path: str) -> Path:
+    """
+    The place on this machine that *path* means, from *base* if it is relative; links are followed.
+
+    Raises:
+        RuntimeError: it begins with the home of nobody, or its links go in a circle.
+    """
+    return (base / Path(path).expanduser()).resolve()
+
+
 def placed(base: Path, path: str, stores: StoresTable = AT_HOME) -> Place:
     """
     The place that *path* means, from *base* if it is relative.

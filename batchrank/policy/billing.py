@@ -18,7 +18,7 @@ from math import ceil
 
 import msgspec
 
-from batchrank.domain import CostSource, Document, Price, RerankRequest, Usage
+from batchrank.domain import CostSource, Price, RerankRequest, Usage, text_of
 
 NANO = 1_000_000_000
 DOCUMENTS_PER_UNIT = 100
@@ -56,11 +56,7 @@ def sizes_of(request: RerankRequest) -> Sizes:
     """
     Measure a request's texts. An image counts nothing: its billing is not documented.
     """
-    return Sizes(_bytes(request.query), tuple(_document_bytes(d) for d in request.documents))
-
-
-def _document_bytes(document: Document) -> int:
-    return _bytes(document if isinstance(document, str) else document.text or "")
+    return Sizes(_bytes(request.query), tuple(_bytes(text_of(d)) for d in request.documents))
 
 
 def _bytes(text: str) -> int:

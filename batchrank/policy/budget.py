@@ -122,7 +122,7 @@ class Budget:
     days: dict[str, Day] | None = None
 
     @property
-    def bounds(self) -> bool:
+    def is_capped(self) -> bool:
         """
         Tell whether there is any cap at all.
         """

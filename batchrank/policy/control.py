@@ -11,7 +11,7 @@ Knows no clock and waits for nobody.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import msgspec
 
 from batchrank.domain import Advertised, FailureKind
 from batchrank.policy.accepted import Accepted
-from batchrank.policy.caps import Caps
+from batchrank.policy.ceilings import Ceilings
 from batchrank.policy.concurrency import Concurrency
 from batchrank.policy.gate import HINT_S_NEWS, HINT_S_PROBED, JITTER, THROTTLES_MIN, Gate
 from batchrank.policy.latency import Latency
@@ -143,35 +143,6 @@ class Controller(Protocol):
 
 
 @dataclass(slots=True)
-class Held:
-    """
-    The controller that holds what it is given, whatever it hears.
-    """
-
-    pace: Pace | None
-    concurrency: int
-    mode: Mode = Mode.HOLD
-    learned_per_s: float | None = None
-    gate: Gate = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.gate = Gate()
-        if self.pace is not None:
-            self.gate.full_rate(self.pace.rate)
-
-    def sent(self, now: float, held: bool) -> None:
-        """
-        Nothing to learn.
-        """
-
-    def heard(self, heard: Heard) -> bool:  # noqa: ARG002 - the protocol has it
-        """
-        Nothing to learn.
-        """
-        return False
-
-
-@dataclass(slots=True)
 class _Wait:
     """
     The gate is shut: by what, since when, and until when as far as is told. *overload*: by a server
@@ -201,7 +172,7 @@ class Adaptive:
         self._known = known
         self._ceiling = known.pace.rate if known.pace else inf
         self._rate = None if known.unlimited and known.pace is None else _begin(known)
-        self._caps = Caps()
+        self._advertised = Ceilings()
         self._refused = 0.0  # the share of throttles among the last answers
         self._refused_in_a_row = 0
         self._latency = Latency()
@@ -289,7 +260,7 @@ class Adaptive:
         self._since_pause += 1
         self._latency.took(heard.now - heard.sent_at)
         self._concurrency.succeeded()
-        self._caps.succeeded()
+        self._advertised.succeeded()
 
     def _throttled(self, heard: Heard) -> None:
         self._overload = heard.status in OVERLOADED and not heard.hint_s
@@ -300,7 +271,7 @@ class Adaptive:
         self._pauses = 0
         if self._is_tolerated():
             return
-        self._caps.throttled(heard.now)
+        self._advertised.throttled(heard.now)
         if self._rate is None:
             # Where nothing was accepted yet nothing is known: then it begins as any other search.
             lately = max(FIRST_PER_S, self._recent.per_s(heard.now, LATELY_S))
@@ -325,7 +296,7 @@ class Adaptive:
         """
         What a reply says of limits; nothing left is a hint like Retry-After, which goes before it.
         """
-        self._caps.told(advertised, heard.now)
+        self._advertised.told(advertised, heard.now)
         if advertised.remaining != 0 or not advertised.reset_s or heard.hint_s:
             return False
         if self._wait is None:
@@ -389,9 +360,9 @@ class Adaptive:
         if self._rate is not None:
             if not self._capped:
                 self._rate.grow(paced_s)
-            cap = self._caps.cap(self._rate.per_s, now)
-            self._capped = cap < self._rate.per_s
-            self._paced(max(FLOOR_PER_S, min(cap, self._rate.per_s)))
+            ceiling = self._advertised.per_s(self._rate.per_s, now)
+            self._capped = ceiling < self._rate.per_s
+            self._paced(max(FLOOR_PER_S, min(ceiling, self._rate.per_s)))
         self._concurrency.needed(self._per_s, self._latency.slow_s)
 
     def _paced(self, per_s: float) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf, sqrt
 
-from batchrank.domain import Document
+from batchrank.domain import Document, text_of
 from batchrank.policy.billing import DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK, places, units_of
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.characters import Tokens, tokens_between
@@ -105,16 +105,16 @@ class Meter:
         if not cut:
             self.too_large += 1
             return
-        texts = [*map(_text, documents)]
-        asked = Asked(tokens_between(query), [*map(tokens_between, texts)], cut)
+        texts = [*map(text_of, documents)]
+        measured = Measured(tokens_between(query), [*map(tokens_between, texts)], cut)
         self.groups += 1
         self.requests.add(len(cut), len(cut))
-        self.query_tokens += asked.query.at(MIDDLE)
-        self.document_tokens += sum(length.at(MIDDLE) for length in asked.documents)
+        self.query_tokens += measured.query.at(MIDDLE)
+        self.document_tokens += sum(length.at(MIDDLE) for length in measured.documents)
         self.document_chars += sum(map(len, texts))
-        self.units.add(*(search_units(asked, place) for place in (0, 1)))
-        self.tokens.add(*tokens(asked, self.rule))
-        for driver, amount in driven_by(asked, query, documents, self.rule):
+        self.units.add(*(search_units(measured, place) for place in (0, 1)))
+        self.tokens.add(*tokens(measured, self.rule))
+        for driver, amount in driven_by(measured, query, documents, self.rule):
             if amount > 0:
                 self.drivers[driver] += amount
                 self.driven[driver] += 1
@@ -129,10 +129,6 @@ class Meter:
         return meter.billed.low, meter.billed.high
 
 
-def _text(document: Document) -> str:
-    return document if isinstance(document, str) else document.text or ""
-
-
 # --- one group ------------------------------------------------------------------------------------
 
 
@@ -141,7 +137,7 @@ Cut = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Measured:
     """
     The estimated lengths of one group's texts, and where these are *cut* into requests.
     """
@@ -157,40 +153,40 @@ class Asked:
         return self.query.at(place), [document.at(place) for document in self.documents]
 
 
-def search_units(asked: Asked, place: float) -> int:
+def search_units(measured: Measured, place: float) -> int:
     """
     The search units of a group: each request has its own, and a document longer than 500 tokens,
     the query's included, counts as several (`billing` says where this rule is from).
     """
-    query, documents = asked.at(place)
-    return _units(query, documents, asked.cut)
+    query, documents = measured.at(place)
+    return _units(query, documents, measured.cut)
 
 
 def _units(query: float, documents: Sequence[float], cut: Cut) -> int:
     return sum(units_of(query, documents[start:stop]) for start, stop in cut)
 
 
-def tokens(asked: Asked, rule: Rule) -> tuple[float, float]:
+def tokens(measured: Measured, rule: Rule) -> tuple[float, float]:
     """
     The tokens of a group, at least and at most.
     """
-    count, requests = len(asked.documents), len(asked.cut)
-    low = sum(length.low for length in asked.documents)
-    high = sum(length.high for length in asked.documents)
+    count, requests = len(measured.documents), len(measured.cut)
+    low = sum(length.low for length in measured.documents)
+    high = sum(length.high for length in measured.documents)
     fewest = count if rule.query_each else requests
     most = requests if rule.query_each is False else count
-    return low + fewest * asked.query.low, high + most * asked.query.high
+    return low + fewest * measured.query.low, high + most * measured.query.high
 
 
 def driven_by(
-    asked: Asked, query: str, documents: Sequence[Document], rule: Rule
+    measured: Measured, query: str, documents: Sequence[Document], rule: Rule
 ) -> Iterable[tuple[Driver, float]]:
     """
     What would not be paid if something were otherwise, each for itself: they do not add up.
     """
-    query_tokens, lengths = asked.at(MIDDLE)
+    query_tokens, lengths = measured.at(MIDDLE)
     reckoned = _Reckoned(rule, query, query_tokens)
-    whole = reckoned.amount(lengths, asked.cut)
+    whole = reckoned.amount(lengths, measured.cut)
     if len(lengths) > DOCUMENTS_PER_UNIT:
         # A hundred long ones fill more than a unit: then it is fewer that fit.
         few = documents[:DOCUMENTS_PER_UNIT]
@@ -199,7 +195,7 @@ def driven_by(
     room = max(1.0, TOKENS_PER_CHUNK - query_tokens)
     if max(lengths) > room:
         short = [min(length, room) for length in lengths]
-        yield Driver.LONG, whole - reckoned.amount(short, asked.cut)
+        yield Driver.LONG, whole - reckoned.amount(short, measured.cut)
     if len(firsts := dict(zip(documents, lengths, strict=True))) < len(lengths):
         yield Driver.REPEATED, whole - reckoned.of([*firsts], [*firsts.values()])
     if rule.by_units:
@@ -228,7 +224,7 @@ class _Reckoned:
 
 
 @dataclass(frozen=True, slots=True)
-class Paid:
+class Billed:
     """
     What a group was estimated at, and what it was billed, in the same unit.
     """
@@ -279,7 +275,7 @@ class Taught:
 UNTAUGHT = Taught(0.0, MIDDLE, 1.0)
 
 
-def taught(calls: Sequence[Paid]) -> Taught:
+def taught(calls: Sequence[Billed]) -> Taught:
     """
     The ratio estimator, with a 99 % interval by Student's t (Cochran, "Sampling Techniques", 3rd
     edition, 6.3 and 6.4), widened for what is too rare to have been met.
@@ -308,7 +304,7 @@ def taught(calls: Sequence[Paid]) -> Taught:
     return Taught(max(0.0, likely - doubt), likely, min(1.0, likely + doubt))
 
 
-def middle_of(calls: Sequence[Paid]) -> tuple[float, float]:
+def middle_of(calls: Sequence[Billed]) -> tuple[float, float]:
     """
     What groups at random places were estimated at on the average, in the middle, and how far the
     average of all may be from that; infinitely far where there are less than two.

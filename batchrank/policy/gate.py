@@ -113,7 +113,6 @@ class Gate:
         self._throttles = 0
         self._throttles_from = float("inf")
         self._hint_s_max = float("inf")
-        self._last_success = float("-inf")
         self._throttled_since: float | None = None
         self._unheard_since: float | None = None
 

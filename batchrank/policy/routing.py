@@ -1,5 +1,5 @@
 """
-Which way a request takes: the first route that lets it through, or the one whose turn is next.
+Which route a request takes: the first one that lets it through, or the one whose turn is next.
 
 Owns what traffic does when a route lets nobody through, and when it comes back: in a chain the next
 one takes over once the gate before it has been shut for so long that it is no hiccup, and what

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from batchrank.domain import Answer, Failure, RerankRequest
+from batchrank.domain import Answer, Failure, RerankRequest, text_of
 from batchrank.providers.base import (
     HttpCall,
     HttpReply,
@@ -24,7 +24,7 @@ from batchrank.providers.base import (
     bad_reply,
     later_page,
 )
-from batchrank.providers.compatible import Compatible, Page, words_of
+from batchrank.providers.compatible import Compatible, Page
 from batchrank.providers.reading import limited, table, text
 from batchrank.providers.shape import PresetOptions, Shape
 
@@ -108,7 +108,7 @@ class BedrockRerank:
             "numberOfResults": self._wanted(request),  # how many come unless told is not documented
         }
         sources = [
-            {"type": "TEXT", "textDocument": {"text": words_of(d)}} for d in request.documents
+            {"type": "TEXT", "textDocument": {"text": text_of(d)}} for d in request.documents
         ]
         return {
             "queries": [{"type": "TEXT", "textQuery": {"text": request.query}}],

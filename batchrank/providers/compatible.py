@@ -25,6 +25,7 @@ from batchrank.domain import (
     RichDocument,
     Served,
     Usage,
+    text_of,
 )
 from batchrank.providers.base import (
     HttpCall,
@@ -264,17 +265,10 @@ def _query(request: RerankRequest, form: str) -> object:
 
 def _documents(documents: Sequence[Document], form: str) -> list[object]:
     if form == "record":
-        return [{"id": str(n), "content": words_of(d)} for n, d in enumerate(documents)]
+        return [{"id": str(n), "content": text_of(d)} for n, d in enumerate(documents)]
     if form == "structure":
         return [structure(d if isinstance(d, RichDocument) else RichDocument(d)) for d in documents]
-    return [words_of(d) for d in documents]
-
-
-def words_of(document: Document) -> str:
-    """
-    The text of a document, where nothing else can be sent.
-    """
-    return document if isinstance(document, str) else document.text or ""
+    return [text_of(d) for d in documents]
 
 
 def address(template: str, settings: Settings) -> str:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from batchrank.domain import Document, Group, RichDocument
+from batchrank.domain import Document, Group, RichDocument, text_of
 
 SAMPLE_MAX = 10_000
 """So many lengths of each kind are kept; every length has the same chance to be among them."""
@@ -168,7 +168,7 @@ class Tally:
         if sent:
             self._queries.add(group.query)
             for document in sent:
-                self._documents.add(_text(document))
+                self._documents.add(text_of(document))
             self._see(group.query, sent)
 
     def _count_documents(self, group: Group) -> None:
@@ -218,7 +218,3 @@ class Tally:
             flaws=dict(self._flaws),
             row_group_bytes_max=row_group_bytes_max,
         )
-
-
-def _text(document: Document) -> str:
-    return document if isinstance(document, str) else document.text or ""

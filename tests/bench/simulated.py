@@ -34,8 +34,8 @@ from batchrank.domain import (
 )
 from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Turnstiles
-from batchrank.job import Job, load, running, ways
-from batchrank.job.routes import Access
+from batchrank.job import Job, load, running, wiring
+from batchrank.job.ways import Way
 from batchrank.source import ParquetSource
 from batchrank.source.carried import NOTHING_MAPPED, Block, no_rows
 from tests.bench.material import KEY, MODEL, limits, write_job
@@ -193,12 +193,12 @@ def main() -> None:
     scorer = Instant(folder / NOTES)
 
     def scorer_of(
-        way: Access, base: Path, turnstiles: Turnstiles, closing: list[ways.Close]
-    ) -> tuple[Scorer, ways.Ask | None]:
+        way: Way, base: Path, turnstiles: Turnstiles, closing: list[wiring.Close]
+    ) -> tuple[Scorer, wiring.Ask | None]:
         closing.append(scorer.close)
         return scorer, None
 
-    ways._scorer = scorer_of  # the one thing that is not the job's own
+    wiring._scorer = scorer_of  # the one thing that is not the job's own
     print(running.run(MadeUpJob.of(job, groups)).as_json())
 
 

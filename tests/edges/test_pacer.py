@@ -14,18 +14,18 @@ import pytest
 from batchrank.domain import RateLimit
 from batchrank.engine.waiting import ROUNDING_S, Pacer, Quotas, Turnstiles
 from batchrank.policy.billing import Sizes
-from batchrank.policy.control import Controller, Heard, Held
+from batchrank.policy.control import Controller, Heard
 from batchrank.policy.gate import Gate
 from batchrank.policy.pace import Pace, pace_of
 from batchrank.policy.rate import Mode
-from batchrank.testing import run_virtually, windows_max
+from batchrank.testing import FixedController, run_virtually, windows_max
 
 
-def held(limit: RateLimit | None) -> Held:
+def held(limit: RateLimit | None) -> FixedController:
     """
     The controller that holds a limit.
     """
-    return Held(pace_of(limit) if limit else None, 8)
+    return FixedController(pace_of(limit) if limit else None, 8)
 
 
 def pacer_of(

@@ -24,7 +24,6 @@ from batchrank.engine.waiting import Lane, Pacer, Quotas, Stop, Turnstiles
 from batchrank.policy.amounts import Amount
 from batchrank.policy.budget import Allowance, Borrow, Budget, Full, SharedCaps, granted
 from batchrank.policy.capacity import Bounds, Capacity
-from batchrank.policy.control import Held
 from batchrank.policy.pace import pace_of
 from batchrank.policy.retry import Rules
 from batchrank.policy.routing import Strategy
@@ -32,6 +31,7 @@ from batchrank.store.ledger import Ledger
 from batchrank.store.reading import AUTHORISED, amount_of
 from batchrank.testing import (
     FakeParts,
+    FixedController,
     InlineLane,
     ListSource,
     RecordingReporter,
@@ -82,7 +82,7 @@ class Way:
         """
         The same for one run, with what the ledger's *meta* has of it.
         """
-        controller = Held(pace_of(self.limit) if self.limit else None, self.concurrency)
+        controller = FixedController(pace_of(self.limit) if self.limit else None, self.concurrency)
         turnstiles = Turnstiles(Quotas(self.limit, self.documents))
         return Route(
             self.name,

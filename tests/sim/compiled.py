@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
 
-POLICY = ("accepted", "caps", "concurrency", "control", "gate", "latency", "pace", "rate")
+POLICY = ("accepted", "ceilings", "concurrency", "control", "gate", "latency", "pace", "rate")
 SIM = ("clients", "reference", "servers")
 MODULES = (
     *(f"batchrank/policy/{name}.py" for name in POLICY),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from batchrank.examine.providers import providers
-from batchrank.job import loading, routes
+from batchrank.job import loading, ways
 from batchrank.providers import VENDORS, Vendor
 from batchrank.providers.base import Onward, Settings
 from tests import playing
@@ -55,7 +55,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vendor:
         (folder / f"{case['name']}.json").write_text(line)
     monkeypatch.setattr(playing, "CASES", folder.parent)
     monkeypatch.setitem(VENDORS, "acme", vendor)
-    monkeypatch.setitem(routes.OPTION_MODELS, "acme", vendor.options)
+    monkeypatch.setitem(ways.OPTION_MODELS, "acme", vendor.options)
     return vendor
 
 

@@ -53,7 +53,7 @@ def test_without_a_cap_nothing_is_refused_or_bounded() -> None:
     """
     budget = Budget()
 
-    assert not budget.bounds
+    assert not budget.is_capped
     budget.settle(NOTHING, usd(5))
     assert (usd(5), NOTHING, NOTHING) == (budget.spent, budget.reserved, budget.authorised)
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from batchrank.domain import Advertised, FailureKind, RateLimit
 from batchrank.policy.accepted import Accepted
-from batchrank.policy.caps import SUCCESSES, Caps
+from batchrank.policy.ceilings import SUCCESSES, Ceilings
 from batchrank.policy.concurrency import LEAST, Concurrency
-from batchrank.policy.control import Adaptive, Controller, Heard, Held, Known
+from batchrank.policy.control import Adaptive, Controller, Heard, Known
 from batchrank.policy.gate import Leave
 from batchrank.policy.latency import Latency
 from batchrank.policy.pace import pace_of
@@ -30,6 +30,7 @@ from batchrank.policy.rate import (
     Mode,
     Rate,
 )
+from batchrank.testing import FixedController
 from tests.laws import law
 
 K = FailureKind
@@ -540,56 +541,58 @@ def test_an_absurd_limit_is_believed_for_a_minute(after_s: float, believed: bool
     """
     Then it is tried to do without.
     """
-    caps = Caps()
-    caps.told(Advertised(0.001, None, None), 0.0)
-    caps.cap(100.0, 0.0)
+    ceilings = Ceilings()
+    ceilings.told(Advertised(0.001, None, None), 0.0)
+    ceilings.per_s(100.0, 0.0)
 
-    assert believed is (caps.cap(100.0, after_s) < 1.0)
+    assert believed is (ceilings.per_s(100.0, after_s) < 1.0)
 
 
 def test_successes_refute_an_absurd_limit_for_good() -> None:
     """
     A hundred in a row, and what the server says is not asked any more.
     """
-    caps = _tested()
+    ceilings = _tested()
     for _ in range(SUCCESSES):
-        caps.succeeded()
-    caps.throttled(70.0)
-    caps.told(Advertised(0.001, None, None), 80.0)
+        ceilings.succeeded()
+    ceilings.throttled(70.0)
+    ceilings.told(Advertised(0.001, None, None), 80.0)
 
-    assert math.inf == caps.cap(100.0, 1e6)
+    assert math.inf == ceilings.per_s(100.0, 1e6)
 
 
 def test_a_throttle_confirms_it_for_twice_as_long() -> None:
     """
     Ten a minute may well be true: it is tried ever more rarely.
     """
-    caps = _tested()
-    caps.throttled(62.0)
+    ceilings = _tested()
+    ceilings.throttled(62.0)
 
-    assert caps.cap(100.0, 62.0 + 120.0) < 1.0
-    assert math.inf == caps.cap(100.0, 62.0 + 121.0)
+    assert ceilings.per_s(100.0, 62.0 + 120.0) < 1.0
+    assert math.inf == ceilings.per_s(100.0, 62.0 + 121.0)
 
 
-def _tested() -> Caps:
+def _tested() -> Ceilings:
     """
     An absurd limit, a minute later.
     """
-    caps = Caps()
-    caps.told(Advertised(0.001, None, None), 0.0)
-    caps.cap(100.0, 0.0)
-    assert math.inf == caps.cap(100.0, 61.0)
-    return caps
+    ceilings = Ceilings()
+    ceilings.told(Advertised(0.001, None, None), 0.0)
+    ceilings.per_s(100.0, 0.0)
+    assert math.inf == ceilings.per_s(100.0, 61.0)
+    return ceilings
 
 
 def test_a_sane_limit_is_obeyed_for_ever() -> None:
     """
     Down to half of what we would send nothing is tested: no 429 is drawn to see whether it holds.
     """
-    caps = Caps()
-    caps.told(Advertised(60.0, None, None), 0.0)
+    ceilings = Ceilings()
+    ceilings.told(Advertised(60.0, None, None), 0.0)
 
-    assert all(pytest.approx(58.8) == caps.cap(100.0, float(now)) for now in range(0, 100_000, 50))
+    assert all(
+        pytest.approx(58.8) == ceilings.per_s(100.0, float(now)) for now in range(0, 100_000, 50)
+    )
 
 
 @law(60)
@@ -734,7 +737,7 @@ def test_the_held_controller_learns_nothing() -> None:
     """
     It holds what it is given, whatever it hears, and meets the protocol of controllers.
     """
-    controller: Controller = Held(LIMIT, 8)
+    controller: Controller = FixedController(LIMIT, 8)
 
     controller.sent(0.0, held=True)
     assert not controller.heard(heard(K.THROTTLED, 1.0))

@@ -18,9 +18,9 @@ from batchrank.policy.capacity import Bounds
 from batchrank.policy.characters import tokens_between
 from batchrank.policy.foreseen import (
     UNTAUGHT,
+    Billed,
     Driver,
     Meter,
-    Paid,
     Rule,
     Sums,
     Taught,
@@ -209,15 +209,15 @@ def test_too_few_calls_teach_nothing() -> None:
     Neither do calls of which nothing was open.
     """
     assert UNTAUGHT == taught([])
-    assert UNTAUGHT == taught([Paid(1, 2, 1.5)])
-    assert UNTAUGHT == taught([Paid(1, 1, 1)] * 50)
+    assert UNTAUGHT == taught([Billed(1, 2, 1.5)])
+    assert UNTAUGHT == taught([Billed(1, 1, 1)] * 50)
 
 
 def test_bills_that_agree_narrow_it_down_no_further_than_their_number_allows() -> None:
     """
     What fifty calls have not shown may be true of six in a hundred.
     """
-    found = taught([Paid(100, 200, 150)] * 50)
+    found = taught([Billed(100, 200, 150)] * 50)
 
     assert (0.44, 0.5, 0.56) == pytest.approx((found.low, found.likely, found.high))
     assert found.by_rule
@@ -227,18 +227,18 @@ def test_the_average_of_a_sample_is_as_sure_as_its_number_allows() -> None:
     """
     One group says nothing about others.
     """
-    mean, doubt = middle_of([Paid(n, n + 2, 0) for n in range(50)])
+    mean, doubt = middle_of([Billed(n, n + 2, 0) for n in range(50)])
 
-    assert (25.5, inf) == (mean, middle_of([Paid(1, 2, 1)])[1])
+    assert (25.5, inf) == (mean, middle_of([Billed(1, 2, 1)])[1])
     assert student(49) * 14.577 / 50**0.5 == pytest.approx(doubt, rel=1e-3)
-    assert (2.0, 0.0) == middle_of([Paid(1, 3, 2)] * 9)
+    assert (2.0, 0.0) == middle_of([Billed(1, 3, 2)] * 9)
 
 
 def test_bills_beyond_the_rule_are_followed() -> None:
     """
     A price that is twice what is known: the factor is 2, whatever the estimate said.
     """
-    found, bounds = taught([Paid(n, n, 2 * n) for n in range(1, 51)]), Sums()
+    found, bounds = taught([Billed(n, n, 2 * n) for n in range(1, 51)]), Sums()
     bounds.add(1000, 1000)
 
     assert not found.by_rule
@@ -255,47 +255,47 @@ def test_without_a_lesson_the_bill_is_as_open_as_the_rule() -> None:
     assert (10, 20, 30) == UNTAUGHT.applied(bounds)
 
 
-Population = Callable[[random.Random], Paid]
+Population = Callable[[random.Random], Billed]
 
 
-def even(chance: random.Random) -> Paid:
+def even(chance: random.Random) -> Billed:
     """
     Tokens of groups of all sizes, counted by one tokenizer.
     """
     size = chance.lognormvariate(6, 1)
-    return Paid(0.8 * size, 1.3 * size, size * chance.gauss(1, 0.03))
+    return Billed(0.8 * size, 1.3 * size, size * chance.gauss(1, 0.03))
 
 
-def two_scripts(chance: random.Random) -> Paid:
+def two_scripts(chance: random.Random) -> Billed:
     """
     A tenth of the groups is counted otherwise.
     """
     size, where = chance.uniform(10, 1000), 0.1 if chance.random() < 0.1 else 0.6
-    return Paid(0.5 * size, 1.5 * size, (0.5 + where) * size)
+    return Billed(0.5 * size, 1.5 * size, (0.5 + where) * size)
 
 
-def some_open(chance: random.Random) -> Paid:
+def some_open(chance: random.Random) -> Billed:
     """
     Search units, of which a fifth are open, and seldom the most.
     """
     if chance.random() < 0.8:
-        return Paid(1, 1, 1)
-    return Paid(1, 2, 1 + (chance.random() < 0.15))
+        return Billed(1, 1, 1)
+    return Billed(1, 2, 1 + (chance.random() < 0.15))
 
 
-def rarely_dear(chance: random.Random) -> Paid:
+def rarely_dear(chance: random.Random) -> Billed:
     """
     One group in a hundred is open at all.
     """
-    return Paid(1, 9, chance.randint(1, 9)) if chance.random() < 0.01 else Paid(1, 1, 1)
+    return Billed(1, 9, chance.randint(1, 9)) if chance.random() < 0.01 else Billed(1, 1, 1)
 
 
-def another_price(chance: random.Random) -> Paid:
+def another_price(chance: random.Random) -> Billed:
     """
     Units as the rule says, at a price that differs by call.
     """
     units = chance.choice((1, 1, 1, 2))
-    return Paid(units, units, units * chance.choice((1.5, 1.5, 2.0)))
+    return Billed(units, units, units * chance.choice((1.5, 1.5, 2.0)))
 
 
 @pytest.mark.parametrize("draw", [even, two_scripts, some_open, rarely_dear, another_price])
@@ -313,7 +313,7 @@ def test_a_sample_is_right_about_the_rest(draw: Population) -> None:
     assert held >= 97
 
 
-def _applied(lesson: Taught, groups: Sequence[Paid]) -> tuple[float, float, float]:
+def _applied(lesson: Taught, groups: Sequence[Billed]) -> tuple[float, float, float]:
     bounds = Sums()
     for group in groups:
         bounds.add(group.low, group.high)

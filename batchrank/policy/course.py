@@ -1,8 +1,9 @@
 """
-What a run is going to cost, from what it has cost: whether a person has to agree, whether the
-estimate holds, where a cap will end it.
+A run's cost beside its estimate and its cap: whether a person has to agree before, whether the
+estimate holds, where the cap will end it.
 
-Owns this arithmetic, in US dollars and groups, and its constants. Knows no source and no clock.
+Owns this arithmetic, in US dollars and groups, and its constants. Makes no estimate, which begins
+with the bills of groups (`foreseen`). Knows no source and no clock.
 """
 
 from __future__ import annotations

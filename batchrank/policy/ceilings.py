@@ -27,7 +27,7 @@ RESET_S_MOST = 60.0
 """What is left is spread over a minute at most; by then there is newer news."""
 
 
-class Caps:
+class Ceilings:
     """
     The ceilings that replies tell.
     """
@@ -51,21 +51,21 @@ class Caps:
             self._share = HEADROOM * remaining / reset_s
             self._share_until = now + min(reset_s, RESET_S_MOST)
 
-    def cap(self, wanted_per_s: float, now: float) -> float:
+    def per_s(self, wanted_per_s: float, now: float) -> float:
         """
         How fast requests may leave by what the server says, if we would send *wanted_per_s*.
         """
         if self._refuted:
             return inf
-        cap = min(self._policy, self._share) if now < self._share_until else self._policy
-        if cap >= ABSURD_SHARE * wanted_per_s:
+        ceiling = min(self._policy, self._share) if now < self._share_until else self._policy
+        if ceiling >= ABSURD_SHARE * wanted_per_s:
             self._binding_since = self._tested = None
-            return cap
+            return ceiling
         if self._binding_since is None:
             self._binding_since = now
         if self._tested is None and now - self._binding_since > self._believed_s:
             self._tested = 0
-        return cap if self._tested is None else inf
+        return ceiling if self._tested is None else inf
 
     def succeeded(self) -> None:
         """

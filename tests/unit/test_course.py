@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchrank.domain import Call, CostSource, Ranked, Slice, Usage
 from batchrank.events import Committed, CostStrayed
 from batchrank.observe.watch import CostWatch
-from batchrank.policy.forecast import GROUPS_TO_KNOW, Course, Estimate, has_strayed, needs_consent
+from batchrank.policy.course import GROUPS_TO_KNOW, Course, Estimate, has_strayed, needs_consent
 from batchrank.testing import RecordingReporter
 from tests.laws import law
 
