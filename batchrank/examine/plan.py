@@ -376,7 +376,7 @@ class _Found:
         return JobPlan(
             job=job.config.name,
             model=job.model,
-            in_process=job.vendor is None,
+            in_process=not job.asks_somebody,
             source=job.config.source.shown,
             files=len(source.files),
             groups=source.total,
@@ -520,7 +520,7 @@ def _sampled(job: Job, source: ParquetSource, past: _Past, count: int) -> Sample
     """
     None where nobody was asked, or nobody has to be paid.
     """
-    if not (count and past.done and job.vendor):
+    if not (count and past.done and job.asks_somebody):
         return None
     rule, each = rule_of(job), nano_usd_each(job.price)
 
@@ -611,7 +611,7 @@ def _warnings(
         yield f"`run` {does}, and the figures are of beginning anew: {past.refused}"
     if job.in_process and (needs := job.in_process.missing()):
         yield f"`run` {needs}"
-    if job.vendor is not None:
+    if job.asks_somebody:
         yield from _about_price(job)
     yield from map(str, caps)
     if job.vendor is not None:
@@ -619,7 +619,7 @@ def _warnings(
     by_units = job.vendor is not None and rule_of(job).by_units
     yield from _about_groups(profile, by_units=by_units)
     yield from _about_long(profile, by_units=by_units)
-    yield from _about_texts(profile, job.config.source, billed=job.vendor is not None)
+    yield from _about_texts(profile, job.config.source, billed=job.asks_somebody)
     if profile.row_group_bytes_max > ROW_GROUP_BYTES:
         largest = size(profile.row_group_bytes_max)
         yield f"a row group of {largest}: carrying on has to decode up to one of them anew"

@@ -10,7 +10,7 @@ decided elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf, sqrt
@@ -42,12 +42,21 @@ class Rule:
     """
     How calls are billed: by search units, or (*by_units* False) by tokens. *query_each*: the query
     counts once for every document; None where no document of the provider says so, and then it may
-    count once a call, or so. A request holds what *bounds* say.
+    count once a call, or so. A request holds what *bounds* say; *before*
+    is what groups have been cut to already, for another way.
     """
 
     by_units: bool
     query_each: bool | None = None
     bounds: Bounds = field(default_factory=Bounds)
+    before: Bounds = field(default_factory=Bounds)
+
+    def cuts(self, count: int) -> Iterator[tuple[int, int]]:
+        """
+        Where *count* documents are cut into requests.
+        """
+        for start, stop in cuts(count, self.before):
+            yield from ((start + a, start + b) for a, b in cuts(stop - start, self.bounds))
 
 
 class Sums:
@@ -103,7 +112,7 @@ class Meter:
         self.query_tokens += asked.query.at(MIDDLE)
         self.document_tokens += sum(length.at(MIDDLE) for length in asked.documents)
         self.document_chars += sum(map(len, texts))
-        self.units.add(*(search_units(asked, place, self.rule.bounds) for place in (0, 1)))
+        self.units.add(*(search_units(asked, place, self.rule) for place in (0, 1)))
         self.tokens.add(*tokens(asked, self.rule))
         for driver, amount in driven_by(asked, documents, self.rule):
             if amount > 0:
@@ -143,18 +152,17 @@ class Asked:
         return self.query.at(place), [document.at(place) for document in self.documents]
 
 
-def search_units(asked: Asked, place: float, bounds: Bounds) -> int:
+def search_units(asked: Asked, place: float, rule: Rule) -> int:
     """
     The search units of a group: each request has its own, and a document longer than 500 tokens,
     the query's included, counts as several (`billing` says where this rule is from).
     """
     query, documents = asked.at(place)
-    return _units(query, documents, bounds)
+    return _units(query, documents, rule)
 
 
-def _units(query: float, documents: Sequence[float], bounds: Bounds) -> int:
-    asked = cuts(len(documents), bounds)
-    return sum(units_of(query, documents[a:b]) for a, b in asked)
+def _units(query: float, documents: Sequence[float], rule: Rule) -> int:
+    return sum(units_of(query, documents[a:b]) for a, b in rule.cuts(len(documents)))
 
 
 def tokens(asked: Asked, rule: Rule) -> tuple[float, float]:
@@ -162,7 +170,7 @@ def tokens(asked: Asked, rule: Rule) -> tuple[float, float]:
     The tokens of a group, at least and at most.
     """
     count = len(asked.documents)
-    requests = sum(1 for _ in cuts(count, rule.bounds))
+    requests = sum(1 for _ in rule.cuts(count))
     low = sum(length.low for length in asked.documents)
     high = sum(length.high for length in asked.documents)
     fewest = count if rule.query_each else requests
@@ -201,7 +209,7 @@ class _Reckoned:
 
     def amount(self, lengths: Sequence[float]) -> float:
         if self.rule.by_units:
-            return _units(self.query, lengths, self.rule.bounds)
+            return _units(self.query, lengths, self.rule)
         each = self.rule.query_each is not False
         return self.query * (len(lengths) if each else 1) + sum(lengths)
 
