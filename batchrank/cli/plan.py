@@ -71,7 +71,7 @@ def _ask(job: Job, groups: int, *, yes: bool) -> int:
     from batchrank.errors import JobError, Problem
     from batchrank.job import run
 
-    if job.vendor is None:
+    if not job.asks_somebody:
         problem = Problem(0, "--sample", "nobody has to be paid: it is scored in process")
         raise JobError(str(job.file), [problem], "plan it without")
     with watched() as listener:

@@ -204,7 +204,7 @@ class Dispatcher:
                     await self._give_up_if_late(now)
                 return None if self._cut(work, choice, now) else choice
             if choice is None:
-                self._leave_out()
+                self._leave_out(work.of.by)
                 return None
             if choice.full:
                 self._committer.hurry()
@@ -246,17 +246,22 @@ class Dispatcher:
         if work.of.by is None or isinstance(self._routes.choose(None, now), Wait):
             return False
         if self._patience_left_s(now, work.of.by) <= 0:
-            reason = f"groups are left that only {work.of.by} may score, and it does not answer"
-            self._left_out = Stop(reason, Exit.LATER)
+            self._leave_out(work.of.by)
         else:
             self._backlog.put(work, now + max(PASSED_S_MIN, min(PASSED_S_MAX, wait.until - now)))
         return True
 
-    def _leave_out(self) -> None:
+    def _leave_out(self, kind: str | None) -> None:
         """
-        Leave to another run what only routes could be asked that are given up in this one.
+        Leave to another run what only models of this *kind* may score: a person is needed if all
+        routes to it are given up, for good or because their credit is spent.
         """
-        why = next((route.why for route in self._routes if route.is_gone), "it is not there")
+        there = [route for route in self._routes if kind in (None, route.kind)]
+        if any(not route.is_closed for route in there):
+            reason = f"groups are left that only {kind} may score, and it does not answer"
+            self._left_out = Stop(reason, Exit.LATER)
+            return
+        why = next((route.why for route in there), "it is not there")
         self._left_out = Stop(f"groups are left that no other model may score: {why}", Exit.PERSON)
 
     async def _leave(self, work: Work, route: Route) -> Leave:

@@ -54,7 +54,7 @@ def caps_met(job: Job, work: Work, spent: Amount) -> Iterator[Cap]:
     Raises:
         JobError, StorageError: the file of a budget that jobs share cannot be used.
     """
-    if job.vendor is None:
+    if not job.asks_somebody:
         return
     yield from _met("", caps_of(job), spent, work)
     caps = shared_caps_of(job.config.budget)

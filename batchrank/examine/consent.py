@@ -99,9 +99,9 @@ def _words(estimate: Estimate) -> str:
 
 def _costs(job: Job) -> bool:
     """
-    Tell whether calls are known to cost anything.
+    Tell whether calls are known to cost anything, whichever way they go.
     """
-    return nano_usd_each(job.price) > 0
+    return any(nano_usd_each(way.price) > 0 for way in job.ways)
 
 
 def _estimated(left: Left) -> Estimate | None:

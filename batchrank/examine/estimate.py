@@ -7,12 +7,13 @@ not depend on tokens are exact. How a group is billed is `policy.foreseen`'s bus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from batchrank.domain import Positions, Price
+from batchrank.domain import Document, Positions, Price
 from batchrank.job import Job
+from batchrank.job.ways import Way
 from batchrank.policy.billing import NANO, TOKENS_PER_CHUNK
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.course import Estimate
@@ -54,11 +55,13 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """
-    The groups that were looked at: what they are like, and what they would cost.
+    The groups that were looked at: what they are like, and what they would cost by the first way,
+    and by each of the *others*.
     """
 
     profile: Profile
     meter: Meter
+    others: tuple[Meter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +79,51 @@ class Looking:
         """
         Look at groups that are not in *done*.
         """
-        meter = Meter(rule_of(self.job))
-        profile = self.source.profile(self.seconds_max, full=self.full, done=done, see=meter.add)
-        return Seen(profile, meter)
+        rules = rules_of(self.job)
+        meters = {rule: Meter(rule) for rule in rules}  # ways that bill alike are looked at once
+
+        def see(query: str, documents: Sequence[Document]) -> None:
+            for meter in meters.values():
+                meter.add(query, documents)
+
+        profile = self.source.profile(self.seconds_max, full=self.full, done=done, see=see)
+        first, *others = (meters[rule] for rule in rules)
+        return Seen(profile, first, tuple(others))
+
+
+def rules_of(job: Job) -> list[Rule]:
+    """
+    How calls are billed on each way. Groups are cut for the first one, and what another one does
+    not take of that is cut again.
+    """
+    first, *others = (_plain(way.bounds) for way in job.ways)
+    before = [Bounds() if most == first else first for most in (first, *others)]
+    return [_rule(*each) for each in zip(job.ways, (first, *others), before, strict=True)]
+
+
+def _plain(bounds: Bounds) -> Bounds:
+    """
+    *bounds* as far as they cut groups: equal, where ways cut alike by the number of documents.
+    """
+    if bounds.weighs:
+        return bounds
+    return Bounds(bounds.documents_max, hundreds=bounds.hundreds, splits=bounds.splits)
+
+
+def _rule(way: Way, bounds: Bounds, before: Bounds) -> Rule:
+    """
+    How calls are billed on one way; by search units where no price says otherwise.
+    """
+    by_tokens = way.price is not None and way.price.usd_per_search_unit is None
+    each = way.vendor.query_each if way.vendor else None
+    return Rule(not by_tokens, each, bounds, before)
 
 
 def rule_of(job: Job) -> Rule:
     """
-    How the job's calls are billed; by search units where no price says otherwise.
+    How they are billed on the first way.
     """
-    by_tokens = job.price is not None and job.price.usd_per_search_unit is None
-    each = job.vendor.query_each if job.vendor else None
-    return Rule(not by_tokens, each, job.bounds)
+    return rules_of(job)[0]
 
 
 def nano_usd_each(price: Price | None) -> float:
@@ -113,7 +149,7 @@ def work(job: Job, seen: Seen, known: int = 0, taught: Taught = UNTAUGHT) -> Wor
     documents = float(sum(sent * groups for sent, groups in profile.sent.items()))
     left = 1 - min(1.0, known / (mean(profile.sent) * profile.groups or 1.0))
     most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left
-    if job.vendor is None:
+    if not job.asks_somebody:
         return Work(requests, most, (0, 0), (0, 0), (0.0, 0.0))
     units, tokens = (_extended(profile, sums) for sums in (meter.units, meter.tokens))
     units = max(units[0], requests[0]), max(units[1], requests[1])  # each costs at least one
@@ -124,20 +160,26 @@ def work(job: Job, seen: Seen, known: int = 0, taught: Taught = UNTAUGHT) -> Wor
         most,
         (round(units[0]), round(units[1])),
         (round(tokens[0] * left), round(tokens[1] * left)),
-        money and (money[0], max(money[2], _elsewhere(job, units[1], tokens[1] * left))),
+        money and (money[0], max(money[2], _elsewhere(job, seen, requests[1], left))),
         money and money[1],
         (*_drivers(seen, money[1]),) if money and meter.groups else (),
         _chars_max(meter),
     )
 
 
-def _elsewhere(job: Job, units: float, tokens: float) -> float:
+def _elsewhere(job: Job, seen: Seen, requests: int, left: float) -> float:
     """
-    What so much costs on the dearest of the other ways, in US dollars, as far as that is known.
+    What all costs at most on the dearest of the other ways, in US dollars, as far as that is known:
+    a search unit for each of the *requests* at least, or this share of the tokens that is *left*.
     """
-    prices = [way.price for way in job.ways[1:]]
-    each = ((units if p and p.usd_per_search_unit is not None else tokens, p) for p in prices)
-    return max((amount * nano_usd_each(price) / NANO for amount, price in each), default=0.0)
+
+    def usd(price: Price | None, meter: Meter) -> float:
+        most = _extended(seen.profile, meter.billed)[1]
+        most = max(most, requests) if meter.rule.by_units else most * left
+        return most * nano_usd_each(price) / NANO
+
+    ways = zip(job.ways[1:], seen.others, strict=True)
+    return max((usd(way.price, meter) for way, meter in ways), default=0.0)
 
 
 def left_to_pay(looking: Looking, done: Positions, known: int) -> Estimate | None:

@@ -371,7 +371,7 @@ class _Found:
         return JobPlan(
             job=job.config.name,
             model=job.model,
-            in_process=job.vendor is None,
+            in_process=not job.asks_somebody,
             source=job.config.source.shown,
             files=len(source.files),
             groups=source.total,
@@ -523,7 +523,7 @@ def _sampled(job: Job, source: ParquetSource, past: _Past, count: int) -> Sample
     """
     None where nobody was asked, or nobody has to be paid.
     """
-    if not (count and past.done and job.vendor):
+    if not (count and past.done and job.asks_somebody):
         return None
     rule, each = rule_of(job), nano_usd_each(job.price)
 

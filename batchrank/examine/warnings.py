@@ -34,14 +34,15 @@ def warnings(job: Job, source: ParquetSource, seen: Seen, caps: Sequence[Cap]) -
     profile = seen.profile
     if job.in_process and (needs := job.in_process.missing()):
         yield f"`run` {needs}"
-    if job.vendor is not None:
+    if job.asks_somebody:
         yield from _about_price(job)
-        yield from map(str, caps)  # of a scorer in process there are none
+    yield from map(str, caps)
+    if job.vendor is not None:
         yield from _about_sizes(seen, job.bounds)
     by_units = job.vendor is not None and rule_of(job).by_units
     yield from _about_groups(profile, by_units=by_units)
     yield from _about_long(profile, by_units=by_units)
-    yield from _about_texts(profile, job.config.source, billed=job.vendor is not None)
+    yield from _about_texts(profile, job.config.source, billed=job.asks_somebody)
     if profile.row_group_bytes_max > ROW_GROUP_BYTES:
         largest = size(profile.row_group_bytes_max)
         yield f"a row group of {largest}: carrying on has to decode up to one of them anew"

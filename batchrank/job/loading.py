@@ -86,6 +86,13 @@ class Job:
         return self.first.vendor
 
     @property
+    def asks_somebody(self) -> bool:
+        """
+        Whether any way leads out of this process: then calls may cost, and caps count.
+        """
+        return any(way.vendor is not None for way in self.ways)
+
+    @property
     def in_process(self) -> InProcess | None:
         """
         Who scores in this process, if nobody else is asked.

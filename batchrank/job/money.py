@@ -103,10 +103,11 @@ def settle_after_kill(job: Job, ledger: Ledger, *, landed: bool = False) -> None
 
 def caps_of(job: Job) -> Amount:
     """
-    What this output may spend over all its runs. A scorer in process makes no request.
+    What this output may spend over all its runs. A scorer in process makes no request; beside ways
+    that do, each of its calls counts as one.
     """
     table = job.config.budget
-    if job.vendor is None:
+    if not job.asks_somebody:
         return WITHOUT_END
     return _amount(table.cost_usd_max, table.requests_max, table.search_units_max)
 
@@ -153,7 +154,7 @@ def _count_lost(ledger: Ledger, held: dict[str, Amount]) -> None:
 
 def _till(job: Job, ledger: Ledger) -> SharedBudget | None:
     table = job.config.budget
-    if job.vendor is None or not table.is_shared:
+    if not job.asks_somebody or not table.is_shared:
         return None
     known = ledger.meta().get(SHARED_ID)
     if known is None:
@@ -177,7 +178,7 @@ def taken_together(job: Job, day: str) -> dict[str, Amount]:
     Raises:
         JobError, StorageError: the shared file cannot be used.
     """
-    if job.vendor is None or not job.config.budget.is_shared:
+    if not job.asks_somebody or not job.config.budget.is_shared:
         return {}
     return taken(shared_file(job), day)
 

@@ -37,17 +37,33 @@ class Driver(StrEnum):
     REPEATED = "documents_repeated"
 
 
+Cut = Sequence[tuple[int, int]]
+"""The documents of each request of a group: from which on, and up to which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """
     How calls are billed: by search units, or (*by_units* False) by tokens. *query_each*: the query
     counts once for every document; None where no document of the provider says so, and then it may
-    count once a call, or so. A request holds what *bounds* say.
+    count once a call, or so. A request holds what *bounds* say; *before* is what groups have been
+    cut to already, for another way.
     """
 
     by_units: bool
     query_each: bool | None = None
     bounds: Bounds = field(default_factory=Bounds)
+    before: Bounds = field(default_factory=Bounds)
+
+    def cut(self, query: str, documents: Sequence[Document]) -> Cut:
+        """
+        Where a group's documents are cut into requests; empty if no request can hold them.
+        """
+        whole = pieces(query, documents, self.before)
+        again = (
+            (start, pieces(query, documents[start:stop], self.bounds)) for start, stop in whole
+        )
+        return [(start + a, start + b) for start, cut in again for a, b in cut]
 
 
 class Sums:
@@ -101,7 +117,7 @@ class Meter:
         """
         Count a group that would send so many *documents*, one at least.
         """
-        cut = pieces(query, documents, self.rule.bounds)
+        cut = self.rule.cut(query, documents)
         if not cut:
             self.too_large += 1
             return
@@ -130,10 +146,6 @@ class Meter:
 
 
 # --- one group ------------------------------------------------------------------------------------
-
-
-Cut = Sequence[tuple[int, int]]
-"""The documents of each request of a group: from which on, and up to which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +223,7 @@ class _Reckoned:
     query_tokens: float
 
     def of(self, documents: Sequence[Document], lengths: Sequence[float]) -> float:
-        return self.amount(lengths, pieces(self.query, documents, self.rule.bounds))
+        return self.amount(lengths, self.rule.cut(self.query, documents))
 
     def amount(self, lengths: Sequence[float], cut: Cut) -> float:
         if self.rule.by_units:

@@ -145,6 +145,57 @@ def test_a_rehearsal_calls_nobody_else(tmp_path: Path) -> None:
     assert ["openrouter"] == [*ran.json["summary"]["routes"]]
 
 
+FREE = {"name": "tei", "model": "own", "key_file": None}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "usd"),
+    [
+        pytest.param(FREE, {"same_model": True}, "$0.00 to $0.02", id="the first one is free"),
+        pytest.param({}, {"documents_max": 1}, "$0.02 to $0.06", id="the second one cuts smaller"),
+        pytest.param(
+            {"documents_max": 2}, {"documents_max": 1}, "$0.04 to $0.06", id="both of them cut"
+        ),
+    ],
+)
+def test_what_the_dearest_way_may_cost_is_planned_and_asked_about(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], usd: str
+) -> None:
+    """
+    Twenty groups of three, at a tenth of a cent a call; nobody has to be there for it.
+    """
+    fallbacks = [{**OPENROUTER, "base_url": "http://127.0.0.1:1/other", **second}]
+    job = SmallJob(tmp_path, 1, provider={**first, "fallbacks": fallbacks})
+    job.change(budget={"confirm_usd": 0.01}, run={"outage_s_max": 1}).source(groups(20))
+    planned = job.cli("plan")
+    refused = job.cli("run")
+
+    low, _, high = usd.partition(" to ")
+    assert f"cost        {low}00 to {high}00" in planned.out
+    assert 3 == refused.code
+    assert f"what is left may cost {usd} (20 of 20 groups looked at)" in refused.err
+
+
+def test_a_cap_holds_for_a_way_beside_a_scorer_in_process(tmp_path: Path) -> None:
+    """
+    What is scored here costs nothing, and what helps it does.
+    """
+    with embedded() as server:
+        other = {**OPENROUTER, "base_url": server.base_url}
+        ways = {"strategy": "spread", "allow_other_models": True, "fallbacks": [other]}
+        job = SmallJob(tmp_path, provider=ways, budget={"cost_usd_max": 0.01})
+        job.write_key(KEY)
+        planned = job.source(groups(GROUPS)).cli("plan")
+        ran = job.cli("run", "--json")
+        billed = server.settled().billed
+
+    assert "cost        $0.0000 to $0.3000" in planned.out
+    assert "budget.cost_usd_max ($0.0100) may not be enough" in planned.out
+    assert 3 == ran.code
+    assert "budget.cost_usd_max does not cover another call" in ran.json["reason"]
+    assert 10 == billed
+
+
 def cohere_reply(heard: Heard) -> bytes:
     """
     What Cohere answers: it names no model.

@@ -466,16 +466,17 @@ def test_no_group_has_scores_of_two_models() -> None:
     assert {("test/model",), ("test/other",)} == {tuple(one) for one in models_of(stage)}
 
 
-def test_a_group_begun_by_a_model_waits_for_it_in_the_next_run_too() -> None:
+@pytest.mark.parametrize("status", [401, 402])
+def test_a_group_begun_by_a_model_waits_for_it_in_the_next_run_too(status: int) -> None:
     """
     Its durable slices decide; where that model's route is given up the run says so in the end.
     """
-    stage = mixed(40, down(0.85, 1e9, K.FATAL, status=401))
+    stage = mixed(40, down(0.85, 1e9, K.FATAL, status=status))
     ending = stage.run()
     begun = 40 - len(stage.ranked())
     assert ending.stop is not None
     assert Exit.PERSON == ending.stop.exit_code
-    assert "401" in ending.stop.reason
+    assert f"{status}: " in ending.stop.reason
     assert 1 <= begun <= 4
 
     stage.scorer.script = always_good

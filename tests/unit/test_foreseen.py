@@ -49,6 +49,17 @@ def metered(rule: Rule, query: str, documents: Sequence[str]) -> Meter:
 # --- one group ------------------------------------------------------------------------------------
 
 
+def test_what_another_way_takes_less_of_is_cut_again() -> None:
+    """
+    Forty are three requests of the first way, and two for each of these by one that takes ten.
+    """
+    first, second = Bounds(documents_max=15), Bounds(documents_max=10)
+
+    assert 4 == metered(Rule(True, bounds=second), "q", ["d"] * 40).units.high
+    assert 6 == metered(Rule(True, bounds=second, before=first), "q", ["d"] * 40).units.high
+    assert 4 == metered(Rule(True, before=second), "q", ["d"] * 40).units.high
+
+
 @law(60)
 @given(texts, st.lists(texts, min_size=1, max_size=30), st.floats(0, 1), rules)
 def test_whoever_counts_between_the_least_and_the_most_bills_between_them(
