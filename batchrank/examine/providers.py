@@ -25,40 +25,43 @@ WIDTH = 100
 @dataclass(frozen=True, slots=True)
 class Providers:
     """
-    Some vendors, as people and as programs read them.
+    Some vendors, and scorers in process by their names, as people and as programs read them.
     """
 
     vendors: Sequence[Vendor]
     today: date
+    in_process: Sequence[str] = ()
 
     def as_data(self) -> list[dict[str, Any]]:
         """
         A list of objects for JSON.
         """
-        return [_data(vendor, self.today) for vendor in self.vendors]
+        local = [{"name": name, **IN_PROCESS[name].about} for name in self.in_process]
+        return [*(_data(vendor, self.today) for vendor in self.vendors), *local]
 
     def as_text(self) -> str:
         """
         Some lines for each.
         """
         told = ["\n".join(_lines(vendor, self.today)) for vendor in self.vendors]
-        if len(told) == len(VENDORS):
-            told += ["\n".join(_lines_in_process(name)) for name in IN_PROCESS]
+        told += ["\n".join(_lines_in_process(name)) for name in self.in_process]
         return "\n\n".join(told)
 
 
 def providers(name: str | None = None, today: date | None = None) -> Providers:
     """
-    All vendors, or the one called *name*; prices are looked at *today*, a day in UTC.
+    All who can be asked, or the one called *name*; prices are looked at *today*, a day in UTC.
 
     Raises:
         JobError: nobody is called so.
     """
     today = today or datetime.now(UTC).date()
     if name is None:
-        return Providers(tuple(VENDORS.values()), today)
+        return Providers(tuple(VENDORS.values()), today, tuple(IN_PROCESS))
+    if name in IN_PROCESS:
+        return Providers((), today, (name,))
     if name not in VENDORS:
-        known = ", ".join(VENDORS)
+        known = ", ".join((*VENDORS, *IN_PROCESS))
         raise JobError("the command", [Problem(0, name, "is no provider", f"there are {known}")])
     return Providers((VENDORS[name],), today)
 

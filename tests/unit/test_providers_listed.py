@@ -12,6 +12,7 @@ import pytest
 
 from batchrank.errors import JobError
 from batchrank.examine.providers import Providers, providers
+from batchrank.job.inprocess import IN_PROCESS
 from batchrank.providers import VENDORS
 
 
@@ -53,7 +54,20 @@ def test_programs_are_told_the_same() -> None:
     assert 1000 == cohere["documents_max"]
     assert ["/v1/models/<model>"] == cohere["checks"]
     assert 0.002 == cohere["prices"]["rerank-v3.5"]["usd_per_search_unit"]
-    assert list(VENDORS) == [vendor["name"] for vendor in providers().as_data()]
+    known = [*VENDORS, *IN_PROCESS]
+    assert known == [told["name"] for told in providers().as_data()]
+    assert known == [told["name"] for name in known for told in providers(name).as_data()]
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_scorers_in_process_are_told_like_others(name: str) -> None:
+    """
+    Alone, too: whoever reads of one in the list asks for it.
+    """
+    told = providers(name).as_text()
+
+    assert told.startswith(f"{name}: in process\n")
+    assert told in providers().as_text()
 
 
 def test_what_a_request_may_hold_is_told_with_what_sets_it() -> None:
