@@ -3,6 +3,7 @@ What every test shares: the backend that production runs on, how laws are search
 to start from, how many workers there are, and what they begin with.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Generator
@@ -32,6 +33,20 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     for clients of stores that wait before they ask again.
     """
     return 2 + (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """
+    Collect without looking for garbage: each worker makes six thousand tests, keeps them to its
+    end, and would walk over all of them again and again, a fifth of the time that this takes.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
