@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -155,9 +156,11 @@ def test_the_packaged_schema_is_that_of_the_code() -> None:
     assert schema_text() == packaged_schema()
 
 
+@cache
 def checker() -> Any:
     """
-    A validator of job files, as editors have one.
+    A validator of job files, as editors have one. That the schema is one is looked at once: it
+    takes half a second.
     """
     schema = json.loads(packaged_schema())
     jsonschema.Draft202012Validator.check_schema(schema)
