@@ -1,5 +1,6 @@
 """
-The controller against servers with a hidden limit: twenty seeds each, on virtual time.
+The controller against servers with a hidden limit, on virtual time: eight seeds of most, and twenty
+in `make campaigns`.
 
 `python -m tests.sim` plays a thousand at full size; `python -m tests.sim.compiled` does so sooner.
 """
@@ -9,7 +10,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,16 +24,32 @@ from tests.sim.heldout import HELD_OUT
 from tests.sim.oracle import DOUBLING, LONG, SHORT, Model, judged, play
 from tests.sim.reference import reference
 
-SEEDS = 20
+SEEDS, FEW = 20, 8
+
+AT_ITS_BOUND = "sliding 1 s of 12"
+"""Its median is just what it must be, which eight seeds cannot tell: always in full."""
 
 
-@pytest.mark.parametrize("model", SHORT, ids=lambda model: model.name.replace(" ", "-"))
-def test_the_hidden_limit_is_used_and_hardly_ever_passed(model: Model) -> None:
+def in_full_or_fewer() -> Iterator[Any]:
+    """
+    Each model with few seeds, and as a campaign with all of them.
+    """
+    for model in SHORT:
+        name = model.name.replace(" ", "-")
+        if model.name == AT_ITS_BOUND:
+            yield pytest.param(model, SEEDS, id=name)
+            continue
+        yield pytest.param(model, FEW, id=f"{name}, {FEW} seeds")
+        yield pytest.param(model, SEEDS, id=name, marks=pytest.mark.campaign)
+
+
+@pytest.mark.parametrize(("model", "seeds"), list(in_full_or_fewer()))
+def test_the_hidden_limit_is_used_and_hardly_ever_passed(model: Model, seeds: int) -> None:
     """
     Utilisation and 429s from the first HOLD on, times after steps, shares of two clients; and
-    nobody sends through a shut gate.
+    nobody sends through a shut gate. Of eight seeds the 5th percentile is the worst.
     """
-    verdict = judged(model, [play(model, seed) for seed in range(SEEDS)])
+    verdict = judged(model, [play(model, seed) for seed in range(seeds)])
 
     assert () == verdict.broken
 
