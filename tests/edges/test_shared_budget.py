@@ -104,21 +104,23 @@ def test_whoever_only_looks_sees_what_all_hold_together(tmp_path: Path) -> None:
         taken(file, TODAY)
 
 
-def take_all(folder: Path, output: str) -> None:
+def take_all(folder: Path, output: str, day: int) -> None:
     """
-    Take one after the other until nothing is left; for a process of its own.
+    Take one after the other until nothing is left of the day; for a process of its own.
     """
-    with opened(folder, output) as till:
+    with opened(folder, output, day) as till:
         least = 1
         while isinstance(till.borrow(asked(least)), Amount):
             least += 1
 
 
-def test_processes_that_take_at_once_take_no_more_than_there_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("day", [100, pytest.param(1_000, marks=pytest.mark.campaign)])
+def test_processes_that_take_at_once_take_no_more_than_there_is(tmp_path: Path, day: int) -> None:
     """
-    Three of them make the file and spend the day to the last, together.
+    Three of them make the file and spend the day to the last, together: in a hundred writes here,
+    in a thousand in `make campaigns`.
     """
-    processes = [FORKS.Process(target=take_all, args=(tmp_path, name)) for name in "abc"]
+    processes = [FORKS.Process(target=take_all, args=(tmp_path, name, day)) for name in "abc"]
     for process in processes:
         process.start()
     for process in processes:
@@ -127,10 +129,10 @@ def test_processes_that_take_at_once_take_no_more_than_there_is(tmp_path: Path) 
     assert [0, 0, 0] == [process.exitcode for process in processes]
     held = []
     for name in "abc":
-        with opened(tmp_path, name) as till:
+        with opened(tmp_path, name, day) as till:
             # One that comes late may find nothing left.
             held.append(till.held().get(TODAY, Amount()).nano_usd)
-    assert 1_000 == sum(held)
+    assert day == sum(held)
 
 
 def test_a_log_is_never_begun_anew_by_two(tmp_path: Path) -> None:
