@@ -21,6 +21,7 @@ from tests.e2e.jobs import (
     Watched,
     embedded,
     faults_of,
+    here,
     loaded,
     run_here,
     running,
@@ -65,6 +66,14 @@ def a_job(folder: Path, watched: Watched, **tables: Any) -> Path:
     """
     write_source(folder, GROUPS)
     return write_job(folder, watched.base_url, concurrency_max=CONCURRENCY, **tables)
+
+
+def proven(job: Path, watched: Watched) -> None:
+    """
+    Have one group scored at once. Else the first call would go alone, however long it takes.
+    """
+    watched.turn(latency=None)
+    here("run", str(job), "--limit", "1")
 
 
 def arrived(watched: Watched, calls: int, process: Process) -> None:
@@ -145,10 +154,11 @@ def test_a_second_signal_ends_the_drain(tmp_path: Path, watched: Watched) -> Non
     """
     Who asks twice is not made to wait: calls under way are booked as left behind.
     """
-    watched.turn(latency=20)
     job = a_job(tmp_path, watched)
+    proven(job, watched)
+    watched.turn(latency=20)
     with running(job) as process:
-        arrived(watched, CONCURRENCY, process)
+        arrived(watched, 1 + CONCURRENCY, process)
         process.send(SIGINT)
         until(lambda: "job.stopping" in process.said, process)
         process.send(SIGINT)  # as `timeout` does, and wrappers that forward Ctrl-C: still one wish
@@ -192,10 +202,11 @@ def test_the_drain_has_an_end(tmp_path: Path, watched: Watched) -> None:
     """
     After `run.drain_s_max` it leaves without the calls that are still under way, and books them.
     """
-    watched.turn(latency=10)
     job = a_job(tmp_path, watched, run={"drain_s_max": 1.0})
+    proven(job, watched)
+    watched.turn(latency=10)
     with running(job) as process:
-        arrived(watched, CONCURRENCY, process)
+        arrived(watched, 1 + CONCURRENCY, process)
         told_at = process.send(SIGTERM)
         exit_code = process.exit_code()
     drained_s = process.ended_at - told_at
