@@ -213,9 +213,9 @@ def test_a_credit_that_is_filled_up_brings_its_route_back() -> None:
     One call in ten minutes asks; when it is answered all traffic returns.
     """
     refilled = 2 * SPENT_PROBE_S - 100
-    stage = chain(8_000, down(1, refilled, K.FATAL, status=402))
+    stage = chain(4_000, down(1, refilled, K.FATAL, status=402))
     for way in (stage, stage.fallbacks[0]):
-        way.scorer.latency_s = 1.0
+        way.scorer.latency_s = 2.0
 
     ending = stage.run()
 
