@@ -36,6 +36,7 @@ from batchrank.job import Job, Steering, load
 from batchrank.job import run as run_job
 from batchrank.job.consent import Consent
 from batchrank.job.ending import ENDED
+from batchrank.job.interpreter import rare_collections
 from batchrank.job.late import come_late, paths_of
 from batchrank.job.opening import about_reuse, is_begun
 from batchrank.observe.report import RETRY, Summary, as_shown, counted
@@ -435,8 +436,9 @@ def backfill(
     one = those[0].job
     turn = _Turn(Steering.of(one, one.now, calls_max), listening, len(those), keep_going, consent)
     ends: list[End] = []
-    for number, each in enumerate(those, 1):
-        ends.append(turn.end_of(each, number, over=any(end.stops_all for end in ends)))
+    with rare_collections():
+        for number, each in enumerate(those, 1):
+            ends.append(turn.end_of(each, number, over=any(end.stops_all for end in ends)))
     return Backfill(one.config.name, tuple(ends), time.monotonic() - began, turn.bug)
 
 

@@ -35,3 +35,18 @@ def test_a_run_that_fails_sets_it_back_too() -> None:
         raise ValueError("a bug")
 
     assert before == gc.get_threshold()
+
+
+def test_one_within_another_changes_nothing() -> None:
+    """
+    What was set apart stays so until the outer one ends: each day of a backfill is one within.
+    """
+    before = gc.get_threshold()
+    with rare_collections():
+        held = gc.get_freeze_count()
+        with rare_collections():
+            pass
+        assert YOUNG_MAX == gc.get_threshold()[0]
+        assert 0 < gc.get_freeze_count() <= held
+
+    assert (before, 0) == (gc.get_threshold(), gc.get_freeze_count())
