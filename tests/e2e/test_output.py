@@ -157,8 +157,16 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("top_n", [None, 2], ids=["all", "top_n"])
-@pytest.mark.parametrize("layout", ["candidates", "groups"])
+WAYS = [
+    pytest.param("candidates", None, id="candidates-all"),
+    pytest.param("groups", 2, id="groups-top_n"),
+    pytest.param("candidates", 2, id="candidates-top_n", marks=pytest.mark.campaign),
+    pytest.param("groups", None, id="groups-all", marks=pytest.mark.campaign),
+]
+"""Each layout and each cut meets each shape in the fast tests; all three meet in the campaigns."""
+
+
+@pytest.mark.parametrize(("layout", "top_n"), WAYS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_reader_sees_the_same_rows(
     job: SmallJob, shape: str, layout: str, top_n: int | None
@@ -472,7 +480,14 @@ def begun_so(
     return parts
 
 
-@pytest.mark.parametrize("done", [30, 17, 1], ids=["finished", "in mid-run", "at the beginning"])
+MOMENTS = [
+    pytest.param(17, id="in mid-run"),  # some parts are there, some half done, some not begun
+    pytest.param(30, id="finished", marks=pytest.mark.campaign),
+    pytest.param(1, id="at the beginning", marks=pytest.mark.campaign),
+]
+
+
+@pytest.mark.parametrize("done", MOMENTS)
 @pytest.mark.parametrize(("change", "parts"), CHANGES)
 def test_another_shape_costs_nothing(
     job: SmallJob,
