@@ -34,7 +34,7 @@ from batchrank.examine.figures import (
     usd,
 )
 from batchrank.examine.ledgers import ASIDE, ledgers
-from batchrank.job.ending import Account
+from batchrank.job.account import Account
 from batchrank.job.money import counted_against
 from batchrank.observe.report import as_shown, counted
 from batchrank.policy.accounting import Amounts, Entry, Keys, Paid, grouped, summed

@@ -31,9 +31,9 @@ from batchrank.examine.estimate import (
 )
 from batchrank.examine.warnings import about_places, warnings
 from batchrank.job import Job
+from batchrank.job.account import Account
 from batchrank.job.checking import checked, unchecked
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
-from batchrank.job.ending import Account
 from batchrank.job.money import counted_against
 from batchrank.job.opening import begun_with, is_begun, is_old_sample, refusal
 from batchrank.job.reusing import would_reuse

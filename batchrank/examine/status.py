@@ -15,7 +15,8 @@ from typing import Any
 
 from batchrank.errors import Exit, OutputError
 from batchrank.job import Job
-from batchrank.job.ending import ENDED, Account
+from batchrank.job.account import Account
+from batchrank.job.ending import ENDED
 from batchrank.observe.panel import duration
 from batchrank.observe.report import (
     FAILURE_WORDS,

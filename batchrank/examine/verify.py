@@ -20,7 +20,7 @@ import duckdb
 
 from batchrank.errors import OutputError
 from batchrank.job import Job
-from batchrank.job.ending import Account
+from batchrank.job.account import Account
 from batchrank.observe.report import as_shown, counted
 from batchrank.places.remote import Place
 from batchrank.store.disk import holder, is_held

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from batchrank.config.schema import BudgetTable
 from batchrank.errors import JobError, OutputError, Problem
-from batchrank.job.ending import Account
+from batchrank.job.account import Account
 from batchrank.job.loading import Job
 from batchrank.places.remote import is_within
 from batchrank.policy.amounts import WITHOUT_END, Amount

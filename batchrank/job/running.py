@@ -36,9 +36,10 @@ from batchrank.engine.runner import Ending, Lanes, Plan, Ports
 from batchrank.engine.waiting import Stop, ThreadLane
 from batchrank.errors import Exit, JobError, Problem, StorageError
 from batchrank.events import Chorus, JobEnded, JobStarted, Noticed, Reporter
+from batchrank.job.account import Account
 from batchrank.job.beforehand import ask_beforehand
 from batchrank.job.consent import Consent, left
-from batchrank.job.ending import Account, finish, nothing_to_do
+from batchrank.job.ending import finish, nothing_to_do
 from batchrank.job.equals import equals_of
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource

@@ -17,7 +17,7 @@ from typing import Any
 
 from batchrank.errors import JobError, OutputError, Problem
 from batchrank.job import Job
-from batchrank.job.ending import Account
+from batchrank.job.account import Account
 from batchrank.observe.report import as_shown, counted, size
 from batchrank.places.remote import is_within
 from batchrank.places.uri import SCHEMES

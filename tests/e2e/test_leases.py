@@ -12,7 +12,7 @@ from signal import SIGKILL
 import pytest
 
 from batchrank.events import ReplyRead, SuccessWritten
-from batchrank.job.ending import Account
+from batchrank.job.account import Account
 from batchrank.store.reading import LedgerReader
 from batchrank.store.shared import taken
 from tests.e2e.jobs import Watched, embedded

@@ -22,7 +22,7 @@ from batchrank.domain import Call, CostSource, FailureKind, Rejected, RejectKind
 from batchrank.errors import Exit, JobError, OutputError
 from batchrank.examine.bill import KEYS, Bill, Days, Saved, bill, write_csv
 from batchrank.examine.figures import COLUMNS
-from batchrank.job.ending import Account
+from batchrank.job.account import Account
 from batchrank.policy.accounting import Amounts
 from batchrank.store.disk import Lock
 from batchrank.store.ledger import Ledger, Records
