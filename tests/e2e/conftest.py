@@ -28,3 +28,4 @@ def server(rehearsal: Server) -> Iterator[Server]:
     rehearsal.reset()
     yield rehearsal
     rehearsal.turn(faults=[], latency=None, retry_after=None, price=None, usage="all")
+    rehearsal.turn(keys=None, credit_usd=None, key_expires_at=None, models=None)

@@ -7,7 +7,6 @@ What a vendor's answers mean is for its cases to show; here it is what becomes o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from signal import Signals
@@ -33,28 +32,9 @@ from tests.e2e.small_jobs import (
 )
 from tests.e2e.test_backfill import dated_job, over
 from tests.e2e.test_vendors import job_for, tei_reply
-from tests.rehearsing import Server, running
+from tests.rehearsing import Server
 
 ROWS = groups(4)
-
-
-@pytest.fixture(scope="module")
-def rehearsal() -> Iterator[Server]:
-    """
-    One server for all tests of a file.
-    """
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(rehearsal: Server) -> Iterator[Server]:
-    """
-    The server, with nothing on its bill; its dials are turned back at the end.
-    """
-    rehearsal.reset()
-    yield rehearsal
-    rehearsal.turn(keys=None, credit_usd=None, key_expires_at=None, models=None, price=None)
 
 
 def in_hours(hours: float) -> str:
