@@ -13,6 +13,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -177,6 +178,9 @@ def write_job(folder: Path, source: Path, base_url: str, tables: Tables) -> Path
             "model": MODEL,
             "key_env": next(iter(KEY)),
             "base_url": base_url,
+            # Nobody pays, so nobody is asked first, and no two seconds are spent on foreseeing it.
+            "price.usd_per_search_unit": 0.0,
+            "price.as_of": date(2026, 11, 20),
         },
         "output": {"path": "out"},
     }
@@ -188,8 +192,9 @@ def write_job(folder: Path, source: Path, base_url: str, tables: Tables) -> Path
 
 
 def _table(name: str, table: Mapping[str, object]) -> str:
-    # A string, a number or a bool is the same in JSON and TOML.
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in table.items()]
+    # A string, a number or a bool is the same in JSON and TOML; a date is one without quotes.
+    texts = ((key, str(v) if isinstance(v, date) else json.dumps(v)) for key, v in table.items())
+    lines = [f"{key} = {text}\n" for key, text in texts]
     return f"[{name}]\n{''.join(lines)}"
 
 

@@ -43,6 +43,8 @@ from tests.e2e.jobs import (
 from tests.e2e.killing import MANY_TIMES, ONCE, SLICE_DURABLE, killed
 from tests.e2e.torture import FAULTS, Campaign, Scenario
 
+pytestmark = pytest.mark.campaign
+
 GROUPS = 60
 CONCURRENCY = 8
 PARTS = {"part_groups": 20}
@@ -69,7 +71,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, watched: Watched) -> dict[st
     return bytes_of(job)
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize(
     "scenario",
     [

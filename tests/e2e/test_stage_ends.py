@@ -14,6 +14,8 @@ import pytest
 
 from tests.e2e.jobs import here, running, until
 
+pytestmark = pytest.mark.campaign
+
 FEW, MANY = 120_000, 2_000_000
 """Rows: so many are sorted in a second, and so many do not fit into memory."""
 
