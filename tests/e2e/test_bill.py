@@ -187,9 +187,10 @@ def test_the_bill_of_each_way_is_its_servers_own(tmp_path: Path) -> None:
         job.source(rows(0, 10)).run()
         for server in (first, second):
             server.reset()
-        faults = ["429@2", "garbage@4", "left-out@6", "500@8", "drop@10", "402@16.."]
+        # One bad reply only: a second one could meet the same slice, which would be rejected.
+        faults = ["429@2", "garbage@4", "500@8", "drop@10", "402@16.."]
         assert 200 == first.turn(faults=faults).status
-        assert 200 == second.turn(faults=["429@2", "left-out@4", "drop@7"]).status
+        assert 200 == second.turn(faults=["429@2", "drop@7"]).status
         job.change(output={"path": "two", "reuse": ["one"]}).source(rows(2, 26))
         summary = job.run()
         found = bill([str(job.file)], {}, by=["route"])
@@ -208,7 +209,7 @@ def test_the_bill_of_each_way_is_its_servers_own(tmp_path: Path) -> None:
     # It was such a run: three slices a group, every failed call made again, and on either way some
     # that were paid for scores, some for nothing, and some of which no reply told what they cost.
     assert 16 * 3 == found.total.calls - found.total.calls_failed
-    assert 8 < found.total.calls_failed == found.total.calls_repeated
+    assert 6 < found.total.calls_failed == found.total.calls_repeated
     for purpose in ("nano_usd_scored", "nano_usd_failed", "nano_usd_estimated"):
         assert all(getattr(amounts, purpose) for amounts in by_route.values())
     assert {402} <= {call["status"] for call in arrived["openrouter"]}
