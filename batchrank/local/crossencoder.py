@@ -312,6 +312,7 @@ class CrossEncoderScorer:
         while True:
             try:
                 return self._encoder.scores(pairs, self._batch_size)
+            # Each backend has an error of its own for it, some none but RuntimeError.
             except Exception as error:
                 if not _is_out_of_memory(error) or self._batch_size == 1:
                     raise

@@ -61,11 +61,7 @@ INFINITY = Vendor(
     options=InfinityOptions,
     make=compatible("infinity", SHAPE),
     score_options=decisive(InfinityOptions),
-    base_url="",
-    key_env="",
-    address=OWN_SERVER,
-    needs_key=False,
-    bills=False,
+    **OWN_SERVER,
     checks=(CHECK,),
     documents_max=2048,
     facts=Facts(

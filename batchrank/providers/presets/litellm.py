@@ -11,7 +11,7 @@ from batchrank.domain import FailureKind
 from batchrank.providers.base import Facts, Vendor
 from batchrank.providers.checks import OPEN_LISTING
 from batchrank.providers.compatible import compatible
-from batchrank.providers.presets.known import BEHIND, OWN_SERVER
+from batchrank.providers.presets.known import BEHIND, OWN_ADDRESS
 from batchrank.providers.shape import ErrorShape, Phrase, PresetOptions, ReplyShape, Shape, decisive
 
 SHAPE = Shape(
@@ -38,7 +38,7 @@ LITELLM_PROXY = Vendor(
     score_options=decisive(PresetOptions),
     base_url="",
     key_env="",
-    address=OWN_SERVER,
+    address=OWN_ADDRESS,
     needs_key=False,
     checks=(OPEN_LISTING,),
     splits=False,

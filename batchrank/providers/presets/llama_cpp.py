@@ -19,12 +19,8 @@ LLAMA_CPP = Vendor(
     options=PresetOptions,
     make=compatible("llama.cpp", SHAPE),
     score_options=decisive(PresetOptions),
-    base_url="",
-    key_env="",
-    address=OWN_SERVER,
-    needs_key=False,
+    **OWN_SERVER,
     checks=(OPEN_LISTING,),
-    bills=False,
     facts=Facts(
         "llama.cpp's server, on your own machines",
         billing=OWN_BILLING,

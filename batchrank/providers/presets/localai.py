@@ -19,12 +19,8 @@ LOCALAI = Vendor(
     options=PresetOptions,
     make=compatible("localai", SHAPE),
     score_options=decisive(PresetOptions),
-    base_url="",
-    key_env="",
-    address=OWN_SERVER,
-    needs_key=False,
+    **OWN_SERVER,
     checks=(OPEN_LISTING,),
-    bills=False,
     splits=False,
     facts=Facts(
         "LocalAI, on your own machines",

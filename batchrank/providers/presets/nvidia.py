@@ -52,9 +52,7 @@ NVIDIA = Vendor(
 
 NVIDIA_NIM = Vendor(
     name="nvidia-nim",
-    base_url="",
-    key_env="",
-    address=OWN_SERVER,
+    **OWN_SERVER,
     options=NvidiaOptions,
     make=compatible(
         "nvidia-nim",
@@ -62,8 +60,6 @@ NVIDIA_NIM = Vendor(
     ),
     score_options=decisive(NvidiaOptions),
     documents_max=512,
-    needs_key=False,
-    bills=False,
     takes_top_n=False,
     takes_images=True,
     facts=Facts(

@@ -44,11 +44,7 @@ SGLANG = Vendor(
     options=SglangOptions,
     make=compatible("sglang", SHAPE),
     score_options=decisive(SglangOptions),
-    base_url="",
-    key_env="",
-    address=OWN_SERVER,
-    needs_key=False,
-    bills=False,
+    **OWN_SERVER,
     checks=(CHECK,),
     takes_top_n=False,
     facts=Facts(

@@ -42,11 +42,7 @@ VLLM = Vendor(
     options=VllmOptions,
     make=compatible("vllm", SHAPE),
     score_options=decisive(VllmOptions),
-    base_url="",
-    key_env="",
-    address=OWN_SERVER,
-    needs_key=False,
-    bills=False,
+    **OWN_SERVER,
     checks=(LISTING,),
     facts=Facts(
         "vLLM, on your own machines",

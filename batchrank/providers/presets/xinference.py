@@ -41,11 +41,7 @@ XINFERENCE = Vendor(
     options=XinferenceOptions,
     make=compatible("xinference", SHAPE),
     score_options=decisive(XinferenceOptions),
-    base_url="",
-    key_env="",
-    address=OWN_SERVER,
-    needs_key=False,
-    bills=False,
+    **OWN_SERVER,
     checks=(CHECK,),
     splits=False,
     facts=Facts(
