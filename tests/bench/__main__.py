@@ -34,6 +34,7 @@ OUT = Path(__file__).parent / "out"
 """Where everything is written meanwhile; git ignores it."""
 
 QUICK_SHAPES = (Shape(2_000, 20, 200),)
+QUICK_MADE_UP = 60_000
 QUICK_NIGHT_S = 3
 QUICK_HURRY = 12.0
 
@@ -60,7 +61,9 @@ def campaigns(wanted: argparse.Namespace) -> Campaigns:
         "night": lambda folder: night(folder, QUICK_NIGHT_S if wanted.quick else LENGTH_S, say),
         "scale": lambda folder: scale(folder, QUICK_SHAPES if wanted.quick else SHAPES, say),
         "staging": lambda folder: staging(folder, FEW_ROWS if wanted.quick else ROWS, say),
-        "ten-million": lambda folder: simulated(folder, wanted.groups, say),
+        "ten-million": lambda folder: simulated(
+            folder, QUICK_MADE_UP if wanted.quick else wanted.groups, say
+        ),
     }
 
 

@@ -36,6 +36,7 @@ from batchrank.engine.scorer import Scorer
 from batchrank.engine.waiting import Turnstiles
 from batchrank.job import Job, load, running, wiring
 from batchrank.job.ways import Way
+from batchrank.policy.digest import DIGEST_BYTES
 from batchrank.source import ParquetSource
 from batchrank.source.carried import NOTHING_MAPPED, Block, no_rows
 from tests.bench.material import KEY, MODEL, limits, write_job
@@ -72,10 +73,15 @@ class MadeUp:
     @cached_property
     def carried(self) -> bytes:
         """
-        Ids, packed as those of a file are.
+        Ids and digests of contents, packed as those of a file are.
         """
-        ids = [_query_id(p) for p in range(self.position, self.position + self.rows)]
-        columns = [pa.array(ids), pa.array([CANDIDATES] * self.rows, pa.int32())]
+        positions = range(self.position, self.position + self.rows)
+        values: tuple[list[object], ...] = (
+            [_query_id(p) for p in positions],
+            [CANDIDATES] * self.rows,
+            [p.to_bytes(DIGEST_BYTES, "big") for p in positions],
+        )
+        columns = [pa.array(v, t) for v, t in zip(values, NOTHING_MAPPED.types, strict=True)]
         return Block(pa.RecordBatch.from_arrays(columns, schema=NOTHING_MAPPED), {}).packed()
 
     def group(self, position: int) -> Group:
@@ -96,6 +102,8 @@ class MadeUpSource:
     """
 
     total: int
+    notes: tuple[str, ...] = ()
+    staged: bool = False
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
