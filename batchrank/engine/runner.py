@@ -29,7 +29,7 @@ from batchrank.engine.routes import Route, Routes
 from batchrank.engine.waiting import Bell, Brake, Lane, Slots, Stop
 from batchrank.errors import Exit
 from batchrank.events import Reporter, RouteNow, Stopping, Tick
-from batchrank.policy.billing import NANO
+from batchrank.policy.billing import in_usd
 from batchrank.policy.budget import Allowance, Budget
 from batchrank.policy.retry import Rules
 from batchrank.policy.routing import Strategy
@@ -397,5 +397,5 @@ class _Run:
             now[0].pace_per_s,
             self._ports.routes[0].controller.mode.value,
             routes=tuple(now) if len(now) > 1 else (),
-            reserved_usd=self._ports.budget.reserved.nano_usd / NANO,
+            reserved_usd=in_usd(self._ports.budget.reserved.nano_usd),
         )

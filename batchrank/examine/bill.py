@@ -38,6 +38,7 @@ from batchrank.job.account import Account
 from batchrank.job.money import counted_against
 from batchrank.observe.report import as_shown, counted
 from batchrank.policy.accounting import Amounts, Entry, Keys, Paid, grouped, summed
+from batchrank.policy.billing import in_usd
 from batchrank.store.disk import is_held
 from batchrank.store.formats.csv import defused
 from batchrank.store.formats.writing import check_free, path_of, whole
@@ -499,7 +500,7 @@ def _paid(account: Account, amounts: Amounts) -> Paid | None:
 def _estimate(saved: Saved) -> str:
     if saved.nano_usd is None:
         return "nobody knows what"
-    return f"about ${saved.nano_usd / 1e9:,.4f}"
+    return f"about ${in_usd(saved.nano_usd):,.4f}"
 
 
 def _aside(part: Part) -> str:

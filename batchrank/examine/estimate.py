@@ -14,7 +14,7 @@ from math import sqrt
 from batchrank.domain import Document, Positions, Price
 from batchrank.job import Job
 from batchrank.job.ways import Way
-from batchrank.policy.billing import NANO, TOKENS_PER_CHUNK
+from batchrank.policy.billing import NANO, TOKENS_PER_CHUNK, in_usd
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.course import Estimate
 from batchrank.policy.foreseen import UNTAUGHT, Driver, Meter, Rule, Sums, Taught
@@ -176,7 +176,7 @@ def _elsewhere(job: Job, seen: Seen, requests: int, left: float) -> float:
     def usd(price: Price | None, meter: Meter) -> float:
         most = _extended(seen.profile, meter.billed)[1]
         most = max(most, requests) if meter.rule.by_units else most * left
-        return most * nano_usd_each(price) / NANO
+        return in_usd(most * nano_usd_each(price))
 
     ways = zip(job.ways[1:], seen.others, strict=True)
     return max((usd(way.price, meter) for way, meter in ways), default=0.0)
@@ -212,7 +212,7 @@ def _money(
     likely *= profile.groups / (profile.sampled or 1)
     low, high = max(low * left, least[0]), max(high * left, least[1])
     likely = min(high, max(low, likely * left))
-    return low * each / NANO, likely * each / NANO, high * each / NANO
+    return in_usd(low * each), in_usd(likely * each), in_usd(high * each)
 
 
 def _drivers(seen: Seen, likely_usd: float) -> list[Driven]:

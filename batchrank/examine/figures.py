@@ -11,6 +11,7 @@ from typing import Any
 
 from batchrank.observe.report import counted
 from batchrank.policy.accounting import Amounts, dollars
+from batchrank.policy.billing import in_usd
 
 # --- columns --------------------------------------------------------------------------------------
 
@@ -46,7 +47,7 @@ def usd(nano_usd: float | None) -> float | None:
     """
     US dollars for JSON; None stays None.
     """
-    return None if nano_usd is None else nano_usd / 1e9
+    return None if nano_usd is None else in_usd(nano_usd)
 
 
 def cell(amounts: Amounts, column: str) -> str:

@@ -41,7 +41,7 @@ from batchrank.job.sampling import Sample, learned
 from batchrank.observe.panel import duration
 from batchrank.observe.report import as_shown, counted, size
 from batchrank.policy.amounts import NOTHING, Amount
-from batchrank.policy.billing import DOCUMENTS_PER_UNIT, NANO
+from batchrank.policy.billing import DOCUMENTS_PER_UNIT, in_usd
 from batchrank.policy.foreseen import UNTAUGHT, Driver, Meter
 from batchrank.policy.pace import HEADROOM
 from batchrank.source.parquet import ParquetSource
@@ -97,7 +97,7 @@ class Sampled:
         """
         A sample in the words of a plan.
         """
-        cost = sample.cost_nano_usd / NANO
+        cost = in_usd(sample.cost_nano_usd)
         return cls(wanted, sample.asked, sample.told, cost, sample.taught.by_rule)
 
     def __str__(self) -> str:

@@ -31,6 +31,7 @@ from batchrank.observe.report import (
     too_many_rejects,
     with_unknown,
 )
+from batchrank.policy.billing import in_usd
 from batchrank.store.disk import Holder, holder, is_held
 from batchrank.store.output import OutputFolder
 from batchrank.store.reading import LedgerReader, RunRow
@@ -226,8 +227,8 @@ def status(job: Job) -> Status:
             calls=account.calls,
             calls_failed=account.calls_failed,
             calls_last_minute=ledger.calls_since(now - SPEED_S),
-            cost_usd=account.cost_nano_usd / 1e9,
-            cost_usd_lost=account.lost_nano_usd / 1e9,
+            cost_usd=in_usd(account.cost_nano_usd),
+            cost_usd_lost=in_usd(account.lost_nano_usd),
             calls_cost_unknown=account.calls_cost_unknown,
             routes=account.routes,
             cost_usd_max=job.config.budget.cost_usd_max,
@@ -273,7 +274,7 @@ def _pace(job: Job, ledger: LedgerReader, account: Account, run: RunRow, now: fl
         left += ledger.rejects_before(run.started_at, run.target)
     elapsed_s = max(0.0, now - run.started_at)
     known = bool(done_now and elapsed_s)
-    cost = account.cost_nano_usd / 1e9
+    cost = in_usd(account.cost_nano_usd)
     return Pace(
         done_now=done_now,
         left=left,

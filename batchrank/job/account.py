@@ -13,6 +13,7 @@ from math import ceil
 
 from batchrank.observe.report import RouteShare
 from batchrank.policy.amounts import Amount
+from batchrank.policy.billing import in_usd
 from batchrank.store.reading import LOST, UNITS_ESTIMATED, LedgerReader, amount_of
 
 
@@ -78,7 +79,7 @@ class Account:
 
     def _share(self, name: str) -> RouteShare:
         calls, groups = (self.count(f"route.{what}.{name}") for what in ("calls", "groups"))
-        return RouteShare(calls, groups, self.count(f"route.cost_nano_usd.{name}") / 1e9)
+        return RouteShare(calls, groups, in_usd(self.count(f"route.cost_nano_usd.{name}")))
 
     @property
     def cost_nano_usd(self) -> int:
@@ -121,7 +122,7 @@ class Account:
         """
         The same by how it is known.
         """
-        return {source: self.count(f"cost_nano_usd.{source}") / 1e9 for source in _SOURCES}
+        return {source: in_usd(self.count(f"cost_nano_usd.{source}")) for source in _SOURCES}
 
 
 _FAILED = ("never_sent", "throttled", "unknown", "bad_reply", "bad_group", "fatal")

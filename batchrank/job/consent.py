@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from batchrank.domain import Positions
 from batchrank.job.loading import Job
 from batchrank.job.money import counted_against
-from batchrank.policy.billing import NANO
+from batchrank.policy.billing import in_usd
 from batchrank.policy.course import Estimate
 from batchrank.source.parquet import ParquetSource
 from batchrank.store.reading import LedgerReader
@@ -59,4 +59,4 @@ def left(
     others = done.united(beyond)
     pairs = ledger.known_documents(source.total)
     known = sum(documents for position, documents in pairs if position not in others)
-    return Left(job, source, others, known, counted_against(ledger).nano_usd / NANO)
+    return Left(job, source, others, known, in_usd(counted_against(ledger).nano_usd))

@@ -20,6 +20,7 @@ from batchrank.job.account import Account
 from batchrank.job.opening import World
 from batchrank.job.ways import served_by
 from batchrank.observe.report import Summary, counted
+from batchrank.policy.billing import in_usd
 from batchrank.store.disk import write_durably
 from batchrank.store.exports import export_calls, export_rejects
 
@@ -189,11 +190,11 @@ def _summary(
         calls_failed=now.calls_failed,
         search_units=now.tally.get("search_units", 0.0),
         total_tokens=now.count("total_tokens"),
-        cost_usd=now.cost_nano_usd / 1e9,
-        cost_usd_now=(now.cost_nano_usd - before.cost_nano_usd) / 1e9,
+        cost_usd=in_usd(now.cost_nano_usd),
+        cost_usd_now=in_usd(now.cost_nano_usd - before.cost_nano_usd),
         cost_usd_by_source=now.cost_usd_by_source,
-        cost_usd_rejected=ledger.cost_of_rejects() / 1e9 if now.rejected else 0.0,
-        cost_usd_lost=now.lost_nano_usd / 1e9,
+        cost_usd_rejected=in_usd(ledger.cost_of_rejects()) if now.rejected else 0.0,
+        cost_usd_lost=in_usd(now.lost_nano_usd),
         calls_cost_unknown=now.calls_cost_unknown,
         routes=now.routes,
         parts=len(parts),

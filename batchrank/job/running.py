@@ -53,6 +53,7 @@ from batchrank.job.uncut import check_uncut
 from batchrank.job.wiring import Wired, wired
 from batchrank.observe.report import Summary
 from batchrank.observe.watch import CostWatch
+from batchrank.policy.billing import in_usd
 from batchrank.policy.retry import Rules
 from batchrank.policy.routing import Strategy
 from batchrank.store.disk import Reserve
@@ -402,8 +403,8 @@ def _started(world: World, done: Positions) -> JobStarted:
         rejected=account.rejected,
         concurrency_max=world.job.concurrency_most,
         rate_per_s=world.job.limit_per_s,
-        cost_usd=account.cost_nano_usd / 1e9,
-        lost_usd=account.lost_nano_usd / 1e9,
+        cost_usd=in_usd(account.cost_nano_usd),
+        lost_usd=in_usd(account.lost_nano_usd),
         cap_usd=world.job.config.budget.cost_usd_max,
         calls_cost_unknown=account.calls_cost_unknown,
     )

@@ -24,6 +24,7 @@ from batchrank.events import (
     Stopping,
     Tick,
 )
+from batchrank.policy.billing import in_usd
 from batchrank.policy.course import Course
 
 SPEED_S = 60.0
@@ -102,7 +103,7 @@ class Pulse:
             self.calls += 1
             self.calls_by_route[call.route] += 1
             self.repeated += call.attempt > 1
-            self.cost_usd += call.cost_nano_usd / 1e9
+            self.cost_usd += in_usd(call.cost_nano_usd)
             self._cost_unknown += call.cost_source is CostSource.UNKNOWN
             if call.failure:
                 self.failures[call.failure.kind.value] += 1

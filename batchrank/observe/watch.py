@@ -8,7 +8,7 @@ speak is decided in `policy.course`.
 from __future__ import annotations
 
 from batchrank.events import Committed, CostStrayed, Event, Reporter
-from batchrank.policy.billing import NANO
+from batchrank.policy.billing import in_usd
 from batchrank.policy.course import Estimate, has_strayed
 
 
@@ -38,7 +38,7 @@ class CostWatch:
         called = {call.slice.position for call in event.calls}
         self._groups += sum(outcome.position in called for outcome in event.outcomes)
         self._nano_usd += sum(call.cost_nano_usd for call in event.calls)
-        cost_usd = self._nano_usd / NANO
+        cost_usd = in_usd(self._nano_usd)
         if has_strayed(self._estimate, self._groups, cost_usd):
             self._told = True
             low, high = self._estimate.range_usd

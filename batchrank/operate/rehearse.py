@@ -21,6 +21,7 @@ from batchrank.job import Job
 from batchrank.job import run as run_job
 from batchrank.observe.report import Summary
 from batchrank.operate.serve import options, read, server
+from batchrank.policy.billing import in_usd
 from batchrank.providers import OPENROUTER
 from batchrank.wire.auth import Secret
 
@@ -47,7 +48,7 @@ class Rehearsal:
         Some lines for people.
         """
         seen = self.server
-        owed = sum(account["nano_usd"] for account in seen["bill"].values()) / 1e9
+        owed = in_usd(sum(account["nano_usd"] for account in seen["bill"].values()))
         bill = f"${owed:,.4f}" if self.price else "no price is known: state it in [provider.price]"
         refused = seen["limit_refusals"]
         calls = f"saw {seen['calls']:,} calls, billed {seen['billed_calls']:,} ({bill})"

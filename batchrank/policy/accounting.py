@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+from batchrank.policy.billing import NANO
+
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
@@ -140,6 +142,6 @@ def dollars(nano_usd: int, places: int = 0) -> str:
     """
     The amount as a decimal number, exactly: as many digits as it takes, and at least *places*.
     """
-    whole, rest = divmod(abs(nano_usd), 1_000_000_000)
+    whole, rest = divmod(abs(nano_usd), NANO)
     digits = f"{rest:09}".rstrip("0").ljust(places, "0")
     return f"{'-' if nano_usd < 0 else ''}{whole}{'.' if digits else ''}{digits}"

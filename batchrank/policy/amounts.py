@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from batchrank.policy.billing import NANO
+from batchrank.policy.billing import in_usd
 
 COUNTED: Final = ("nano_usd", "requests", "search_units")
 """The ways of counting, as they are called here and in the tables."""
@@ -86,7 +86,7 @@ def shown(counted: str, number: int) -> str:
     For people: a *number* of what is *counted*, one of COUNTED.
     """
     if counted == "nano_usd":
-        return f"${number / NANO:,.4f}"
+        return f"${in_usd(number):,.4f}"
     return f"{number:,} {counted.replace('_', ' ')}"
 
 

@@ -118,6 +118,13 @@ def nano_usd(dollars: float) -> int:
     return round(dollars * NANO)
 
 
+def in_usd(nano_usd: float) -> float:
+    """
+    The inverse, for people and for reports: no ledger adds it up.
+    """
+    return nano_usd / NANO
+
+
 def most(sizes: Sizes, price: Price | None) -> int:
     """
     What a call can cost at most, in 10^-9 USD; 0 without a price.
