@@ -36,6 +36,12 @@ but where texts are short, or a single emoji is in each, its strings take many t
 FILLED_BYTES_MAX = 8 * 1024 * 1024
 """Of texts that a template makes of a batch at once; the batch itself has about 4 MiB."""
 
+HELD_BYTES, HELD_PIECES = 2047, 8
+"""
+From 2,048 bytes on hashlib lets go of the interpreter's lock. To get it back from a busy event loop
+takes longer than to digest some thousands, and costs the loop a switch between threads, too.
+"""
+
 _NULL = pa.scalar(None, pa.string())
 
 Asked = tuple[str, tuple[Document | None, ...], int]
@@ -131,7 +137,8 @@ class Quick:
             digesting.update(head_of(stop - start, len(query)))
             digesting.update(query)
             digesting.update(numbers[8 * start : 8 * stop])
-            digesting.update(texts[ends[start] : ends[stop]])
+            for piece in _pieces(texts[ends[start] : ends[stop]]):
+                digesting.update(piece)
             yield digesting.digest()[:DIGEST_BYTES]
 
     def _read(self, start: int, stop: int) -> None:
@@ -151,6 +158,15 @@ class Quick:
         first = self._starts[start]
         texts = self._texts.slice(first, self._starts[stop] - first)
         return self._queries.slice(start, stop - start), texts
+
+
+def _pieces(texts: memoryview) -> Iterator[memoryview]:
+    """
+    Texts in pieces so small that hashlib keeps the interpreter's lock, if there are not too many.
+    """
+    size = HELD_BYTES if len(texts) < HELD_BYTES * HELD_PIECES else len(texts)
+    for at in range(0, len(texts), size):
+        yield texts[at : at + size]
 
 
 def _flat(texts: pa.Array) -> tuple[memoryview, memoryview]:

@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,16 @@ from batchrank.config.schema import SourceTable
 from batchrank.policy.digest import content_of
 from batchrank.source.carried import Lists, is_sound
 from batchrank.source.fitting import fit
-from batchrank.source.rows import Careful, Quick, cut, filled, reader, without_blanks
+from batchrank.source.rows import (
+    HELD_BYTES,
+    HELD_PIECES,
+    Careful,
+    Quick,
+    cut,
+    filled,
+    reader,
+    without_blanks,
+)
 from batchrank.source.texts import is_blank, template
 from tests.edges.test_source_flaws import strings
 from tests.laws import law
@@ -91,6 +101,20 @@ def test_a_text_is_cut_alike_either_way(held: tuple[pa.Array, Lists], most: int)
         assert (query, found, cut) == careful.asked(row)
         if keys[row] is not None:
             assert keys[row] == content_of(query, found)  # of what is sent, and nothing else
+
+
+@pytest.mark.parametrize("by", [-1, 0, 1])
+@pytest.mark.parametrize("pieces", [1, 2, HELD_PIECES, HELD_PIECES + 1])
+def test_what_is_digested_in_pieces_has_the_key_of_the_whole(pieces: int, by: int) -> None:
+    """
+    Beside every boundary, with texts of another group before and behind.
+    """
+    texts = ["before", "x" * (HELD_BYTES * pieces + by - 2), "é", "behind"]
+    queries = pa.array(["a", "b", "c"])
+
+    keys = list(Quick(queries, [0, 1, 3, 4], pa.array(texts)).contents())
+    asked = zip("abc", (texts[:1], texts[1:3], texts[3:]), strict=True)
+    assert keys == [content_of(query, documents) for query, documents in asked]
 
 
 def test_without_anything_too_long_no_text_is_copied() -> None:
