@@ -516,7 +516,7 @@ class OutputTable(Table):
     reuse_pairs: bool = Field(
         False,
         description="take scores of single documents, too, of groups that have changed; for models"
-        " that are billed by tokens and score each document alone",
+        " that score each document alone and are not billed by search units",
     )
 
 

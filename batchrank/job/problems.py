@@ -33,7 +33,7 @@ def problems_of(config: JobConfig, ways: Sequence[Way], base: Path, lines: Lines
     """
     found = [
         *_route_problems(config, ways, lines),
-        *_provider_problems(config, ways[0].vendor, lines),
+        *_provider_problems(config, ways[0], lines),
         *_path_problems(config, base, lines),
     ]
     return sorted(found, key=lambda problem: problem.line)
@@ -176,17 +176,17 @@ INTERFACE = frozenset({"path", "headers", "request", "reply", "provider"})
 # --- what vendors cannot do -----------------------------------------------------------------------
 
 
-def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -> list[Problem]:
+def _provider_problems(config: JobConfig, way: Way, lines: Lines) -> list[Problem]:
     """
-    What only becomes wrong together with the vendor's facts.
+    What only becomes wrong together with the facts of the first way's vendor.
     """
 
     def problem(table: str, key: str, message: str, remedy: str) -> Problem:
         return Problem(lines.of((table, key)), f"{table}.{key}", message, remedy)
 
     found: list[Problem] = []
-    provider = config.provider
-    if config.output.reuse_pairs and (why := _pairs_need(config, vendor)):
+    provider, vendor = config.provider, way.vendor
+    if config.output.reuse_pairs and (why := _pairs_need(way)):
         remedy = "leave it out: whole groups are reused"
         if vendor is not None and not vendor.scores_pairs_alone:
             remedy += "; or state that the model does so with provider.splits = true"
@@ -204,20 +204,28 @@ def _provider_problems(config: JobConfig, vendor: Vendor | None, lines: Lines) -
     return found
 
 
-def _pairs_need(config: JobConfig, vendor: Vendor | None) -> str:
+def _pairs_need(way: Way) -> str:
     """
-    Why pairs cannot be reused one by one; "" if they can.
+    Why pairs cannot be reused one by one, or nothing would be saved; "" if that is not so.
     """
-    name, provider = config.provider.name, config.provider
-    alone = vendor is not None and vendor.scores_pairs_alone
-    if not (alone if provider.splits is None or vendor is None else provider.splits):
+    if not _scores_alone(way):
+        name = way.table.name
         return f"needs scores that do not depend on the other documents: {name} does not promise it"
-    assert vendor is not None
-    price = provider.price.as_price() if provider.price else vendor.prices.get(provider.model)
-    if price is None or price.usd_per_million_tokens is None:
+    price = way.price
+    if price is None or price.usd_per_search_unit:
         known = "it is billed by search units" if price else "no price of it is known"
-        return f"needs a model that is billed by tokens: of {provider.model}, {known}"
+        return f"needs a model that is billed by tokens, or not at all: of {way.model}, {known}"
     return ""
+
+
+def _scores_alone(way: Way) -> bool:
+    """
+    Whether each document's score is its own: as the job says, else as whoever must know does.
+    """
+    if way.in_process is not None:  # nobody knows better than its code
+        return way.in_process.splits and way.table.splits is not False
+    assert way.vendor is not None
+    return way.vendor.scores_pairs_alone if way.table.splits is None else way.table.splits
 
 
 # --- paths ----------------------------------------------------------------------------------------

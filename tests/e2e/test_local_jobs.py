@@ -99,3 +99,16 @@ def test_few_requests_wait_for_the_one_thread_that_computes(tmp_path: Path) -> N
     job.change(limits={"concurrency": 7})
 
     assert (2, 7) == (usual, controller_for(job.job.first, None).concurrency)
+
+
+def test_pairs_that_are_scored_alone_may_be_reused_one_by_one(tmp_path: Path) -> None:
+    """
+    Unless the job says that they are not.
+    """
+    job = job_in(tmp_path, "./m").change(output={"reuse": "previous", "reuse_pairs": True})
+    job.change(source={"path": "{date}.parquet"}, output={"path": "out/{date}"})
+
+    assert job.job.config.output.reuse_pairs
+    job.change(provider={"splits": False})
+    with pytest.raises(JobError, match=r"reuse_pairs: needs scores that do not depend on the oth"):
+        _ = job.job

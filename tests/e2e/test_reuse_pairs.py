@@ -424,6 +424,26 @@ def test_it_is_refused_where_it_would_be_wrong_or_save_nothing(
     assert not sent(liar)
 
 
+def test_where_nobody_is_paid_fewer_documents_are_less_work_all_the_same(
+    tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A server of one's own has no price, and needs none.
+    """
+    monkeypatch.setitem(VENDORS, ALONE.name, replace(ALONE, bills=False))
+    old, new = groups(2), groups(3)
+    first = night(tmp_path, liar, "first", old)
+    second = night(tmp_path, liar, "second", new, reuse=["first"])
+    for job in first, second:
+        job.change(provider={"model": "mine"})
+
+    assert 0 == first.run().exit_code
+    sent(liar)
+    assert 0 == second.run().exit_code
+
+    assert to_send(new, old, once=False, dedupe=False) == sent(liar)
+
+
 def test_who_runs_a_model_may_say_that_it_scores_pairs_alone(tmp_path: Path, liar: Liar) -> None:
     """
     Nobody else can know that of a server of one's own.
