@@ -23,12 +23,14 @@ def rehearse(
         str | None, typer.Option(help='Of the server, in seconds: "0.15", "0.1..0.3".')
     ] = None,
     fault: Annotated[
-        list[str] | None, typer.Option(help='As in `serve`: "429:0.01", "529@17,40".')
+        list[str] | None,
+        typer.Option(help='Of the first way, as in `serve`: "429:0.01", "529@17,40".'),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
     """
-    Run the whole job against the embedded server: no key, no cost, the job's own limits and price.
+    Run the whole job against the embedded server, one for each way: no key, no cost, the job's own
+    limits and prices.
 
     Output and state go to a folder of their own, made anew each time.
     """
@@ -37,10 +39,10 @@ def rehearse(
     from batchrank.operate.rehearse import rehearse as rehearse_job
 
     loaded = load(job, overrides(variables), with_key=False)
-    given = {"latency": latency, "faults": fault}
-    dials = {name: value for name, value in given.items() if value}
+    dials = {"latency": latency} if latency else {}
+    faults = fault or ()
     with watched() as listener:
-        done = rehearse_job(loaded, dials, limit=limit, listeners=[listener])
-    data = {"summary": done.summary.as_data(), "server": done.server}
+        done = rehearse_job(loaded, dials, faults=faults, limit=limit, listeners=[listener])
+    data = {"summary": done.summary.as_data(), "servers": done.servers}
     say(json.dumps(data, ensure_ascii=False) if as_json else done.as_text())
     return done.summary.exit_code

@@ -2,7 +2,8 @@
 The whole job against the embedded server: no key, no cost, the job's own limits.
 
 Owns the folders of a rehearsal, which are made anew each time and have nothing to do with the real
-output or its state, and the comparison of our account with the server's.
+output or its state, the server that stands for each of the job's ways, and the comparison of our
+account with theirs.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from batchrank.config.schema import BudgetTable
+from batchrank.config.schema import BudgetTable, RouteTable
 from batchrank.domain import Price
 from batchrank.errors import JobError, Problem
 from batchrank.events import Reporter
 from batchrank.job import Job
 from batchrank.job import run as run_job
+from batchrank.job.ways import Way, kinds
 from batchrank.observe.report import Summary
 from batchrank.operate.serve import options, read, server
 from batchrank.policy.billing import in_usd
@@ -36,37 +40,50 @@ SHARED = ("shared", "day_", "month_")
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
     """
-    How the rehearsal went: our summary, and what the server saw and would have charged at *price*.
+    How the rehearsal went: our summary, and what the *servers* saw and would have charged, by the
+    way that each stood for. *priced* are the ways of which a price is known.
     """
 
     summary: Summary
-    server: dict[str, Any]
-    price: Price | None
+    servers: Mapping[str, dict[str, Any]]
+    priced: frozenset[str]
 
     def as_text(self) -> str:
         """
         Some lines for people.
         """
-        seen = self.server
+        several = len(self.servers) > 1
+        lines = (
+            f"server   {f'{name}: ' if several else ''}{self._seen(name)}" for name in self.servers
+        )
+        return "\n".join((self.summary.as_text(), *lines))
+
+    def _seen(self, name: str) -> str:
+        seen = self.servers[name]
         owed = in_usd(sum(account["nano_usd"] for account in seen["bill"].values()))
-        bill = f"${owed:,.4f}" if self.price else "no price is known: state it in [provider.price]"
+        unknown = "no price is known: state it in [provider.price]"
+        bill = f"${owed:,.4f}" if name in self.priced else unknown
         refused = seen["limit_refusals"]
         calls = f"saw {seen['calls']:,} calls, billed {seen['billed_calls']:,} ({bill})"
-        limits = f"refused {refused:,} for its limit, {seen['in_flight_max']} at once at most"
-        return f"{self.summary.as_text()}\nserver   {calls}, {limits}"
+        return (
+            f"{calls}, refused {refused:,} for its limit, {seen['in_flight_max']} at once at most"
+        )
 
 
 def rehearse(
     job: Job,
     dials: Mapping[str, object],
     *,
+    faults: Sequence[str] = (),
     limit: int | None = None,
     listeners: Sequence[Reporter] = (),
 ) -> Rehearsal:
     """
-    Run *job* (loaded without its key) against a server that has its limits and its price.
+    Run *job* (loaded without its keys) against servers, one for each way, that have its limits and
+    its price.
 
-    *dials* are turned beyond that, written as for `batchrank serve`.
+    *dials* are turned beyond that on all of them, and *faults* happen on the first way's alone, so
+    that others take over; both are written as for `batchrank serve`.
 
     Raises:
         JobError: a dial is wrong, or the scorer is in process and there is nothing to rehearse.
@@ -75,19 +92,28 @@ def rehearse(
     if job.vendor is None:
         problem = Problem(0, "provider.name", "needs no server: there is nothing to rehearse")
         raise JobError(str(job.file), [problem], "run it: it costs nothing")
-    turned = {**_as_the_job_says(job), **dials}
-    read(turned)  # before a process is started that could not say it better
+    turned = [{**_as_the_job_says(way), **dials} for way in job.ways]
+    if faults:
+        turned[0]["faults"] = faults
+    for each in turned:
+        read(each)  # before a process is started that could not say it better
     folder = job.state.path.parent / f"rehearsal-{job.state.path.name}"
     shutil.rmtree(folder, ignore_errors=True)
-    with server(options(turned)) as running:
-        rehearsed = _redirected(job, running.base_url, str(folder))
+    with ExitStack() as held:
+        running = {
+            way.name: held.enter_context(server(options(dialled)))
+            for way, dialled in zip(job.ways, turned, strict=True)
+            if way.vendor is not None
+        }
+        rehearsed = _redirected(job, {name: one.base_url for name, one in running.items()}, folder)
         summary = run_job(rehearsed, limit=limit, listeners=listeners)
-        return Rehearsal(summary, running.account(), job.price)
+        seen = {name: one.account() for name, one in running.items()}
+    return Rehearsal(summary, seen, frozenset(way.name for way in job.ways if way.price))
 
 
-def _as_the_job_says(job: Job) -> dict[str, object]:
-    dials: dict[str, object] = {"latency": LATENCY, **_price(job.price)}
-    limits = job.config.limits
+def _as_the_job_says(way: Way) -> dict[str, object]:
+    dials: dict[str, object] = {"latency": LATENCY, **_price(way.price)}
+    limits = way.limits
     for name, rate in (("limit", limits.request_limit), ("document_limit", limits.document_limit)):
         if rate is not None:
             dials[name] = f"sliding:{rate.count!r}/{rate.period_s!r}s"
@@ -105,26 +131,18 @@ def _price(price: Price | None) -> dict[str, object]:
     return {"price": f"{price.usd_per_million_tokens!r}/mtok"}
 
 
-def _redirected(job: Job, base_url: str, folder: str) -> Job:
+def _redirected(job: Job, base_urls: Mapping[str, str], folder: Path) -> Job:
     """
-    *job* as it asks the server, which speaks as OpenRouter does: so does the job for once, with its
-    vendor's prices and limits. Rehearsed is the first way, and everything but the vendor's own
-    words; nobody else is called.
+    *job* as it asks the servers, whose addresses are named by way; nobody else is called.
     """
-    known, vendor = job.config.provider, job.vendor
-    changes: dict[str, object] = {"base_url": base_url, "fallbacks": ()}
-    if vendor and known.name != OPENROUTER.name:
-        changes |= {"name": OPENROUTER.name, "options": {}}
-        facts = {
-            name: getattr(vendor, name)
-            for name in (
-                *("bytes_max", "tokens_max", "pair_bytes"),
-                *("splits", "prices", "bills", "bills_hundreds"),
-            )
-        }
-        documents_max = vendor.documents_max_of(known.model)
-        vendor = replace(OPENROUTER, documents_max=documents_max, **facts)
-    provider = known.model_copy(update=changes)
+    named = zip(job.ways, kinds(job.ways), strict=True)
+    ways = tuple(
+        _to_server(way, kind, base_urls[way.name]) if way.name in base_urls else way
+        for way, kind in named
+    )
+    provider = job.config.provider.model_copy(
+        update={**_fields(ways[0].table), "fallbacks": tuple(way.table for way in ways[1:])}
+    )
     output = job.config.output.model_copy(
         update={"path": f"{folder}/scores", "state": f"{folder}/state", "reuse": None}
     )
@@ -134,7 +152,33 @@ def _redirected(job: Job, base_url: str, folder: str) -> Job:
     config = job.config.model_copy(
         update={"provider": provider, "output": output, "budget": budget}
     )
+    return replace(job, config=config, ways=ways)
+
+
+def _to_server(way: Way, kind: str, base_url: str) -> Way:
+    """
+    *way* to a server, which speaks as OpenRouter does: so does the way for once, with its vendor's
+    prices and limits. Rehearsed is everything but the vendor's own words. The model is called as
+    the first way to it calls it, its *kind*: there it is known to be the same.
+    """
+    assert way.vendor is not None
+    vendor = replace(way.vendor, prices={kind: way.price} if way.price else {})
+    changes: dict[str, object] = {"base_url": base_url, "model": kind}
+    if way.table.name != OPENROUTER.name:
+        changes |= {"name": OPENROUTER.name, "options": {}}
+        facts = {name: getattr(vendor, name) for name in FACTS}
+        documents_max = way.vendor.documents_max_of(way.model)
+        vendor = replace(OPENROUTER, documents_max=documents_max, **facts)
     key = Secret(f"rehearsal-{secrets.token_hex(8)}")
-    return replace(
-        job, config=config, ways=(replace(job.first, table=provider, vendor=vendor, key=key),)
-    )
+    return replace(way, table=way.table.model_copy(update=changes), vendor=vendor, key=key)
+
+
+FACTS = (
+    *("bytes_max", "tokens_max", "pair_bytes"),
+    *("splits", "prices", "bills", "bills_hundreds"),
+)
+"""What of a vendor is rehearsed."""
+
+
+def _fields(table: RouteTable) -> dict[str, object]:
+    return {name: getattr(table, name) for name in RouteTable.model_fields}

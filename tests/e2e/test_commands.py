@@ -413,7 +413,7 @@ def test_a_rehearsal_is_a_process_too(job: SmallJob, server: Server) -> None:
     ran = process("rehearse", job.file, *options)
 
     assert 0 == ran.code
-    assert (10, 11) == (ran.json["summary"]["ranked"], ran.json["server"]["calls"])
+    assert (10, 11) == (ran.json["summary"]["ranked"], ran.json["servers"]["openrouter"]["calls"])
     assert not job.output.exists()
     assert 0 == server.admin()["calls"]
 
@@ -436,7 +436,8 @@ def test_a_rehearsal_costs_what_the_job_says(job: SmallJob) -> None:
         job.change(provider=provider)
         low, high = job.cli("plan", "--json").json["cost_usd"]
         ran = job.cli("rehearse", "--latency", "0", "--json").json
-        billed = sum(bill["nano_usd"] for bill in ran["server"]["bill"].values()) / 1e9
+        bills = ran["servers"]["openrouter"]["bill"].values()
+        billed = sum(bill["nano_usd"] for bill in bills) / 1e9
 
         assert ran["summary"]["cost_usd"] == pytest.approx(billed)
         assert 0.8 * low <= billed <= 1.2 * high

@@ -131,18 +131,48 @@ def test_spread_asks_both(tmp_path: Path) -> None:
     assert min(seen) > GROUPS / 5
 
 
-def test_a_rehearsal_calls_nobody_else(tmp_path: Path) -> None:
+def test_a_rehearsal_has_a_server_for_every_way_and_calls_nobody_else(tmp_path: Path) -> None:
     """
-    What is rehearsed is the first way.
+    Each with its way's limits and price; their bills are ours.
     """
     with embedded() as first, embedded() as second:
         job = two_ways(tmp_path, first, second, strategy="spread")
         ran = job.cli("rehearse", "--latency", "0", "--json")
         arrived = first.settled().arrived + second.settled().arrived
 
+    assert (0, 0) == (ran.code, arrived)
+    assert ["openrouter", "other"] == sorted(ran.json["servers"])
+    for name, share in ran.json["summary"]["routes"].items():
+        seen = ran.json["servers"][name]
+        owed = sum(account["nano_usd"] for account in seen["bill"].values())
+        assert share["calls"] == seen["calls"] > GROUPS / 5
+        assert share["cost_usd"] == pytest.approx(owed / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("other", "usd"),
+    [
+        pytest.param({**OPENROUTER, "base_url": "http://127.0.0.1:9/v1"}, 0.001, id="alike"),
+        pytest.param(COHERE, 0.002, id="of another vendor"),
+    ],
+)
+def test_a_rehearsal_shows_how_the_next_way_takes_over(
+    tmp_path: Path, other: dict[str, Any], usd: float
+) -> None:
+    """
+    Faults are the first way's; the other one has its own vendor's price.
+    """
+    job = SmallJob(tmp_path, 9, provider={"fallbacks": [{**other, "route": "other"}]})
+    job.source(groups(GROUPS)).change(limits={"unlimited": True})
+    ran = job.cli("rehearse", "--latency", "0", "--fault", f"402@{FIRST_ENDS + 1}..", "--json")
+    routes, servers = ran.json["summary"]["routes"], ran.json["servers"]
+
     assert 0 == ran.code
-    assert 0 == arrived
-    assert ["openrouter"] == [*ran.json["summary"]["routes"]]
+    assert {"openrouter": FIRST_ENDS, "other": GROUPS - FIRST_ENDS} == {
+        name: route["groups"] for name, route in routes.items()
+    }
+    assert GROUPS - FIRST_ENDS == servers["other"]["calls"]
+    assert routes["other"]["cost_usd"] == pytest.approx(usd * (GROUPS - FIRST_ENDS))
 
 
 FREE = {"name": "tei", "model": "own", "key_file": None}

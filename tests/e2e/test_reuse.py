@@ -319,7 +319,7 @@ def test_a_rehearsal_calls_about_everything(nights: Nights) -> None:
 
     rehearsed = rehearse(loaded(nights.second()), {"latency": "0"})
 
-    assert (0, GROUPS) == (rehearsed.summary.reused, rehearsed.server["calls"])
+    assert (0, GROUPS) == (rehearsed.summary.reused, rehearsed.servers["openrouter"]["calls"])
 
 
 # --- interruptions --------------------------------------------------------------------------------
