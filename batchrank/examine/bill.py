@@ -35,7 +35,7 @@ from batchrank.examine.figures import (
 )
 from batchrank.examine.ledgers import ASIDE, ledgers
 from batchrank.job.account import Account
-from batchrank.job.money import counted_against
+from batchrank.job.money import perhaps_lost
 from batchrank.observe.report import as_shown, counted
 from batchrank.policy.accounting import Amounts, Entry, Keys, Paid, grouped, summed
 from batchrank.policy.billing import in_usd
@@ -413,7 +413,7 @@ def _part(state: StateFolder, days: Days) -> Part:
         meta, account = ledger.meta(), Account.of(ledger)
         entries = tuple(_entries(ledger, state, meta, days))
         killed = sum(run.ended_at is None for run in ledger.runs())
-        against = account.spent if running else counted_against(ledger)
+        lost = perhaps_lost(ledger, running=running)
     return Part(
         state=str(state.path),
         job=_job(meta, state),
@@ -421,7 +421,7 @@ def _part(state: StateFolder, days: Days) -> Part:
         set_aside=ASIDE in state.path.name,
         running=running,
         killed=max(0, killed - running),
-        lost_nano_usd=against.nano_usd - account.cost_nano_usd,
+        lost_nano_usd=lost,
         model=_asked(meta)[0],
         unpaid={saving.name: account.count(saving.tally) for saving in SAVINGS},
         paid=_paid(account, summed(entries)),

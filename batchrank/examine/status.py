@@ -17,6 +17,7 @@ from batchrank.errors import Exit, OutputError
 from batchrank.job import Job
 from batchrank.job.account import Account
 from batchrank.job.ending import ENDED
+from batchrank.job.money import perhaps_lost
 from batchrank.observe.panel import duration
 from batchrank.observe.report import (
     FAILURE_WORDS,
@@ -228,7 +229,7 @@ def status(job: Job) -> Status:
             calls_failed=account.calls_failed,
             calls_last_minute=ledger.calls_since(now - SPEED_S),
             cost_usd=in_usd(account.cost_nano_usd),
-            cost_usd_lost=in_usd(account.lost_nano_usd),
+            cost_usd_lost=in_usd(perhaps_lost(ledger, running=running)),
             calls_cost_unknown=account.calls_cost_unknown,
             routes=account.routes,
             cost_usd_max=job.config.budget.cost_usd_max,

@@ -138,6 +138,16 @@ def counted_against(ledger: LedgerReader) -> Amount:
     return Account.of(ledger).spent.most(amount_of(AUTHORISED, ledger.meta()))
 
 
+def perhaps_lost(ledger: LedgerReader, *, running: bool) -> int:
+    """
+    What runs that were killed may have spent beside what is booked, in 10^-9 US dollars; what a run
+    that is under way was allowed is not lost.
+    """
+    account = Account.of(ledger)
+    against = account.spent if running else counted_against(ledger)
+    return against.nano_usd - account.cost_nano_usd
+
+
 def _count_lost(ledger: Ledger, held: dict[str, Amount]) -> None:
     """
     Count as spent what a run that was killed had been allowed and has not accounted for.

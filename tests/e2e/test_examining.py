@@ -15,6 +15,7 @@ import pytest
 
 from batchrank.domain import FailureKind
 from batchrank.errors import ChangedError
+from batchrank.examine.bill import bill
 from batchrank.examine.plan import plan
 from batchrank.examine.status import status
 from batchrank.examine.verify import verify
@@ -425,6 +426,23 @@ def test_status_tells_a_kill_and_a_limit(tmp_path: Path) -> None:
     assert "is under way; last sign of life 2027-01-15 08:00:00 UTC" in under_way
     assert "the last run was killed (it was waiting: no route): run it again" in killed
     assert "was killed; last sign of life 2027-01-15 08:00:00 UTC" in killed
+
+
+def test_status_and_bill_agree_on_what_a_killed_run_may_have_spent(tmp_path: Path) -> None:
+    """
+    Also before the next run writes it down; what a living one may spend is not lost.
+    """
+    job = SmallJob(tmp_path).source(groups(10))
+    job.run(limit=4)
+    with being_written(job, 60.0) as ledger:
+        ledger.commit(Records(at=time.time(), authorised=Amount(9_000_000, 3, 3)))
+        under_way = status(job.job)
+    killed = status(job.job)
+
+    assert 0.0 == under_way.cost_usd_lost
+    assert 0.009 == killed.cost_usd_lost
+    assert 9_000_000 == bill([str(job.file)], {}).lost_nano_usd
+    assert "$0.0090 perhaps lost" in killed.as_text()
 
 
 def test_status_of_a_missing_success(tmp_path: Path) -> None:
