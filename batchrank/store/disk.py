@@ -121,13 +121,16 @@ TRIAL = ".batchrank-trial-"
 
 def make_folder(folder: Path, *, private: bool = False) -> None:
     """
-    Make sure that *folder* is there and can be written to.
+    Make sure that *folder* is there, after a power cut too, and can be written to.
 
     Raises:
         OutputError: saying what is in the way.
     """
     try:
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE if private else 0o777)
+        for place in made:  # what is durable in a folder is lost with the folder's own name
+            sync_folder(place.parent)
         (folder / f"{TRIAL}{os.getpid()}").touch()
         for trial in folder.glob(f"{TRIAL}*"):  # that of a process that was killed just here, too
             trial.unlink(missing_ok=True)

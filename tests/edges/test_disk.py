@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from batchrank.errors import AlreadyRunning, Exit, OutputError, StorageError
+from batchrank.store import disk
 from batchrank.store.disk import (
     Holder,
     Lock,
@@ -174,6 +175,22 @@ def test_a_folder_is_made_with_all_above_it(tmp_path: Path) -> None:
 
     assert 0o700 == (tmp_path / "c").stat().st_mode & 0o777
     assert [] == list((tmp_path / "a" / "b").iterdir())
+
+
+def test_a_new_folder_has_its_name_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    And so has each that is made above it; one that was there before is left alone.
+    """
+    synced: list[Path] = []
+    monkeypatch.setattr(disk, "sync_folder", synced.append)
+
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+
+    assert {tmp_path, tmp_path / "a"} == set(synced)
+    assert 2 == len(synced)
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
