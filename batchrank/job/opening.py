@@ -351,19 +351,26 @@ def _carry_on(world: World) -> None:
     Compare with what the output began with; refuse, render again, or go on.
     """
     before = world.ledger.meta()
-    _refuse_other_scores(world)
+    mended = _refuse_other_scores(world)
     if world.wishes.retry_rejects and before.get("pruned"):
         raise ChangedError(
             "--retry-rejects: not possible any more, because the ledger was pruned: the parts that"
             " the rejects belong to cannot be rendered again",
             "run without it, or set the old output aside with --restart",
         )
+    reshaped = before["output_settings"] != world.job.output_settings()
+    if reshaped:
+        _refuse_other_shape(world, before, mended)
+    if mended:
+        _take_mended(world, mended)
+    for path in world.ledger.meta().get("accepted", []):
+        world.notes.append(f"{path} was mended in mid-run: outcomes from before stay as they are")
     if before["pyarrow"] != PYARROW:
         world.notes.append(
             f"parts were written by pyarrow {before['pyarrow']}, now it is {PYARROW}:"
             " bytes may differ where rows do not"
         )
-    if before["output_settings"] != world.job.output_settings():
+    if reshaped:
         _relayout(world, before["output_settings"])
     now = _meta(world.job, world.source)
     if any(before.get(key) != value for key, value in now.items()):
@@ -411,7 +418,10 @@ def about_reuse(job: Job, *, cut: bool) -> str:
     return f'with output.reuse = "previous" groups that have not changed are not paid again{but}'
 
 
-def _refuse_other_scores(world: World) -> None:
+def _refuse_other_scores(world: World) -> list[str]:
+    """
+    Returns the files that were mended since, and may be.
+    """
     accepted = _accepted(world)
     if refused := refusal(world.job, world.source, world.ledger, accepted):
         raise refused
@@ -420,12 +430,17 @@ def _refuse_other_scores(world: World) -> None:
     mended = sorted(changed - {file.path for file in files if file in world.source.files})
     if mended:
         _refuse_other_types(world, mended)
-        earlier = world.ledger.meta().get("accepted", [])
-        world.ledger.set_meta({"accepted": sorted({*earlier, *mended})})
-        _forget_slices(world, mended)
-        world.ledger.forget_equals()
-    for path in world.ledger.meta().get("accepted", []):
-        world.notes.append(f"{path} was mended in mid-run: outcomes from before stay as they are")
+    return mended
+
+
+def _take_mended(world: World, mended: Sequence[str]) -> None:
+    """
+    What was found out of these files, and is no outcome yet, holds no more.
+    """
+    earlier = world.ledger.meta().get("accepted", [])
+    world.ledger.set_meta({"accepted": sorted({*earlier, *mended})})
+    _forget_slices(world, mended)
+    world.ledger.forget_equals()
 
 
 def _refuse_other_types(world: World, mended: Sequence[str]) -> None:
@@ -487,24 +502,30 @@ def _accepted(world: World) -> set[str]:
     return names
 
 
+def _refuse_other_shape(world: World, meta: dict[str, Any], mended: Sequence[str]) -> None:
+    """
+    Parts can be rendered otherwise only from what the ledger holds, or the source as it was.
+    """
+    changed = _differing(meta["output_settings"], world.job.output_settings())
+    if meta.get("pruned"):
+        raise ChangedError(
+            f"{', '.join(changed)}: cannot change any more, because the ledger was pruned",
+            "undo the change, or set the old output aside with --restart",
+        )
+    recarried = [key for key in changed if key in RECARRIED]
+    if recarried and (files := sorted({*meta.get("accepted", []), *mended})):
+        raise ChangedError(
+            f"{', '.join(recarried)}: cannot change any more, because {', '.join(files)} was"
+            " mended in mid-run: what it held for the groups before is not known",
+            "undo the change, or set the old output aside with --restart",
+        )
+
+
 def _relayout(world: World, before: dict[str, Any]) -> None:
     """
     Have every part rendered again in the layout that the job asks for now.
     """
     now = world.job.output_settings()
-    if world.ledger.meta().get("pruned"):
-        raise ChangedError(
-            f"{', '.join(_differing(before, now))}: cannot change any more,"
-            " because the ledger was pruned",
-            "undo the change, or set the old output aside with --restart",
-        )
-    recarried = [key for key in _differing(before, now) if key in RECARRIED]
-    if recarried and (mended := world.ledger.meta().get("accepted")):
-        raise ChangedError(
-            f"{', '.join(recarried)}: cannot change any more, because {', '.join(mended)} was"
-            " mended in mid-run: what it held for the groups before is not known",
-            "undo the change, or set the old output aside with --restart",
-        )
     recut = before.get("output.part_groups") != now["output.part_groups"]
 
     def make_way() -> None:
@@ -512,6 +533,7 @@ def _relayout(world: World, before: dict[str, Any]) -> None:
         if recut:
             world.output.remove_parts()
 
+    recarried = any(key in RECARRIED for key in _differing(before, now))
     carried = world.source.carried_batches(world.source.total) if recarried else None
     meta = {"output_settings": now, "part_groups": world.job.config.output.part_groups}
     world.ledger.relayout(meta, carried, make_way)

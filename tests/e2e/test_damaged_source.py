@@ -302,6 +302,26 @@ def test_what_an_accepted_file_held_before_cannot_be_carried_anew(
     assert 0 == job.cli("verify").code
 
 
+def test_a_mended_file_that_is_refused_for_something_else_is_not_taken(
+    job: SmallJob, server: Server
+) -> None:
+    """
+    Nothing is changed: with the old file back it is as if nobody had asked.
+    """
+    job.run(limit=5)
+    written(job, [renamed(row) for row in ROWS])
+    job.change(source={"carry": ["query"]})
+    refused = job.cli("run", "--accept", "groups.parquet")
+    written(job, ROWS)
+    summary = job.run()
+
+    assert 2 == refused.code
+    assert "source.carry: cannot change any more, because groups.parquet was" in refused.err
+    assert (0, ()) == (summary.exit_code, summary.accepted)
+    assert ROWS[0]["query"] == job.rows()[0]["query"]
+    assert GROUPS == server.admin()["billed_calls"]
+
+
 # --- changed while it is read ---------------------------------------------------------------------
 
 
