@@ -22,7 +22,7 @@ from batchrank.job.ways import served_by
 from batchrank.observe.report import Summary, counted
 from batchrank.policy.billing import in_usd
 from batchrank.store.disk import write_durably
-from batchrank.store.exports import export_calls, export_rejects
+from batchrank.store.exports import export_calls, export_rejects, is_exported
 
 ENDED = {
     Exit.DONE: "done",
@@ -131,12 +131,21 @@ def _export(world: World) -> None:
 
 def nothing_to_do(world: World, before: Account, elapsed_s: float) -> Summary:
     """
-    Say that a finished output is finished; nobody was called and nothing was written.
+    Say that a finished output is finished; nobody was called. Nothing is written but what the run
+    before it had not come to when it was killed behind `_SUCCESS`, or found no room for.
+
+    Raises:
+        StorageError: there is still none.
     """
     few = world.output.has_success()
     exit_code = Exit.DONE if few else Exit.REJECTS
     reason = "it was finished before; " + ("nothing to do" if few else "nobody was called")
-    return _summary(world, exit_code, reason, before, elapsed_s, world.notes)
+    summary = _summary(world, exit_code, reason, before, elapsed_s, world.notes)
+    exported = is_exported(world.state.rejects, summary.rejected)
+    if not (exported and is_exported(world.state.calls, summary.calls)):
+        _export(world)
+        _write_report(world, summary)
+    return summary
 
 
 def _ended(exit_code: Exit, done: int, world: World) -> str:

@@ -150,7 +150,7 @@ def _check_key(job: Job) -> None:
 def _carried_out(world: World, reporter: Reporter, began: float) -> tuple[Summary, Ending | None]:
     before = Account.of(world.ledger)
     # Also where nothing is left to do, or nobody agrees to it.
-    settle_after_kill(world.job, world.ledger, landed=world.output.has_success())
+    settle_after_kill(world.job, world.ledger, landed=_has_landed(world))
     done = world.done()
     ranges = Ranges(world.source.total, world.job.layout.part_groups)
     if len(done) == done.total:
@@ -188,6 +188,14 @@ def _agreed(world: World, reporter: Reporter, done: Positions, equals: Equals | 
     about = left(world.job, world.source, world.ledger, others, world.target)
     estimate = world.wishes.consent(about)
     return CostWatch(reporter, estimate) if estimate else reporter
+
+
+def _has_landed(world: World) -> bool:
+    """
+    Tell whether no call can be missing from the ledger. One that was restored from a copy does not
+    know all that lies beside `_SUCCESS`.
+    """
+    return world.output.has_success() and world.ledger.published() == world.source.total
 
 
 def _is_finished(world: World, done: Positions, ranges: Ranges) -> bool:

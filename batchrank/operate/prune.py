@@ -50,7 +50,7 @@ def prune(job: Job) -> Pruned:
     Delete scores and carried columns of a finished output from its ledger.
 
     Raises:
-        OutputError: the output is not finished, or a part is damaged.
+        OutputError: the output is not finished, as far as the ledger knows, or a part is damaged.
         AlreadyRunning: somebody writes it.
     """
     state = job.state
@@ -72,6 +72,13 @@ def _check_finished(job: Job, ledger: Ledger) -> None:
     output = OutputFolder(job.output, job.state, lambda _: None)
     if not output.has_success():
         raise OutputError(f"{job.output} has no _SUCCESS: it is not finished", "run it first")
+    total, published = int(ledger.meta()["total"]), ledger.published()
+    if published < total:  # such as a ledger that was restored from a copy of a day before
+        raise OutputError(
+            f"{job.output} has a _SUCCESS, but its ledger knows only {published:,} of"
+            f" {counted(total, 'group')} in parts that are whole",
+            "run the job: what the ledger has is published then, and what it lacks is asked about",
+        )
     if damaged := output.damaged(ledger.parts()):
         raise OutputError(
             f"{some([part_file(number) for number in damaged])}: damaged or missing, and only the"

@@ -105,6 +105,16 @@ def export_calls(ledger: LedgerReader, path: Path) -> None:
     _export(ledger, _CALLS_SQL, CALLS, path)
 
 
+def is_exported(path: Path, rows: int) -> bool:
+    """
+    Tell whether *path* is there with so many rows.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows) == rows
+    except (OSError, pa.ArrowException):
+        return False
+
+
 def _export(ledger: LedgerReader, sql: str, schema: pa.Schema, path: Path) -> None:
     try:
         with (

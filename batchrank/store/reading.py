@@ -497,6 +497,13 @@ class LedgerReader:
         )
         return [PartRow(*row) for row in rows]
 
+    def published(self) -> int:
+        """
+        How many positions lie in parts that have their final name and need not be rendered again.
+        """
+        sql = "SELECT coalesce(sum(through - number * ?), 0) FROM parts WHERE NOT stale"
+        return int(self._one(sql, (self.part_groups(),)))
+
     def ranked(self, start: int, stop: int) -> list[RankedRow]:
         """
         The ranked groups of `start <= position < stop`, in order.

@@ -4,7 +4,9 @@ The output as others read it, and as it stays: parts, `_SUCCESS`, calls and reje
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -26,10 +28,11 @@ from batchrank.config.schema import SourceTable
 from batchrank.domain import UNSCORED, Empty, Outcome, Ranked, Rejected, RejectKind, Served, Share
 from batchrank.errors import Exit, JobError
 from batchrank.events import PartPublished
+from batchrank.policy.amounts import Amount
 from batchrank.policy.digest import content_of, digest_of
 from batchrank.source import open_source
 from batchrank.store.exports import CALLS, REJECTS
-from batchrank.store.ledger import Records
+from batchrank.store.ledger import Ledger, Records
 from batchrank.store.parts import Layout, render, schema_of
 from batchrank.testing import RecordingReporter
 from tests.e2e.small_jobs import MODEL, PROVIDER, Heard, Liar, Row, SmallJob, expected, groups, http
@@ -729,6 +732,78 @@ def test_only_what_is_finished_is_pruned(job: SmallJob, limit: int | None) -> No
     assert 2 == ran.code
     assert "run" in ran.err
     assert 30 - (limit or 0) == job.run().calls_now
+
+
+def test_a_part_that_is_to_be_rendered_again_is_not_pruned(job: SmallJob, server: Server) -> None:
+    """
+    A run was killed when it had found it damaged, and somebody has put it back since.
+    """
+    job.run()
+    ledger = Ledger.create_or_open(job.state / "ledger.sqlite")
+    ledger.mark_stale([1])
+    ledger.close()
+
+    assert 2 == job.cli("prune").code
+    assert [0, 0, 0] == [job.cli(name).code for name in ("run", "prune", "verify")]
+    assert 30 == server.admin()["billed_calls"]
+
+
+def test_what_an_old_ledger_does_not_know_to_be_published_is_not_pruned(
+    job: SmallJob, server: Server
+) -> None:
+    """
+    It was restored from a copy, and the `_SUCCESS` is that of a later run.
+    """
+    job.run(limit=12)
+    shutil.copytree(job.state, copy := job.base / "copy")
+    job.run()
+    parts = [part.read_bytes() for part in job.parts()]
+    shutil.rmtree(job.state)
+    copy.rename(job.state)
+    ran = job.cli("prune")
+
+    assert 2 == ran.code
+    assert "knows only 12 of 30 groups in parts that are whole" in ran.err
+    assert (0, 18) == ((summary := job.run()).exit_code, summary.calls_now)
+    assert parts == [part.read_bytes() for part in job.parts()]
+    assert [0, 0] == [job.cli("prune").code, job.cli("verify").code]
+
+
+def test_an_old_ledger_owns_up_to_calls_that_a_later_success_knows_of(job: SmallJob) -> None:
+    """
+    It was copied beside a run: what was in flight then may have been paid, and stands nowhere.
+    """
+    job.change(budget={"cost_usd_max": 1.0}).run(limit=17)
+    ledger = Ledger.create_or_open(job.state / "ledger.sqlite")
+    ledger.start_run(0.0, 42, "host", done_before=17, target=30)
+    ledger.commit(Records(authorised=Amount(500_000_000, 40, 40)))
+    ledger.close()
+    (job.output / "_SUCCESS").touch()
+    summary = job.run()
+
+    assert 0 == summary.exit_code
+    assert summary.cost_usd_lost == pytest.approx(0.5 - 17 * summary.cost_usd / 30)
+
+
+@pytest.mark.parametrize("name", ["calls.parquet", "rejects.parquet"])
+def test_what_a_finished_run_could_not_export_is_exported_by_the_next(
+    job: SmallJob, name: str
+) -> None:
+    """
+    It was killed behind `_SUCCESS`, or the disk was full: nobody is called for it.
+    """
+    job.run()
+    file = job.state / name
+    before = file.read_bytes()
+    file.write_bytes(b"of a run before")
+    (job.state / "report.json").unlink()
+    summary = job.run()
+
+    assert (0, 0, 30) == (summary.exit_code, summary.calls_now, summary.calls)
+    assert before == file.read_bytes()
+    assert json.loads(json.dumps(summary.as_data())) == json.loads(
+        (job.state / "report.json").read_bytes()
+    )
 
 
 # --- restart, limit, again ------------------------------------------------------------------------
