@@ -18,13 +18,14 @@ from typing import Any
 
 import duckdb
 
+from batchrank.engine.publisher import Ranges
 from batchrank.errors import OutputError
 from batchrank.job import Job
 from batchrank.job.account import Account
 from batchrank.observe.report import as_shown, counted
 from batchrank.places.remote import Place
 from batchrank.store.disk import holder, is_held
-from batchrank.store.output import OutputFolder, some, unfit
+from batchrank.store.output import PART_NAME, OutputFolder, part_file, some, unfit
 from batchrank.store.reading import LedgerReader, PartRow
 
 _CANDIDATES = """
@@ -219,10 +220,16 @@ def _files_are_known(it: _Looked, there: list[PartRow]) -> Check:
     """
     if isinstance(it.job.output, Path) and not it.job.output.is_dir():
         return Check("files", False, f"the output folder is missing: {it.mended}")
+    ranges = Ranges(it.total, it.ledger.part_groups())
+    ours = {part_file(number) for number in range(ranges.count)}
     visible, known = it.folder.visible(), {part.file for part in it.parts}
-    strange = [*unfit(visible), *(n for n in visible if n.startswith("part-") and n not in known)]
+    unknown = [n for n in visible if PART_NAME.fullmatch(n) and n not in known]
+    strange = [*unfit(visible), *(n for n in unknown if n not in ours)]
+    early = [n for n in unknown if n in ours]
     missing = [part.file for part in it.parts if part not in there]
     wrong = [f"not ours: {', '.join(strange[:5])}"] if strange else []
+    # Of a layout that is not the job's any more, or of a run that was killed just there.
+    wrong += [f"not published: {some(early)} ({it.again})"] if early else []
     wrong += [f"missing: {some(missing)} ({it.mended})"] if missing else []
     if wrong:
         return Check("files", False, "; ".join(wrong))

@@ -559,6 +559,23 @@ def test_an_output_that_is_not_finished_is_said_to_be_so(tmp_path: Path) -> None
         assert "a run is under way (process " in under_way[name][1]
 
 
+def test_a_part_that_is_not_published_is_not_called_foreign(tmp_path: Path) -> None:
+    """
+    It has another layout than the job by now, and the run that was to render it anew was killed.
+    """
+    job = SmallJob(tmp_path, output={"part_groups": 5}).source(groups(10))
+    job.run()
+    ledger = Ledger.create_or_open(job.job.state.ledger)
+    ledger.relayout({}, None)
+    ledger.close()
+    found = checks(job)
+    job.run()
+
+    names = "part-00000.parquet, part-00001.parquet"
+    assert (False, f"not published: {names} (run it again)") == found["files"]
+    assert verify(job.job).holds
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
