@@ -151,10 +151,16 @@ def perhaps_lost(ledger: LedgerReader, *, running: bool) -> int:
 def _count_lost(ledger: Ledger, held: dict[str, Amount]) -> None:
     """
     Count as spent what a run that was killed had been allowed and has not accounted for.
+
+    A run that ended in order holds what it has spent: if more is held, the ledger was restored from
+    an older copy, and what was spent since stands nowhere else.
     """
-    account = Account.of(ledger)
+    account, runs = Account.of(ledger), ledger.runs()
     new = lost(amount_of(AUTHORISED, ledger.meta()), account.spent)
     days = {day: lost_of_day(new, it, account.spent_on(day)) for day, it in held.items()}
+    if runs and runs[-1].ended_at is not None:
+        days = {day: lost(it, account.spent_on(day)) for day, it in held.items()}
+        new = sum(days.values(), new)
     if new != Amount():
         ledger.count_lost(account.lost + new, days)
 

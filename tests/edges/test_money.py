@@ -5,6 +5,7 @@ files, and the functions that a run begins and ends with.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,23 @@ def killed(folder: Path, authorised: int, held: int, *costs: int) -> Job:
     return found
 
 
+def spend_in_order(found: Job, folder: Path, cost: int) -> None:
+    """
+    A run that makes one call, and ends.
+    """
+    ledger = with_ledger(folder)
+    with money_of(found, ledger) as money:
+        ledger.start_run(0.0, 42, "host", done_before=0, target=1)
+        assert money.till is not None
+        asked = borrow(1, 900)
+        money.budget.reserve(Amount(0), DAY)
+        money.budget.lent(asked, money.till.borrow(asked))
+        ledger.commit(made(cost))
+        money.close_account()
+        ledger.end_run(1.0, 0, "")
+    ledger.close()
+
+
 def with_ledger(folder: Path) -> Ledger:
     """
     The ledger, as it is.
@@ -150,6 +168,22 @@ def test_an_orderly_end_gives_back_all_that_was_not_spent(tmp_path: Path) -> Non
     assert ({DAY: Amount(100, 2, 2)}, Amount(100, 2, 2), Amount(100, 2, 2)) == begun(
         found, tmp_path
     )
+
+
+def test_what_a_restored_ledger_has_forgotten_stays_spent(tmp_path: Path) -> None:
+    """
+    It is the copy of an orderly end; a later run has spent 500 more, and nothing was in flight.
+    """
+    found = job(tmp_path)
+    spend_in_order(found, tmp_path, 100)
+    shutil.copy(tmp_path / "ledger.sqlite", tmp_path / "copy")
+    spend_in_order(found, tmp_path, 500)
+    (tmp_path / "copy").replace(tmp_path / "ledger.sqlite")
+
+    for _ in range(2):
+        held, spent, today = begun(found, tmp_path)
+        assert {DAY: Amount(600, 2, 2)} == held
+        assert Amount(600, 2, 2) == spent == today
 
 
 def test_a_copy_of_an_output_shares_as_another_one(tmp_path: Path) -> None:
