@@ -284,7 +284,7 @@ class _Run:
                 await self._sending()
                 await self._committer.settled()
                 self._feed.close()
-                if self._brake.stop and self._brake.stop.hurry:
+                if self._hurries:
                     self._drop()
                 await self._following.finish()
                 await self._committer.settled()
@@ -337,6 +337,19 @@ class _Run:
         if stop.hurry:
             self._hurry()
 
+    @property
+    def _hurries(self) -> bool:
+        return self._drain.deadline < math.inf
+
+    def _leave(self, stop: Stop) -> None:
+        """
+        Stop for this reason; whoever has stopped for another one waits no longer for calls.
+        """
+        if self._brake.stop is None:
+            self._brake.pull(stop)
+        elif not self._hurries:
+            self._hurry()
+
     def _hurry(self) -> None:
         """
         From now on calls under way have the drain time; then the process ends without them.
@@ -367,17 +380,14 @@ class _Run:
         now = anyio.current_time()
         if self._signalled_at is None:
             self._signalled_at = now
-            if self._brake.stop is None:
-                self._brake.pull(Stop(f"stopped by {name}", Exit.LATER, hurry=True))
-            elif self._drain.deadline == math.inf:
-                self._hurry()
+            self._leave(Stop(f"stopped by {name}", Exit.LATER, hurry=True))
         elif now - self._signalled_at >= ONE_WISH_S:
             self._drain.cancel()
 
     async def _watch_deadline(self) -> None:
         if self._plan.deadline_s is not None:
             await anyio.sleep(max(0.0, self._plan.deadline_s - self._plan.drain_s_max))
-            self._brake.pull(Stop("the deadline is near", Exit.LATER, hurry=True))
+            self._leave(Stop("the deadline is near", Exit.LATER, hurry=True))
 
     async def _tick(self) -> None:
         while True:

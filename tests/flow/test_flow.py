@@ -22,6 +22,7 @@ from batchrank.domain import (
     Served,
     Usage,
 )
+from batchrank.engine.runner import Ending
 from batchrank.errors import Exit, StorageError
 from batchrank.events import (
     AttemptFailed,
@@ -842,6 +843,34 @@ def test_the_deadline_leaves_time_to_drain() -> None:
     left = list(stage.ledger.connection.execute("SELECT code, cost_source FROM calls"))
     assert ("left_behind", CostSource.ESTIMATED) in left
     assert len(stage.scorer.sent) == len(left)
+
+
+def test_who_has_stopped_for_another_reason_leaves_by_the_deadline_too() -> None:
+    """
+    A key is refused while a call hangs: what came home is published, the call is left behind.
+    """
+
+    def script(request: RerankRequest, _attempt: int, now: float) -> Answer:
+        return failure(K.FATAL, status=401) if now >= 1.0 else reply(request)
+
+    stage = Stage(
+        groups(100),
+        ScriptedScorer(script, latency_s=lambda r: 500.0 if r.slice.position == 20 else 0.1),
+        deadline_s=60.0,
+        drain_s_max=20.0,
+    )
+
+    async def timed() -> tuple[Ending, float]:
+        return await stage.run_here(), anyio.current_time()
+
+    ending, ended_at = run_virtually(timed)
+
+    assert ending.stop is not None
+    assert Exit.PERSON == ending.stop.exit_code
+    assert ended_at <= 61
+    left = stage.ledger.connection.execute("SELECT position FROM calls WHERE code = 'left_behind'")
+    assert [(20,)] == left.fetchall()
+    assert [(0, 8), (1, 16)] == stage.parts.published[:2]
 
 
 def test_who_runs_it_in_a_thread_can_stop_it() -> None:
