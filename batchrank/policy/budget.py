@@ -56,13 +56,15 @@ class Authorise:
 class Borrow:
     """
     Have the shared file hold for this output, on *day*, at least *least* and rather *wish* in all,
-    then ask again. *others* is what its other days come to, exactly.
+    then ask again. *others* is what its other days come to, exactly. *alone*: nothing was under way
+    when this was asked, so that it will never be less.
     """
 
     day: str
     least: Amount
     wish: Amount
     others: Mapping[str, Amount]
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +167,18 @@ class Budget:
         # A fraction of a second's worth: each asking costs two fsyncs.
         wish = needed + most.times(4 * self.block_sends - 1)
         others = {name: it.spent + it.reserved for name, it in days.items() if name != day}
-        return Borrow(day, needed, account.held.most(wish), others)
+        return Borrow(day, needed, account.held.most(wish), others, alone=not self._under_way)
 
     def lent(self, asked: Borrow, answer: Amount | Full) -> Full | None:
         """
         Take in what the shared file said; returns why nothing will ever be sent on that day again,
-        if so: what is in flight might still turn out cheaper.
+        if so: what was in flight might still turn out cheaper, or has while the file was asked.
         """
         assert self.days is not None, "only who shares a budget borrows"
         account = self.days[asked.day]
         if isinstance(answer, Full):
             account.room = answer.room
-            return None if self._under_way else answer
+            return answer if asked.alone else None
         account.held, account.room = answer, None
         for name, exactly in asked.others.items():
             self.days[name].held = exactly

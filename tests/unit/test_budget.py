@@ -175,6 +175,21 @@ def test_a_refused_share_is_asked_for_again_only_if_it_could_be_had() -> None:
     assert full == budget.lent(again, full)
 
 
+def test_what_comes_home_while_the_file_is_asked_is_not_too_late() -> None:
+    """
+    It was cheaper than what was set aside: another call may be covered now.
+    """
+    budget = Budget(authorised=ENOUGH, days={"d": Day(held=Amount(20, 9))})
+    assert budget.reserve(usd(15), "d") is None
+    borrow = budget.reserve(usd(15), "d")
+    assert isinstance(borrow, Borrow)
+
+    budget.settle(usd(15), usd(2), "d")
+
+    assert budget.lent(borrow, Full(Amount(20, 9), "day", "nano_usd", 80)) is None
+    assert budget.reserve(usd(15), "d") is None
+
+
 def test_a_day_that_is_over_keeps_nothing_that_it_does_not_need() -> None:
     """
     What it has spent and what is still under way; a clock that jumps back has to ask again.
