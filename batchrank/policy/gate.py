@@ -191,10 +191,13 @@ class Gate:
 
     def taken_over(self, now: float) -> None:
         """
-        Another run begins behind this gate: strikes of the one before are not its groups', and the
-        time since then, in which nobody tried, is no part of an outage.
+        Another run begins behind this gate: strikes of the one before are not its groups', a probe
+        that it left behind is never heard, and the time since then, in which nobody tried, is no
+        part of an outage.
         """
         self._run.clear()
+        if self._shut is not None:
+            self._shut.probing = False
         if self._throttled_since is not None:
             self._throttled_since = now
         if self._unheard_since is not None:

@@ -262,6 +262,18 @@ def test_a_run_that_takes_it_over_begins_its_patience_anew(gate: Gate) -> None:
     assert gate.reason is not None
 
 
+@pytest.mark.parametrize("gate", [shut_by_outage(10.0), shut_by_throttles(10.0)])
+def test_a_probe_that_a_run_has_left_behind_keeps_no_other_run_waiting(gate: Gate) -> None:
+    """
+    It was under way when the run had to end; nobody will ever tell what came of it.
+    """
+    gate.probe_sent()
+
+    gate.taken_over(5_000.0)
+
+    assert Leave.PROBE is gate.leave(5_000.0)
+
+
 def test_strikes_of_another_runs_groups_are_not_taken_back_here() -> None:
     """
     Positions are counted from 0 in every run: they would be those of others.
