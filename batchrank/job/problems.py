@@ -136,6 +136,10 @@ def _unlike(config: JobConfig, first: Way, way: Way, spot: _Spot) -> Iterator[Pr
         if not config.provider.allow_other_models or first.model == way.model:
             message = f"is not known to be {first.model} of {first.table.name}"
             yield spot.problem("model", message, _about_model(first, way))
+        elif first.splits and not way.splits:
+            message = f"is false, and {first.name} cuts groups: it would be asked about pieces"
+            remedy = "state provider.splits = false: then none is cut; or true here, if that is so"
+            yield spot.problem("splits", message, remedy)
         return
     if first.splits is not way.splits:
         said = "true" if first.splits else "false"

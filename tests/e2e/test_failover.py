@@ -284,6 +284,9 @@ def test_each_row_names_who_scored_it_and_is_reused_whoever_that_was(tmp_path: P
             {}, {**COHERE, "splits": False}, "splits", "is not true, as it is of openrouter",
             id="other slices"),
         pytest.param(
+            {"allow_other_models": True}, {**COHERE, "model": "another", "splits": False}, "splits",
+            "it would be asked about pieces", id="pieces of groups for who needs them whole"),
+        pytest.param(
             {}, {**COHERE, "options": {"max_tokens_per_doc": 512}}, "options",
             "max_tokens_per_doc decides scores", id="a parameter on one way only"),
         pytest.param(
