@@ -139,6 +139,14 @@ class Backlog:
                 return work
         return None
 
+    def forget_ended(self) -> None:
+        """
+        Let go of what is left of groups that have an outcome: nobody waits for it.
+        """
+        self._heap = [one for one in self._heap if not one[2].of.closed]
+        heapq.heapify(self._heap)
+        self._suspended = [work for work in self._suspended if not work.of.closed]
+
     def next_due_at(self) -> float:
         """
         When the next work is due; infinity for never.

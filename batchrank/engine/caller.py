@@ -377,10 +377,10 @@ class Caller:
         """
         Hand the record over; from here on it is the committer's.
         """
-        sending.booked = True
         failure = answer if isinstance(answer, Failure) else None
         booking = self._booking(work, answer, sending.route.price)
         counted = _counted(work, booking, failure)
+        sending.booked = True
         self._budget.settle(work.most, counted, work.day)
         call = Call(
             slice=work.slice,

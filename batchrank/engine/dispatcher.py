@@ -181,8 +181,11 @@ class Dispatcher:
         Wait for something to become due; tell whether nothing ever will.
         """
         if self._slots.in_use == 0:
+            self._backlog.forget_ended()
             if not self._backlog and self._feed.exhausted:
                 return True
+            if self._may_read_on():
+                return False
             if self._backlog.only_suspended:
                 self._caller.doubt()
                 return False

@@ -22,6 +22,7 @@ from batchrank.domain import (
     Served,
     Usage,
 )
+from batchrank.engine.dispatcher import AHEAD
 from batchrank.engine.runner import Ending
 from batchrank.errors import Exit, StorageError
 from batchrank.events import (
@@ -544,6 +545,41 @@ def test_a_group_of_which_two_slices_are_refused_ends_once() -> None:
     assert 2 == len(stage.reporter.of(AttemptFailed))
 
 
+def test_what_is_left_of_a_refused_group_is_no_outage() -> None:
+    """
+    One slice of the last group is out of tries, then another is refused: the run is over.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        return failure(K.BAD_GROUP if request.slice.start else K.UNKNOWN)
+
+    slow = ScriptedScorer(script, latency_s=lambda r: 60.0 if r.slice.start else 0.1)
+    stage = Stage(groups(1, candidates=4), slow, documents_max=2)
+
+    assert stage.run().stop is None
+    assert [0] == stage.endings()
+    assert [] == stage.reporter.of(GateShut)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_left_of_a_refused_group_keeps_nobody_waiting(seed: int) -> None:
+    """
+    It filled all that may wait, and is not due for some time.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        if request.slice.position:
+            return reply(request)
+        return failure(K.BAD_GROUP if request.slice.start == AHEAD else K.NEVER_SENT)
+
+    scorer = ScriptedScorer(script, latency_s=0.01)
+    stage = Stage(groups(3, AHEAD + 1), scorer, concurrency=1, documents_max=1, seed=seed)
+
+    assert stage.run().stop is None
+    assert [0, 1, 2] == stage.endings()
+    assert min(at for at, request in scorer.sent if request.slice.position) < 0.2
+
+
 def test_what_waits_behind_a_refused_slice_of_its_group_is_not_sent() -> None:
     """
     Nor does it keep the money that was set aside for it: the others need all there is.
@@ -819,6 +855,26 @@ def test_a_bug_in_one_attempt_cancels_no_other() -> None:
     assert ending.stop.exit_code == Exit.BUG
     assert isinstance(ending.stop.error, ZeroDivisionError)
     assert len(stage.scorer.sent) - 1 == len(stage.ranked())
+
+
+def test_a_bill_that_cannot_be_reckoned_with_is_booked_as_the_most_it_can_be() -> None:
+    """
+    A scorer of one's own may say anything: that call was made, and is in the ledger.
+    """
+
+    def script(request: RerankRequest, _attempt: int, _now: float) -> Answer:
+        if request.slice.position == 3:
+            return reply(request, usage=Usage(cost_usd=float("inf")))
+        return reply(request)
+
+    stage = Stage(groups(20), ScriptedScorer(script), concurrency=1)
+
+    ending = stage.run()
+
+    assert ending.stop is not None
+    assert ending.stop.exit_code == Exit.BUG
+    assert 4 == len(stage.scorer.sent)
+    assert 4 * 10**6 == stage.spent
 
 
 def test_the_deadline_leaves_time_to_drain() -> None:
