@@ -283,7 +283,6 @@ class _Run:
             try:
                 await self._sending()
                 await self._committer.settled()
-                self._feed.close()
                 if self._hurries:
                     self._drop()
                 await self._following.finish()
@@ -304,11 +303,14 @@ class _Run:
                 await self._publisher.publish_so_far(self._committer, number, target)
 
     async def _sending(self) -> None:
-        with self._drain:
-            # Not anyio's: its tasks cost four times as much, and nothing here needs their scopes.
-            async with asyncio.TaskGroup() as attempts:
-                with self._brake.scope:
-                    await self._dispatch(attempts)
+        try:
+            with self._drain:
+                # Not anyio's: its tasks cost four times as much, and nothing needs their scopes.
+                async with asyncio.TaskGroup() as attempts:
+                    with self._brake.scope:
+                        await self._dispatch(attempts)
+        finally:
+            self._feed.close()
 
     async def _dispatch(self, attempts: asyncio.TaskGroup) -> None:
         async with anyio.create_task_group() as reading:
