@@ -8,8 +8,9 @@ Every way batchrank refuses or gives up: whose fault it is, what to do next, its
     ├─ OutputError             2   the output folder is not this job's, or cannot be written
     ├─ ChangedError            2   the source or a score setting is not what the output began with
     ├─ AlreadyRunning         75   another process has this output
-    ├─ Unconfirmed             3   it may cost more than nobody has to agree to, and nobody did
-    ├─ StorageError            4   the disk or the ledger failed us
+    ├─ Unconfirmed             3   it may cost more than may be spent unasked, and nobody agreed
+    ├─ StorageError            4   the disk, the ledger or an object store failed us
+    ├─ RehearsalError          2   the embedded server is gone, or refuses what it is told
     └─ PortInUse               2   the embedded server cannot listen there
 
 What a provider does wrong is not an exception: it is a `Failure`, a value, because paid calls of
@@ -155,7 +156,7 @@ class AlreadyRunning(BatchrankError):
 
 class Unconfirmed(BatchrankError):
     """
-    A run may cost more than it may without a person's word, and nobody gave it.
+    A run may cost more than may be spent without a person's word, and nobody gave it.
     """
 
     exit_code = Exit.PERSON

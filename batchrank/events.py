@@ -284,8 +284,8 @@ class CostStrayed(Event):
 @dataclass(frozen=True, slots=True)
 class PartMoment(Event):
     """
-    A named point on a part's way to its final name: `rendered`, `verified`, `synced`, `renamed`,
-    `folder_synced`.
+    A named point on a part's way to its final name: `rendered` and `verified`, then in a folder
+    `synced`, `renamed` and `folder_synced`, in a store `put` and `aside_removed`.
     """
 
     name = "part.moved_on"

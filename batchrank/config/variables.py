@@ -30,7 +30,6 @@ PATHS: frozenset[Path] = frozenset(
         *(("source", key) for key in ("sql_file", "reads", "attach")),
         *(("output", key) for key in ("path", "state", "reuse")),
         ("provider", "key_file"),
-        ("output", "reuse"),
     }
 )
 """Settings that are paths, or hold some: a value there leads nowhere but where it stands."""

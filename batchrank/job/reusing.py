@@ -47,10 +47,9 @@ class Found:
     """
     What a comparison came to: groups that were *found*, those of which some scores are missing
     (*partly*), and by output how many groups it has scores of by the right *model*, as it is called
-    where it *served*; *equal* groups
-    ask the same as another one, whose outcome they take. *complete* groups stand in no output and
-    have the scores of all their pairs there, others those of so many *pairs*; *without_pairs* are
-    outputs that do not tell pairs apart.
+    where it *served*; *equal* groups ask the same as another one, whose outcome they take.
+    *complete* groups stand in no output and have the scores of all their pairs there, others those
+    of so many *pairs*; *without_pairs* are outputs that do not tell pairs apart.
     """
 
     found: int = 0

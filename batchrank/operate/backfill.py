@@ -429,8 +429,8 @@ def backfill(
     Run every day that is not done, in this order, under one limiter and one limit of calls.
 
     *calls_max* is for all days together; *keep_going*: also after a day that needs a person;
-    *consent* is that of every day. A
-    signal, or a bug, ends all of them, and is told as the end of the day that it met.
+    *consent* is that of every day. A signal, or a bug, ends all of them, and is told as the end of
+    the day that it met.
     """
     began = time.monotonic()
     one = those[0].job

@@ -402,7 +402,7 @@ _SETTINGS = {
 }
 _REFUSALS = {**_SETTINGS, "SLOW_DOWN": "the store asks to slow down (503), again and again"}
 """
-What a person is told, by a word in what pyarrow says. Of *settings* it takes a person to mend them.
+What a person is told, by a word in what pyarrow says. What `_SETTINGS` has takes a person to mend.
 """
 
 

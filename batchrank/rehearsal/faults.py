@@ -5,7 +5,7 @@ Owns the list of faults, what each does to a call, and the decision which one a 
 function of the seed, the call's number and its query. Also the chances that everything else which
 looks random is drawn from.
 
-How a reply is spoiled is told in `replies`; how bytes are withheld, in `server`.
+How a reply is spoiled is told in `replies`; how bytes are withheld, in `app`.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ class OpenFile:
 
         Raises:
             SourceError: when it comes to what cannot be decoded.
-        StorageError: the store does not answer any more.
+            StorageError: the store does not answer any more.
             ChangedError: the object in the store is another by now.
         """
         paths = self._leaves(columns, (*columns.score_paths, *columns.carried_paths))

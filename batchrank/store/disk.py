@@ -1,9 +1,10 @@
 """
 Disks as they are: what is durable when, whose folder it is, how much room is left.
 
-Owns every fsync but SQLite's, the lock that keeps a second runner out, and the reserve that lets a
-run leave in good order when a disk is full. A first failed fsync is final: after it nobody knows
-what the disk holds (Linux forgets the dirty pages), so it is raised and never tried again.
+Owns every fsync but SQLite's and those of what is staged (which can be made again), the lock that
+keeps a second runner out, and the reserve that lets a run leave in good order when a disk is full.
+A first failed fsync is final: after it nobody knows what the disk holds (Linux forgets the dirty
+pages), so it is raised and never tried again.
 """
 
 from __future__ import annotations

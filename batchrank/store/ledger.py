@@ -105,10 +105,9 @@ class Records:
 
     *carried* are packed columns: position, rows, body. *authorised* is the total that may be spent
     before the next commit that says so, *models* those that serve this job, by the key of `meta`
-    for each route, *note* a
-    word for `status` ("" takes it back). *reused*: so many of the outcomes are another output's
-    scores; *equal*: so many are those of an equal group. *known* are groups that earlier outputs
-    have some scores of. *at* is seconds since the epoch.
+    for each route, *note* a word for `status` ("" takes it back). *reused*: so many of the outcomes
+    are another output's scores; *equal*: so many are those of an equal group. *known* are groups
+    that earlier outputs have some scores of. *at* is seconds since the epoch.
     """
 
     at: float = 0.0
