@@ -6,7 +6,7 @@ what the real service would have charged. `dials` says what can be set, `desk` d
 `server` do. It scores with whatever it is given, and never calls anybody itself.
 """
 
-from batchrank.rehearsal.dials import Dials, fault, latency, limit, turned
+from batchrank.rehearsal.dials import Dials, turned
 from batchrank.rehearsal.faults import Fault, FaultRule
 from batchrank.rehearsal.scorers import Score, hashed_scores
 from batchrank.rehearsal.server import run, serve
@@ -16,10 +16,7 @@ __all__ = [
     "Fault",
     "FaultRule",
     "Score",
-    "fault",
     "hashed_scores",
-    "latency",
-    "limit",
     "run",
     "serve",
     "turned",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from math import ceil, floor, inf
 
+from batchrank.policy.billing import nano_usd
 from batchrank.rehearsal import replies, telling
 from batchrank.rehearsal.asked import Asked, Refused, read
 from batchrank.rehearsal.bill import PRICE, PRICES, Charge, charge
@@ -232,7 +233,7 @@ class Desk:
 
     def _charged(self, key: str, cost: Charge) -> bool:
         bill, credit = self.tally.bill_of(key), self._dials.credit_usd
-        if credit is not None and bill.nano_usd + cost.nano_usd > credit * 1e9:
+        if credit is not None and bill.nano_usd + cost.nano_usd > nano_usd(credit):
             return False
         self.tally.charge(bill, cost.search_units, cost.nano_usd)
         return True

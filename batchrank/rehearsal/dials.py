@@ -6,7 +6,7 @@ is `0.15`, `0.1..0.3` or `lognormal:0.15,0.6`, a limit `1000/min` or `bucket:50/
 `429:0.01`, `529@17,40`, `503@100..200` or `400=some text`, a price `0.002/unit` or `0.05/mtok`.
 Whatever is wrong is told together, with a remedy.
 
-Nothing here acts: `server` does what the dials say.
+Nothing here acts: `desk` decides by the dials, and `app` does it.
 """
 
 from __future__ import annotations
@@ -168,41 +168,6 @@ def turned(dials: Dials, changes: Mapping[str, object]) -> Dials:
     return replace(dials, **values)
 
 
-def latency(text: str) -> Latency:
-    """
-    Read a latency in seconds: `0.15`, `0.1..0.3` for anything between, `lognormal:0.15,0.6` for a
-    median and a 95th percentile.
-
-    Raises:
-        JobError: if it cannot be read.
-    """
-    return _told("latency", _latency, text)
-
-
-def limit(text: str) -> LimitDial:
-    """
-    Read a limit: `1000/min`, `50/10s`, `fixed:…`, `sliding:…` (so unless told), `bucket:…,burst`.
-
-    A count with a fraction keeps its mean rate: `2.5/s` is three in 1.2 s.
-
-    Raises:
-        JobError: if it cannot be read.
-    """
-    return _told("limit", _limit, text)
-
-
-def fault(text: str) -> FaultRule:
-    """
-    Read a fault: `429:0.01` by chance, `529@17,40..50,90..` by number, `400=text` by the query.
-
-    A name alone means every call.
-
-    Raises:
-        JobError: if it cannot be read.
-    """
-    return _told("fault", _fault, text)
-
-
 class _Wrong(Exception):
     """
     A value that cannot be read, and how to mend it.
@@ -214,15 +179,7 @@ class _Wrong(Exception):
         self.remedy = remedy
 
 
-_T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
-
-
-def _told(name: str, read: Callable[[object], _T], text: object) -> _T:
-    try:
-        return read(text)
-    except _Wrong as wrong:
-        raise JobError(WHERE, [Problem(0, name, wrong.message, wrong.remedy)]) from None
 
 
 def _value(name: str, given: object) -> object:
@@ -337,6 +294,9 @@ def _latency(given: object) -> Latency:
 
 
 def _limit(given: object) -> LimitDial:
+    """
+    A count with a fraction keeps its mean rate: `2.5/s` is three in 1.2 s.
+    """
     text = _text(given)
     read = _LIMIT.fullmatch(text)
     if read is None or read["unit"] not in _PERIODS_S:

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from batchrank.policy.billing import in_usd
 from batchrank.rehearsal.asked import Asked, Rich
 from batchrank.rehearsal.bill import Charge
 from batchrank.rehearsal.faults import STATUSES, Fault
@@ -96,7 +97,7 @@ def _echo(document: str | Rich) -> Rich:
 def _usage(cost: Charge, told: UsageTold) -> _Usage | UnsetType:
     if told is UsageTold.NONE:
         return UNSET
-    cost_usd = cost.nano_usd / 1e9 if told is UsageTold.ALL else UNSET
+    cost_usd = in_usd(cost.nano_usd) if told is UsageTold.ALL else UNSET
     return _Usage(cost.search_units, cost.total_tokens, cost_usd)
 
 

@@ -16,11 +16,11 @@ Score = Callable[[str, Sequence[str]], Sequence[float]]
 _MOST = 0xFFFF_FFFF
 
 
-def hashed_scores(query: str, documents: Sequence[str], seed: int = 0) -> list[float]:
+def hashed_scores(query: str, documents: Sequence[str]) -> list[float]:
     """
-    A score from 0 to 1 for each document, from the bytes of *query* and document and the *seed*.
+    A score from 0 to 1 for each document, from the bytes of *query* and document.
     """
-    begun = crc32(query.encode("utf-8", "surrogatepass"), seed & _MOST)
+    begun = crc32(query.encode("utf-8", "surrogatepass"))
     return [
         crc32(document.encode("utf-8", "surrogatepass"), begun) / _MOST for document in documents
     ]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from batchrank.domain import Price
+from batchrank.policy.billing import in_usd
 from batchrank.rehearsal.bill import PRICE, PRICES
 from batchrank.rehearsal.dials import Dials
 from batchrank.rehearsal.replies import PROVIDER
@@ -33,7 +34,7 @@ def of_key(dials: Dials, label: str, bill: Bill) -> bytes:
     """
     What a key has spent, and may still spend.
     """
-    limit, usage = dials.credit_usd, bill.nano_usd / 1e9
+    limit, usage = dials.credit_usd, in_usd(bill.nano_usd)
     expires = dials.key_expires_at
     told = {
         "label": label,

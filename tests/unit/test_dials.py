@@ -17,9 +17,6 @@ from batchrank.rehearsal.dials import (
     LogNormal,
     RetryAfter,
     Uniform,
-    fault,
-    latency,
-    limit,
     turned,
 )
 from batchrank.rehearsal.faults import Fault, FaultRule
@@ -48,7 +45,7 @@ def test_latencies(text: str, expected: Latency) -> None:
     """
     A latency is written in seconds, in three forms.
     """
-    assert expected == latency(text)
+    assert expected == turned(Dials(), {"latency": text}).latency
 
 
 @pytest.mark.parametrize(
@@ -78,7 +75,7 @@ def test_limits(text: str, expected: LimitDial) -> None:
     """
     A limit is a count over a period, of one of three kinds.
     """
-    assert expected == limit(text)
+    assert expected == turned(Dials(), {"limit": text}).limit
 
 
 @pytest.mark.parametrize(
@@ -101,7 +98,7 @@ def test_faults(text: str, expected: FaultRule) -> None:
     """
     A fault names itself, and which calls meet it.
     """
-    assert expected == fault(text)
+    assert (expected,) == turned(Dials(), {"faults": text}).faults
 
 
 @pytest.mark.parametrize(
@@ -125,7 +122,7 @@ def test_every_fault_can_be_asked_for(kind: Fault) -> None:
     """
     The name of a fault is what `--fault` takes.
     """
-    assert FaultRule(kind, odds=0.5) == fault(f"{kind}:0.5")
+    assert (FaultRule(kind, odds=0.5),) == turned(Dials(), {"faults": f"{kind}:0.5"}).faults
 
 
 @pytest.mark.parametrize(
@@ -262,9 +259,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     """
     No text makes the readers of the command line raise anything but a `JobError`.
     """
-    for read in (latency, limit, fault):
+    for name in ("latency", "limit", "faults", "price"):
         with suppress(JobError):
-            assert read(text) == read(text)
+            assert turned(Dials(), {name: text}) == turned(Dials(), {name: text})
 
 
 @given(st.floats(0, 1, exclude_max=True))
