@@ -34,6 +34,9 @@ from batchrank.errors import JobError, Problem
 OptionModels = Mapping[str, type[BaseModel]]
 """The vendors' own request fields: provider name → model of `[provider.options]`."""
 
+EARLIER_DAYS = 366
+"""So far back an earlier output is looked for: a year, leap years included."""
+
 
 def parse(
     text: str,
@@ -70,16 +73,14 @@ def parse(
     return job
 
 
-def earlier_outputs(
-    text: str, now: datetime, overrides: Mapping[str, str] | None = None, days: int = 366
-) -> list[str]:
+def earlier_outputs(text: str, now: datetime, overrides: Mapping[str, str]) -> list[str]:
     """
-    What `output.path` of the job file *text*, which is valid, is on the *days* before its `{date}`,
+    What `output.path` of the job file *text*, which is valid, is on the days before its `{date}`,
     the newest first; its own where it is the same on all days, none if `{date}` is not a day.
     """
     raw = tables(text)
     assert not isinstance(raw, Problem), "the file is valid"
-    paths = on_earlier_days(("output", "path"), raw, now, overrides or {}, days)
+    paths = on_earlier_days(("output", "path"), raw, now, overrides, EARLIER_DAYS)
     return list(dict.fromkeys(paths))
 
 

@@ -161,7 +161,7 @@ class Backlog:
         self._suspended.append(work)
 
     def forgive(
-        self, strikes: Mapping[object, int], works: Collection[Work], now: float, route: str = ""
+        self, strikes: Mapping[object, int], works: Collection[Work], now: float, route: str
     ) -> None:
         """
         An outage of *route* was to blame: take strikes back from *works* and from all that waits,
@@ -200,7 +200,7 @@ class Backlog:
         work.blamed.clear()
         self.put(work, now)
 
-    def convicted(self, answered_since: float, route: str = "") -> list[Work]:
+    def convicted(self, answered_since: float, route: str) -> list[Work]:
         """
         Take out what is out of tries since before *answered_since*: others are answered on *route*,
         it is not, nor was it on any other.

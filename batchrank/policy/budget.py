@@ -130,12 +130,10 @@ class Budget:
         """
         return self.days is not None or self.cap != WITHOUT_END
 
-    def reserve(
-        self, most: Amount, day: str = ""
-    ) -> Authorise | Borrow | Refusal | Exhausted | None:
+    def reserve(self, most: Amount, day: str) -> Authorise | Borrow | Refusal | Exhausted | None:
         """
-        Set *most* aside for one call on *day*; None means done, anything else that nothing was set
-        aside.
+        Set *most* aside for one call on *day* ("" where none is shared); None means done, anything
+        else that nothing was set aside.
         """
         needed = self.spent + self.reserved + most
         if counted := needed.beyond(self.cap):
@@ -184,7 +182,7 @@ class Budget:
             self.days[name].held = exactly
         return None
 
-    def settle(self, most: Amount, booked: Amount, day: str = "") -> None:
+    def settle(self, most: Amount, booked: Amount, day: str) -> None:
         """
         A call that had *most* set aside on *day* ended and is booked at *booked*.
         """

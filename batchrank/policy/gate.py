@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from batchrank.domain import FailureKind
@@ -97,7 +97,7 @@ class Amnesty:
     ones.
     """
 
-    strikes: dict[Hashable, int] = field(default_factory=dict)
+    strikes: dict[Hashable, int]
 
 
 class Gate:

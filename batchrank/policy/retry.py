@@ -8,7 +8,7 @@ back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from batchrank.domain import Failure, FailureKind, RejectKind
 
@@ -118,8 +118,8 @@ class Rules:
     What the job says about retries. *can_split*: pairs are scored independently of each other.
     """
 
-    throttled_s_max: float = field(default=21_600.0)
-    can_split: bool = field(default=True)
+    throttled_s_max: float
+    can_split: bool
 
 
 def verdict(failure: Failure, past: History, rules: Rules, now: float, jitter: float) -> Verdict:

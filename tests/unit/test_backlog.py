@@ -112,10 +112,10 @@ def test_only_what_was_out_of_tries_before_others_were_answered_is_guilty() -> N
     backlog.suspend(early, 10.0)
     backlog.suspend(late, 20.0)
 
-    assert [] == backlog.convicted(answered_since=10.0)
-    assert [early] == backlog.convicted(answered_since=20.0)
-    assert [] == backlog.convicted(answered_since=20.0)
-    assert [late] == backlog.convicted(answered_since=20.1)
+    assert [] == backlog.convicted(10.0, "first")
+    assert [early] == backlog.convicted(20.0, "first")
+    assert [] == backlog.convicted(20.0, "first")
+    assert [late] == backlog.convicted(20.1, "first")
     assert 0 == len(backlog)
 
 
@@ -128,7 +128,7 @@ def test_a_group_of_which_several_slices_are_guilty_is_rejected_once() -> None:
     for one in [*slices, work(6)]:
         backlog.suspend(one, 1.0)
 
-    guilty = backlog.convicted(answered_since=2.0)
+    guilty = backlog.convicted(2.0, "first")
 
     assert [5, 6] == [one.slice.position for one in guilty]
     assert 0 == len(backlog)
@@ -143,7 +143,7 @@ def test_a_group_that_was_rejected_meanwhile_is_not_convicted() -> None:
     backlog.suspend(one, 1.0)
     one.of.closed = True
 
-    assert [] == backlog.convicted(answered_since=2.0)
+    assert [] == backlog.convicted(2.0, "first")
     assert 0 == len(backlog)
 
 
@@ -176,7 +176,7 @@ def test_an_amnesty_takes_strikes_back_wherever_the_work_is() -> None:
     backlog.put(other, 50.0)
     backlog.suspend(suspended, 1.0)
 
-    backlog.forgive({flying.slice: 1, waiting.slice: 2, suspended.slice: 3}, [flying], 7.0)
+    backlog.forgive({flying.slice: 1, waiting.slice: 2, suspended.slice: 3}, [flying], 7.0, "first")
 
     assert [2, 1, 0, 3] == [w.history.unknown for w in (flying, waiting, suspended, other)]
     assert [3] * 4 == [w.history.sends for w in (flying, waiting, suspended, other)]
@@ -191,7 +191,7 @@ def test_an_amnesty_gives_everybody_out_of_tries_another_one() -> None:
     for one in suspended:
         backlog.suspend(one, 1.0)
 
-    backlog.forgive({}, [], 7.0)
+    backlog.forgive({}, [], 7.0, "first")
 
     assert not backlog.only_suspended
     assert 7.0 == backlog.next_due_at()
@@ -224,7 +224,7 @@ def test_a_work_that_is_named_twice_is_forgiven_once() -> None:
     one.history = History(unknown=3)
     backlog.suspend(one, 1.0)
 
-    backlog.forgive({one.slice: 1}, [one], 7.0)
+    backlog.forgive({one.slice: 1}, [one], 7.0, "first")
 
     assert 2 == one.history.unknown
 
@@ -282,7 +282,7 @@ def test_an_amnesty_of_thousands_is_quick() -> None:
         one.history = History(unknown=1)
         backlog.suspend(one, 1.0)
 
-    backlog.forgive({one.slice: 1 for one in works}, [], 2.0)
+    backlog.forgive({one.slice: 1 for one in works}, [], 2.0, "first")
 
     assert 0 == max(one.history.unknown for one in works)
     assert pytest.approx(2.0) == backlog.next_due_at()

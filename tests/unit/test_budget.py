@@ -54,7 +54,7 @@ def test_without_a_cap_nothing_is_refused_or_bounded() -> None:
     budget = Budget()
 
     assert not budget.is_capped
-    budget.settle(NOTHING, usd(5))
+    budget.settle(NOTHING, usd(5), "")
     assert (usd(5), NOTHING, NOTHING) == (budget.spent, budget.reserved, budget.authorised)
 
 
@@ -64,11 +64,11 @@ def test_what_may_be_spent_is_authorised_in_blocks() -> None:
     """
     budget = Budget(ENOUGH)
 
-    assert Authorise(usd(10).times(16)) == budget.reserve(usd(10))
+    assert Authorise(usd(10).times(16)) == budget.reserve(usd(10), "")
     assert NOTHING == budget.reserved
     budget.authorised = usd(10).times(16)
-    assert [None] * 16 == [budget.reserve(usd(10)) for _ in range(16)]
-    assert Authorise(usd(10).times(32)) == budget.reserve(usd(10))
+    assert [None] * 16 == [budget.reserve(usd(10), "") for _ in range(16)]
+    assert Authorise(usd(10).times(32)) == budget.reserve(usd(10), "")
 
 
 def test_a_block_never_reaches_beyond_the_cap() -> None:
@@ -77,7 +77,7 @@ def test_a_block_never_reaches_beyond_the_cap() -> None:
     """
     budget = Budget(capped(25), spent=usd(5))
 
-    assert Authorise(Amount(25, 17)) == budget.reserve(usd(10))
+    assert Authorise(Amount(25, 17)) == budget.reserve(usd(10), "")
 
 
 def test_what_is_under_way_may_turn_out_cheaper() -> None:
@@ -85,12 +85,12 @@ def test_what_is_under_way_may_turn_out_cheaper() -> None:
     While something is reserved, wait; when nothing is, the budget is exhausted.
     """
     budget = Budget(capped(25), authorised=Amount(25, 100))
-    assert budget.reserve(usd(20)) is None
+    assert budget.reserve(usd(20), "") is None
 
-    assert Refusal.WAIT is budget.reserve(usd(20))
-    budget.settle(usd(20), usd(20))
-    assert Exhausted("nano_usd") == budget.reserve(usd(20))
-    assert budget.reserve(usd(5)) is None
+    assert Refusal.WAIT is budget.reserve(usd(20), "")
+    budget.settle(usd(20), usd(20), "")
+    assert Exhausted("nano_usd") == budget.reserve(usd(20), "")
+    assert budget.reserve(usd(5), "") is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_cap_below_one_call_is_exhausted_at_once(cap: Amount, counted: str) ->
     """
     Nothing is sent that one of the caps does not cover, and it is said which.
     """
-    assert Exhausted(counted) == Budget(cap).reserve(Amount(10, 1, 2))
+    assert Exhausted(counted) == Budget(cap).reserve(Amount(10, 1, 2), "")
 
 
 def test_what_costs_nothing_is_never_refused() -> None:
@@ -114,7 +114,7 @@ def test_what_costs_nothing_is_never_refused() -> None:
     """
     budget = Budget(capped(10), spent=usd(10), authorised=Amount(10, 2))
 
-    assert budget.reserve(usd(0)) is None
+    assert budget.reserve(usd(0), "") is None
 
 
 # --- what jobs share ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ What a failed attempt means, as a table: class, what happened before, next step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ from tests.laws import law
 K = FailureKind
 kinds = st.sampled_from(K)
 jitters = st.floats(0, 1)
-RULES = Rules()
+RULES = Rules(throttled_s_max=21_600.0, can_split=True)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ ROWS = {
         fails(K.THROTTLED, 30.0),
         History(throttles=7, throttled_since=50.0),
         Reject(RejectKind.THROTTLED),
-        Rules(throttled_s_max=10.0),
+        replace(RULES, throttled_s_max=10.0),
         now=60.1,
     ),
     "unknown, first time": Row(fails(K.UNKNOWN), History(1, unknown=1), Again(1.0)),
@@ -102,7 +102,7 @@ ROWS = {
         fails(K.BAD_GROUP, too_large=True),
         History(1),
         Reject(RejectKind.TOO_LARGE),
-        Rules(can_split=False),
+        replace(RULES, can_split=False),
     ),
     "fatal": Row(fails(K.FATAL), History(1), Halt()),
     "fatal, although too large": Row(fails(K.FATAL, too_large=True), History(1), Halt()),
@@ -138,7 +138,7 @@ def test_nobody_is_asked_again_after_the_allowed_strikes(
     for second, (kind, hint) in enumerate(happened):
         failure = fails(kind, hint)
         past = past.after(failure, float(second))
-        step = verdict(failure, past, Rules(throttled_s_max=50.0), float(second), jitter)
+        step = verdict(failure, past, replace(RULES, throttled_s_max=50.0), float(second), jitter)
 
         struck = {K.UNKNOWN: UNKNOWN_STRIKES_MAX, K.BAD_REPLY: BAD_REPLY_STRIKES_MAX}
         counted = {K.UNKNOWN: past.unknown, K.BAD_REPLY: past.bad_replies}
@@ -176,7 +176,7 @@ def test_throttling_is_timed_from_its_first_time() -> None:
 
     assert 0.0 == past.throttled_since
     assert Reject(RejectKind.THROTTLED) == verdict(
-        fails(K.THROTTLED), past, Rules(throttled_s_max=19.0), 20.0, 0.5
+        fails(K.THROTTLED), past, replace(RULES, throttled_s_max=19.0), 20.0, 0.5
     )
 
 
