@@ -39,9 +39,9 @@ from batchrank.job.money import perhaps_lost
 from batchrank.observe.report import as_shown, counted
 from batchrank.policy.accounting import Amounts, Entry, Keys, Paid, grouped, summed
 from batchrank.policy.billing import in_usd
-from batchrank.store.disk import is_held
+from batchrank.store.disk import is_held, whole
 from batchrank.store.formats.csv import defused
-from batchrank.store.formats.writing import check_free, path_of, whole
+from batchrank.store.formats.writing import check_free, path_of
 from batchrank.store.output import SUCCESS, StateFolder
 from batchrank.store.reading import BookedRow, LedgerReader
 

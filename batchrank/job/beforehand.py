@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from batchrank.engine.waiting import Stop
 from batchrank.errors import Exit
 from batchrank.events import Reporter
-from batchrank.job.checking import NO_CHECK, documents_told, notes_of, refusal_of
+from batchrank.job.checking import NO_CHECK, Answers, documents_told, notes_of
 from batchrank.job.opening import World
 from batchrank.job.ways import Way
 from batchrank.job.wiring import Wired
@@ -29,39 +29,37 @@ async def ask_beforehand(
     """
     if not left:
         return None
-    new = [each for each in ways if each.ask is not None and each.reins.asked is None]
+    new = [each for each in ways if each.ask is not None and each.reins.told is None]
     await asyncio.gather(*map(_ask, new))
     for each in new:
         for note in notes_of(each.way, _told(each), _least_usd(each.way, left)):
             world.notice(note, reporter)
-    return _drawn(world, reporter, ways)
+    return _concluded(world, reporter, ways)
 
 
 async def _ask(each: Wired) -> None:
     assert each.ask is not None
-    each.reins.asked = await each.ask()
+    each.reins.told = await each.ask()
 
 
 def _told(each: Wired) -> Told:
-    return Told() if each.ask is None else each.reins.asked or Told()
+    return Told() if each.ask is None else each.reins.told or Told()
 
 
-def _drawn(world: World, reporter: Reporter, ways: Sequence[Wired]) -> Stop | None:
-    refusals = []
-    for each in ways:
-        found = _told(each)
-        if refused := refusal_of(each.way, found):
-            refusals.append(refused)
-            each.route.close(refused)
+def _concluded(world: World, reporter: Reporter, ways: Sequence[Wired]) -> Stop | None:
+    answers = Answers([each.way for each in ways], [_told(each) for each in ways])
+    for each, found, refusal in zip(ways, answers.found, answers.refusals, strict=True):
+        if refusal:
+            each.route.close(refusal)
         elif most := documents_told(each.way, found):
             each.route.capacity.tell(most)
-    if not refusals:
-        return None
-    world.notes.append(NO_CHECK)
-    if len(refusals) == len(ways):
-        return Stop(refusals[0], Exit.PERSON)
-    for refused in refusals:
-        world.notice(f"a way is given up: {refused}", reporter)
+    refusals = [*filter(None, answers.refusals)]
+    if refusals:
+        world.notes.append(NO_CHECK)
+    if answers.refused:
+        return Stop(answers.refused, Exit.PERSON)
+    for refusal in refusals:
+        world.notice(f"a way is given up: {refusal}", reporter)
     return None
 
 

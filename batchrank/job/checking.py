@@ -66,12 +66,18 @@ class Answers:
         return tuple(map(as_told, self.ways, self.found))
 
     @property
+    def refusals(self) -> list[str]:
+        """
+        Why each way is of no use; "" for one that nothing is known against.
+        """
+        return [*map(refusal_of, self.ways, self.found)]
+
+    @property
     def refused(self) -> str:
         """
         Why nothing can be done, in one line; "" as long as nothing is known against one of them.
         """
-        refusals = [*map(refusal_of, self.ways, self.found)]
-        return refusals[0] if all(refusals) else ""
+        return self.refusals[0] if all(self.refusals) else ""
 
     def facts(self) -> Iterator[str]:
         """
@@ -85,10 +91,10 @@ class Answers:
         """
         What a person should know; *least_usd* is what there is to do costs at least.
         """
-        for way, found in zip(self.ways, self.found, strict=True):
+        for way, found, refusal in zip(self.ways, self.found, self.refusals, strict=True):
             yield from notes_of(way, found, least_usd)
-            if not self.refused and (words := refusal_of(way, found)):
-                yield words
+            if refusal and not self.refused:
+                yield refusal
 
 
 def checked(ways: Sequence[Way]) -> Answers:

@@ -21,7 +21,7 @@ from batchrank.config.schema import BudgetTable
 from batchrank.errors import JobError, OutputError, Problem
 from batchrank.job.account import Account
 from batchrank.job.loading import Job
-from batchrank.places.remote import is_within
+from batchrank.places.remote import absolute, is_within
 from batchrank.policy.amounts import WITHOUT_END, Amount
 from batchrank.policy.billing import nano_usd
 from batchrank.policy.budget import Budget, Day, SharedCaps, lost, lost_of_day
@@ -209,7 +209,7 @@ def shared_file(job: Job) -> Path:
     """
     given = job.config.budget.shared
     try:
-        return (job.base / Path(given).expanduser() if given else _usual_place()).resolve()
+        return absolute(job.base, given) if given else _usual_place().resolve()
     except RuntimeError as error:
         problem = Problem(0, "budget.shared", f"no home folder is known: {error}", "name a file")
         raise JobError(str(job.file), [problem]) from error

@@ -29,13 +29,13 @@ from batchrank.store.learned import Account, LearnedLimits
 class Reins:
     """
     What decides how fast one route may be asked. *proven*: it has given scores to this key and
-    model before; *asked* is what it told for nothing. Neither is found out twice.
+    model before; *told* is what its vendor has told for nothing. Neither is found out twice.
     """
 
     controller: Controller
     turnstiles: Turnstiles
     proven: bool = False
-    asked: Told | None = None
+    told: Told | None = None
 
     @classmethod
     def of(cls, job: Job, way: Way, now: datetime) -> Self:

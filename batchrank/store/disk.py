@@ -78,8 +78,21 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     Replace *path* whole: readers see the old content or the new, after a power cut too.
     """
-    with replacing(path) as aside, aside.open("wb") as file:
+    with whole(path) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """
+    A file to write to, which becomes *path* at the end, for good; nothing of it stays if that
+    fails.
+
+    Raises:
+        StorageError: the disk does not let us.
+    """
+    with replacing(path) as aside, aside.open("wb") as file:
+        yield file
         file.flush()
         sync_file(file.fileno())
     sync_folder(path.parent)

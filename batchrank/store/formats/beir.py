@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from batchrank.store.disk import whole
 from batchrank.store.formats.once import check_once
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.rankings import rankings
 from batchrank.store.formats.terms import How, Tally
-from batchrank.store.formats.writing import whole
 
 
 def write_beir(published: Published, path: Path, how: How) -> Tally:

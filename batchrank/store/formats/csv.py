@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.types as kinds
 
+from batchrank.store.disk import whole
 from batchrank.store.formats.jsonl import json_texts
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.terms import How, Tally
-from batchrank.store.formats.writing import whole
 
 FORMULA = r"^[=+\-@\t\r\n\x00＝＋－＠]"
 """

@@ -16,9 +16,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from batchrank.store.disk import whole
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.terms import How, Tally
-from batchrank.store.formats.writing import whole
 
 _ENCODER = msgspec.json.Encoder()
 

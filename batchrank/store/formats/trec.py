@@ -16,11 +16,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from batchrank.errors import JobError, OutputError, Problem
+from batchrank.store.disk import whole
 from batchrank.store.formats.once import check_once
 from batchrank.store.formats.published import Published
 from batchrank.store.formats.rankings import Ranking, rankings
 from batchrank.store.formats.terms import How, Tally
-from batchrank.store.formats.writing import whole
 
 BESIDE = ".scores.tsv"
 """What the name of the file beside a run ends with."""
