@@ -160,7 +160,7 @@ class Caller:
         route = sending.route
         route.rejected_in_a_row = 0
         route.proven = True
-        self._compared(reply)
+        self._tell_unechoed(reply)
         route.capacity.passed(work.request)
         if route.gate.succeeded(sending.at, sending.probe):
             self.gate_opened(route)
@@ -178,7 +178,7 @@ class Caller:
         ]
         self._book(work, reply, sending, outcomes, None if whole else part)
 
-    def _compared(self, reply: RerankReply) -> None:
+    def _tell_unechoed(self, reply: RerankReply) -> None:
         """
         Say once if documents do not come back: what is paid for is kept, on one check less.
         """

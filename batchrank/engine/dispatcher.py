@@ -129,7 +129,7 @@ class Dispatcher:
                 await self._halt(Stop(ALLOWANCE_USED, Exit.PERSON))
             if stop := await self._purse.set_aside(work, route.price):
                 await self._halt(stop)
-            leave = await self._leave(work, route)
+            leave = await self._turn(work, route)
             if leave is not Leave.WAIT and not work.of.closed and not self._purse.is_late(work):
                 return route, leave is Leave.PROBE
             self._put_back(work, route)
@@ -267,7 +267,7 @@ class Dispatcher:
         why = next((route.why for route in there), "it is not there")
         self._left_out = Stop(f"groups are left that no other model may score: {why}", Exit.PERSON)
 
-    async def _leave(self, work: Work, route: Route) -> Leave:
+    async def _turn(self, work: Work, route: Route) -> Leave:
         """
         Return when its turn has come on *route*, with what the route says then: it may have shut
         while we waited for our turn.

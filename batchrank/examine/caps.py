@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchrank.examine.estimate import Work
+from batchrank.examine.estimate import Foretold
 from batchrank.job import Job
 from batchrank.job.money import caps_of, shared_caps_of, taken_together
 from batchrank.policy.amounts import COUNTED, Amount, shown
@@ -47,25 +47,25 @@ class Cap:
         )
 
 
-def caps_met(job: Job, work: Work, spent: Amount) -> Iterator[Cap]:
+def caps_met(job: Job, left: Foretold, spent: Amount) -> Iterator[Cap]:
     """
-    The caps that *work* may reach, where *spent* counts against the output's own.
+    The caps that what is *left* may reach, where *spent* counts against the output's own.
 
     Raises:
         JobError, StorageError: the file of a budget that jobs share cannot be used.
     """
     if not job.asks_somebody:
         return
-    yield from _met("", caps_of(job), spent, work)
+    yield from _met("", caps_of(job), spent, left)
     caps = shared_caps_of(job.config.budget)
     for period, taken in taken_together(job, job.now.date().isoformat()).items():
-        yield from _met(period, getattr(caps, period), taken, work)
+        yield from _met(period, getattr(caps, period), taken, left)
 
 
-def _met(period: str, caps: Amount, before: Amount, work: Work) -> Iterator[Cap]:
-    low_usd, high_usd = work.cost_usd or (0.0, 0.0)
-    low = Amount(nano_usd(low_usd), work.requests[0], work.units[0])
-    high = Amount(nano_usd(high_usd), work.requests[1], work.units[1])
+def _met(period: str, caps: Amount, before: Amount, left: Foretold) -> Iterator[Cap]:
+    low_usd, high_usd = left.cost_usd or (0.0, 0.0)
+    low = Amount(nano_usd(low_usd), left.requests[0], left.units[0])
+    high = Amount(nano_usd(high_usd), left.requests[1], left.units[1])
     for counted in COUNTED:
         cap, used = getattr(caps, counted), getattr(before, counted)
         least, most = getattr(low, counted), getattr(high, counted)

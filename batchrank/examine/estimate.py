@@ -36,7 +36,7 @@ class Driven:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Foretold:
     """
     What is left to do: low and high. *documents* is the high one; *likely_usd* lies between the
     costs. *chars_max*: a document of so many characters counts once, as a rule.
@@ -137,7 +137,7 @@ def nano_usd_each(price: Price | None) -> float:
     return (price.usd_per_million_tokens or 0.0) * NANO / 1_000_000
 
 
-def work(job: Job, seen: Seen, known: int = 0, taught: Taught = UNTAUGHT) -> Work:
+def foretold(job: Job, seen: Seen, known: int = 0, taught: Taught = UNTAUGHT) -> Foretold:
     """
     What *seen* foretells; so many *known* documents of it are not sent. Without a price the bills
     that have *taught* were compared, in 10^-9 US dollars, with plain amounts.
@@ -150,12 +150,12 @@ def work(job: Job, seen: Seen, known: int = 0, taught: Taught = UNTAUGHT) -> Wor
     left = 1 - min(1.0, known / (mean(profile.sent) * profile.groups or 1.0))
     most = _widened(profile, (documents, documents), _doubt(profile, float))[1] * left
     if not job.asks_somebody:
-        return Work(requests, most, (0, 0), (0, 0), (0.0, 0.0))
+        return Foretold(requests, most, (0, 0), (0, 0), (0.0, 0.0))
     units, tokens = (_extended(profile, sums) for sums in (meter.units, meter.tokens))
     units = max(units[0], requests[0]), max(units[1], requests[1])  # each costs at least one
     least = requests if meter.rule.by_units and taught.by_rule else (0, 0)
     money = _money(job.price, seen, taught, 1.0 if meter.rule.by_units else left, least)
-    return Work(
+    return Foretold(
         requests,
         most,
         (round(units[0]), round(units[1])),
@@ -188,7 +188,7 @@ def left_to_pay(looking: Looking, done: Positions, known: int) -> Estimate | Non
     sent; None without a price.
     """
     seen = looking.beyond(done)
-    cost = work(looking.job, seen, known).cost_usd
+    cost = foretold(looking.job, seen, known).cost_usd
     if cost is None:
         return None
     profile = seen.profile

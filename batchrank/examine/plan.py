@@ -20,13 +20,13 @@ from tempfile import TemporaryDirectory
 from batchrank.domain import Document, Positions, RateLimit
 from batchrank.examine.caps import Cap, caps_met
 from batchrank.examine.estimate import (
+    Foretold,
     Looking,
     Seen,
-    Work,
+    foretold,
     mean,
     nano_usd_each,
     rule_of,
-    work,
 )
 from batchrank.examine.planned import JobPlan, Sampled, Spread
 from batchrank.examine.warnings import about_places, warnings
@@ -82,7 +82,7 @@ def plan(
     saved = _saved(looking, past)
     seen = looking.beyond(saved.done)
     told = _sampled(job, source, past, sample)
-    left = work(job, seen, saved.documents, told.taught if told else UNTAUGHT)
+    left = foretold(job, seen, saved.documents, told.taught if told else UNTAUGHT)
     caps = tuple(caps_met(job, left, past.spent))
     found = _Found(job, source, past, saved, seen, left, caps)
     return replace(
@@ -111,7 +111,7 @@ class _Found:
     past: _Past
     saved: _Saved
     seen: Seen
-    left: Work
+    left: Foretold
     caps: tuple[Cap, ...]
 
     @property
@@ -274,7 +274,7 @@ def _share(looking: Looking, groups: Positions) -> _Share:
     if not groups:
         return _Share()
     seen = looking.beyond(groups.others())
-    cost = work(looking.job, seen).cost_usd
+    cost = foretold(looking.job, seen).cost_usd
     return _Share(len(groups), mean(seen.profile.candidates) * len(groups), cost)
 
 
@@ -302,11 +302,11 @@ def _sampled(job: Job, source: ParquetSource, past: _Past, count: int) -> Sample
 # --- time -----------------------------------------------------------------------------------------
 
 
-def _time(job: Job, work: Work) -> tuple[float | None, str]:
+def _time(job: Job, left: Foretold) -> tuple[float | None, str]:
     """
     Seconds at the limits (None: there are none), and which limit it is that holds.
     """
-    requests, ways = work.requests[1], [way.limits for way in job.at_once]
+    requests, ways = left.requests[1], [way.limits for way in job.at_once]
     held = []
     if job.vendor is not None:
         at_once = sum(limits.concurrency_most for limits in ways)
@@ -315,8 +315,8 @@ def _time(job: Job, work: Work) -> tuple[float | None, str]:
         held.append((taken, f"{words} taken to last {LATENCY_S} s each"))
     for told, amount, what in (
         ([limits.request_limit for limits in ways], float(requests), "requests"),
-        ([limits.document_limit for limits in ways], work.documents, "documents"),
-        ([limits.token_limit for limits in ways], float(work.tokens[1]), "tokens"),
+        ([limits.document_limit for limits in ways], left.documents, "documents"),
+        ([limits.token_limit for limits in ways], float(left.tokens[1]), "tokens"),
     ):
         rates = [limit for limit in told if limit is not None]
         if len(rates) == len(told):  # who has none takes what there is

@@ -22,7 +22,7 @@ from batchrank.policy.control import Adaptive, Controller, Known
 from batchrank.policy.pace import pace_of
 from batchrank.providers.compatible import address
 from batchrank.providers.told import Told
-from batchrank.store.learned import Account, LearnedLimits
+from batchrank.store.learned import Customer, LearnedLimits
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def _learned_per_s(job: Job, way: Way, now: datetime) -> float | None:
     """
     if way.limits.request_limit is not None or way.vendor is None or way.limits.unlimited:
         return None
-    return _learned(job).per_s(account_of(way), now)
+    return _learned(job).per_s(customer_of(way), now)
 
 
 def controller_for(way: Way, learned: float | None) -> Adaptive:
@@ -119,7 +119,7 @@ def remember(job: Job, steering: Steering, now: datetime) -> str | None:
     for way in job.ways:
         learned = steering.of_way(job, way, now).controller.learned_per_s
         if learned is not None and way.vendor is not None:
-            why_not = _learned(job).remember(account_of(way), learned, now) or why_not
+            why_not = _learned(job).remember(customer_of(way), learned, now) or why_not
     return why_not
 
 
@@ -131,7 +131,7 @@ def capacity_for(job: Job, way: Way, now: datetime) -> Capacity:
     bounds, told = way.bounds, way.table
     if way.vendor is None or not bounds.splits:
         return Capacity(bounds)
-    learned = _learned(job).of_request(account_of(way), now)
+    learned = _learned(job).of_request(customer_of(way), now)
     return Capacity(
         narrowed(
             bounds,
@@ -149,16 +149,16 @@ def remember_capacity(job: Job, way: Way, capacity: Capacity, now: datetime) -> 
     """
     if capacity.learned == Learned() or way.vendor is None:
         return None
-    return _learned(job).remember_request(account_of(way), capacity.learned, now)
+    return _learned(job).remember_request(customer_of(way), capacity.learned, now)
 
 
 def _learned(job: Job) -> LearnedLimits:
     return LearnedLimits(job.state.path.parent)
 
 
-def account_of(way: Way) -> Account:
+def customer_of(way: Way) -> Customer:
     """
     Whose limits, key and model *way* is about.
     """
     where = address(way.base_url, way.settings())
-    return Account(way.table.name, where, way.table.model, way.key_name)
+    return Customer(way.table.name, where, way.table.model, way.key_name)

@@ -36,7 +36,7 @@ PER_S_MAX = 1e9
 """No limit is higher; as in the job file."""
 
 MOST: Mapping[str, float] = {"per_s": PER_S_MAX, "documents_max": 1e9, "bytes_max": 1e12}
-"""What may be learned of an account, by its name in the file: each may be so much at most."""
+"""What may be learned for a customer, by its name in the file: each may be so much at most."""
 
 ENTRIES_MAX = 1000
 """The oldest go first beyond so many: a thousand keys and models of one folder's jobs in a week."""
@@ -49,7 +49,7 @@ LOCK_TRIES, LOCK_WAIT_S = 100, 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Customer:
     """
     Whose limit it is. *key* is the name of the key's variable or file, never the key.
     """
@@ -62,7 +62,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class _Learned:
-    account: Account
+    customer: Customer
     what: str
     amount: float
     at: datetime
@@ -76,50 +76,50 @@ class LearnedLimits:
     def __init__(self, root: Path) -> None:
         self.path = root / LEARNED
 
-    def per_s(self, account: Account, now: datetime) -> float | None:
+    def per_s(self, customer: Customer, now: datetime) -> float | None:
         """
-        The requests a second that *account* was last seen to allow; None if nobody has seen it
-        within a week before *now* (aware), or what is written cannot be read.
+        The requests a second that *customer* was last seen to be allowed; None if nobody has seen
+        it within a week before *now* (aware), or what is written cannot be read.
         """
-        return self._amount(account, "per_s", now)
+        return self._amount(customer, "per_s", now)
 
-    def of_request(self, account: Account, now: datetime) -> Learned:
+    def of_request(self, customer: Customer, now: datetime) -> Learned:
         """
-        What *account* was last seen to take in one request, likewise.
+        What *customer* was last seen to be allowed in one request, likewise.
         """
-        found = (self._amount(account, what, now) for what in ("documents_max", "bytes_max"))
+        found = (self._amount(customer, what, now) for what in ("documents_max", "bytes_max"))
         return Learned(*(None if amount is None else int(amount) for amount in found))
 
-    def _amount(self, account: Account, what: str, now: datetime) -> float | None:
+    def _amount(self, customer: Customer, what: str, now: datetime) -> float | None:
         try:
             known = _newest(_read(self.path), now)
         except OSError:
             return None
-        return known[account, what].amount if (account, what) in known else None
+        return known[customer, what].amount if (customer, what) in known else None
 
-    def remember(self, account: Account, per_s: float, now: datetime) -> str | None:
+    def remember(self, customer: Customer, per_s: float, now: datetime) -> str | None:
         """
-        Write, durably, that *account* allowed *per_s* requests a second at *now* (aware).
+        Write, durably, that *customer* was allowed *per_s* requests a second at *now* (aware).
 
         What others have written stays, but for what is too old. Returns why it could not be
         written, in a person's words; None if it was.
         """
-        return self._remember(account, {"per_s": per_s}, now)
+        return self._remember(customer, {"per_s": per_s}, now)
 
-    def remember_request(self, account: Account, learned: Learned, now: datetime) -> str | None:
+    def remember_request(self, customer: Customer, learned: Learned, now: datetime) -> str | None:
         """
-        Write what *account* took in one request, likewise.
+        Write what *customer* was allowed in one request, likewise.
         """
         amounts = {name: most for name, most in asdict(learned).items() if most is not None}
-        return self._remember(account, amounts, now)
+        return self._remember(customer, amounts, now)
 
     def _remember(
-        self, account: Account, amounts: Mapping[str, float], now: datetime
+        self, customer: Customer, amounts: Mapping[str, float], now: datetime
     ) -> str | None:
         for what, amount in amounts.items():
             assert 0 < amount <= MOST[what], "only a limit that was met is worth remembering"
         at = now.astimezone(UTC).replace(microsecond=0)
-        mine = [_Learned(account, what, amount, at) for what, amount in amounts.items()]
+        mine = [_Learned(customer, what, amount, at) for what, amount in amounts.items()]
         try:
             with _alone(self.path.parent):
                 known = _newest([*_read(self.path), *mine], now)
@@ -133,13 +133,13 @@ class LearnedLimits:
         return None
 
 
-def _newest(entries: Iterable[_Learned], now: datetime) -> dict[tuple[Account, str], _Learned]:
+def _newest(entries: Iterable[_Learned], now: datetime) -> dict[tuple[Customer, str], _Learned]:
     """
-    The last word on each limit of an account that is neither too old nor from the future.
+    The last word on each limit of a customer that is neither too old nor from the future.
     """
     valid = [entry for entry in entries if now - AGE_MAX <= entry.at <= now + AHEAD_MAX]
     valid.sort(key=lambda entry: entry.at)
-    return {(entry.account, entry.what): entry for entry in valid[-ENTRIES_MAX:]}
+    return {(entry.customer, entry.what): entry for entry in valid[-ENTRIES_MAX:]}
 
 
 # --- the file -------------------------------------------------------------------------------------
@@ -167,13 +167,13 @@ def _read(path: Path) -> list[_Learned]:
 
 def _entry(found: Any) -> _Learned | None:
     try:
-        names = [found[name] for name in Account.__dataclass_fields__]
+        names = [found[name] for name in Customer.__dataclass_fields__]
         (what,) = MOST.keys() & found.keys()
         amount, at = found[what], datetime.fromisoformat(found["at"])
         sane = type(amount) in (int, float) and 0 < amount <= MOST[what] and at.tzinfo is not None
         if not sane or not all(isinstance(name, str) for name in names):
             return None
-        return _Learned(Account(*names), what, amount, at.astimezone(UTC))
+        return _Learned(Customer(*names), what, amount, at.astimezone(UTC))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
@@ -181,7 +181,7 @@ def _entry(found: Any) -> _Learned | None:
 def _as_json(entries: Iterable[_Learned]) -> bytes:
     listed = [
         {
-            **{name: getattr(entry.account, name) for name in Account.__dataclass_fields__},
+            **{name: getattr(entry.customer, name) for name in Customer.__dataclass_fields__},
             entry.what: entry.amount,
             "at": entry.at.isoformat(),
         }

@@ -20,15 +20,19 @@ import pytest
 from batchrank.errors import StorageError
 from batchrank.policy.capacity import Learned
 from batchrank.store import disk, learned
-from batchrank.store.learned import AGE_MAX, BYTES_MAX, ENTRIES_MAX, Account, LearnedLimits
+from batchrank.store.learned import AGE_MAX, BYTES_MAX, ENTRIES_MAX, Customer, LearnedLimits
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
-ACCOUNT = Account("openrouter", "https://openrouter.ai/api/v1", "cohere/rerank-v3.5", "MY_KEY")
+CUSTOMER = Customer("openrouter", "https://openrouter.ai/api/v1", "cohere/rerank-v3.5", "MY_KEY")
 OTHERS = [
-    pytest.param(Account("other", ACCOUNT.base_url, ACCOUNT.model, ACCOUNT.key), id="provider"),
-    pytest.param(Account(ACCOUNT.provider, "https://x/v1", ACCOUNT.model, ACCOUNT.key), id="url"),
-    pytest.param(Account(ACCOUNT.provider, ACCOUNT.base_url, "m", ACCOUNT.key), id="model"),
-    pytest.param(Account(ACCOUNT.provider, ACCOUNT.base_url, ACCOUNT.model, "HER_KEY"), id="key"),
+    pytest.param(Customer("other", CUSTOMER.base_url, CUSTOMER.model, CUSTOMER.key), id="provider"),
+    pytest.param(
+        Customer(CUSTOMER.provider, "https://x/v1", CUSTOMER.model, CUSTOMER.key), id="url"
+    ),
+    pytest.param(Customer(CUSTOMER.provider, CUSTOMER.base_url, "m", CUSTOMER.key), id="model"),
+    pytest.param(
+        Customer(CUSTOMER.provider, CUSTOMER.base_url, CUSTOMER.model, "HER_KEY"), id="key"
+    ),
 ]
 
 
@@ -36,7 +40,7 @@ def entry(**changes: object) -> dict[str, Any]:
     """
     A good entry of the file, some of it changed.
     """
-    names = {name: getattr(ACCOUNT, name) for name in Account.__dataclass_fields__}
+    names = {name: getattr(CUSTOMER, name) for name in Customer.__dataclass_fields__}
     return {**names, "per_s": 12.5, "at": NOW.isoformat(), **changes}
 
 
@@ -58,9 +62,9 @@ def test_what_one_run_learned_the_next_one_knows(tmp_path: Path) -> None:
     A new run has a new object and the same folder; nothing but the one file is in it.
     """
     limits = LearnedLimits(tmp_path)
-    assert limits.remember(ACCOUNT, 12.5, NOW) is None
+    assert limits.remember(CUSTOMER, 12.5, NOW) is None
 
-    assert 12.5 == LearnedLimits(tmp_path).per_s(ACCOUNT, NOW + timedelta(days=1))
+    assert 12.5 == LearnedLimits(tmp_path).per_s(CUSTOMER, NOW + timedelta(days=1))
     assert [limits.path] == list(tmp_path.iterdir())
 
 
@@ -68,8 +72,8 @@ def test_nothing_is_known_at_first(tmp_path: Path) -> None:
     """
     Neither in an empty folder nor without one.
     """
-    assert LearnedLimits(tmp_path).per_s(ACCOUNT, NOW) is None
-    assert LearnedLimits(tmp_path / "missing").per_s(ACCOUNT, NOW) is None
+    assert LearnedLimits(tmp_path).per_s(CUSTOMER, NOW) is None
+    assert LearnedLimits(tmp_path / "missing").per_s(CUSTOMER, NOW) is None
 
 
 def test_what_one_request_may_hold_is_remembered_beside(tmp_path: Path) -> None:
@@ -77,13 +81,13 @@ def test_what_one_request_may_hold_is_remembered_beside(tmp_path: Path) -> None:
     Each by itself: what is learned of one keeps the others, and makes none of them younger.
     """
     limits, later = LearnedLimits(tmp_path), NOW + timedelta(days=5)
-    limits.remember_request(ACCOUNT, Learned(documents_max=32), NOW)
-    limits.remember_request(ACCOUNT, Learned(bytes_max=10**6), later)
-    limits.remember(ACCOUNT, 12.5, later)
+    limits.remember_request(CUSTOMER, Learned(documents_max=32), NOW)
+    limits.remember_request(CUSTOMER, Learned(bytes_max=10**6), later)
+    limits.remember(CUSTOMER, 12.5, later)
 
-    assert Learned(32, 10**6) == limits.of_request(ACCOUNT, later)
-    assert 12.5 == limits.per_s(ACCOUNT, later)
-    assert Learned(None, 10**6) == limits.of_request(ACCOUNT, NOW + AGE_MAX + timedelta(hours=1))
+    assert Learned(32, 10**6) == limits.of_request(CUSTOMER, later)
+    assert 12.5 == limits.per_s(CUSTOMER, later)
+    assert Learned(None, 10**6) == limits.of_request(CUSTOMER, NOW + AGE_MAX + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -93,27 +97,27 @@ def test_what_cannot_be_a_bound_is_not_one(tmp_path: Path, wrong: dict[str, obje
     """
     Nothing, text, more than there is; nor are two limits one entry.
     """
-    names = {name: getattr(ACCOUNT, name) for name in Account.__dataclass_fields__}
+    names = {name: getattr(CUSTOMER, name) for name in Customer.__dataclass_fields__}
     made = {**names, "at": NOW.isoformat(), **wrong}
     if "per_s" in wrong:
         made["documents_max"] = 8
     limits = written(tmp_path, {"limits": [made]})
 
-    assert Learned() == limits.of_request(ACCOUNT, NOW)
+    assert Learned() == limits.of_request(CUSTOMER, NOW)
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_limit_is_one_accounts(tmp_path: Path, other: Account) -> None:
+def test_a_limit_is_one_customers(tmp_path: Path, other: Customer) -> None:
     """
     Another provider, address, model or key has another limit; both are kept.
     """
     limits = LearnedLimits(tmp_path)
-    limits.remember(ACCOUNT, 12.5, NOW)
+    limits.remember(CUSTOMER, 12.5, NOW)
 
     assert limits.per_s(other, NOW) is None
     limits.remember(other, 3.0, NOW)
 
-    assert (12.5, 3.0) == (limits.per_s(ACCOUNT, NOW), limits.per_s(other, NOW))
+    assert (12.5, 3.0) == (limits.per_s(CUSTOMER, NOW), limits.per_s(other, NOW))
 
 
 def test_what_was_learned_last_counts(tmp_path: Path) -> None:
@@ -121,11 +125,11 @@ def test_what_was_learned_last_counts(tmp_path: Path) -> None:
     Also when a run that began earlier is the last to write.
     """
     limits = LearnedLimits(tmp_path)
-    limits.remember(ACCOUNT, 12.5, NOW)
-    limits.remember(ACCOUNT, 20.0, NOW + timedelta(hours=1))
-    limits.remember(ACCOUNT, 5.0, NOW + timedelta(minutes=58))
+    limits.remember(CUSTOMER, 12.5, NOW)
+    limits.remember(CUSTOMER, 20.0, NOW + timedelta(hours=1))
+    limits.remember(CUSTOMER, 5.0, NOW + timedelta(minutes=58))
 
-    assert 20.0 == limits.per_s(ACCOUNT, NOW + timedelta(hours=2))
+    assert 20.0 == limits.per_s(CUSTOMER, NOW + timedelta(hours=2))
 
 
 def test_times_are_written_in_utc(tmp_path: Path) -> None:
@@ -133,7 +137,7 @@ def test_times_are_written_in_utc(tmp_path: Path) -> None:
     Whatever zone the clock was read in.
     """
     limits = LearnedLimits(tmp_path)
-    limits.remember(ACCOUNT, 12.5, NOW.astimezone(timezone(timedelta(hours=9))))
+    limits.remember(CUSTOMER, 12.5, NOW.astimezone(timezone(timedelta(hours=9))))
 
     (only,) = json.loads(limits.path.read_text())["limits"]
     assert entry() == only
@@ -145,7 +149,7 @@ def test_no_limit_is_no_limit(tmp_path: Path, per_s: float) -> None:
     Whoever has met no limit has nothing to remember.
     """
     with pytest.raises(AssertionError):
-        LearnedLimits(tmp_path).remember(ACCOUNT, per_s, NOW)
+        LearnedLimits(tmp_path).remember(CUSTOMER, per_s, NOW)
 
 
 # --- old, and from the future ---------------------------------------------------------------------
@@ -168,7 +172,7 @@ def test_a_limit_is_believed_for_a_week(tmp_path: Path, later: timedelta, known:
     """
     limits = written(tmp_path, {"limits": [entry()]})
 
-    assert known is (limits.per_s(ACCOUNT, NOW + later) is not None)
+    assert known is (limits.per_s(CUSTOMER, NOW + later) is not None)
 
 
 def test_what_is_too_old_is_dropped_when_something_is_written(tmp_path: Path) -> None:
@@ -179,10 +183,10 @@ def test_what_is_too_old_is_dropped_when_something_is_written(tmp_path: Path) ->
     future = entry(model="future", at=(NOW + timedelta(days=1)).isoformat())
     limits = written(tmp_path, {"limits": [old, entry(model="recent"), future]})
 
-    limits.remember(ACCOUNT, 12.5, NOW)
+    limits.remember(CUSTOMER, 12.5, NOW)
 
     kept = {one["model"] for one in json.loads(limits.path.read_text())["limits"]}
-    assert {"recent", ACCOUNT.model} == kept
+    assert {"recent", CUSTOMER.model} == kept
 
 
 def test_of_very_many_the_newest_are_kept(tmp_path: Path) -> None:
@@ -193,10 +197,10 @@ def test_of_very_many_the_newest_are_kept(tmp_path: Path) -> None:
     many = [entry(model=f"{n}", at=(NOW - age).isoformat()) for n, age in enumerate(ages)]
     limits = written(tmp_path, {"limits": many})
 
-    limits.remember(ACCOUNT, 12.5, NOW)
+    limits.remember(CUSTOMER, 12.5, NOW)
 
     kept = {one["model"] for one in json.loads(limits.path.read_text())["limits"]}
-    assert {ACCOUNT.model, *(f"{n}" for n in range(ENTRIES_MAX - 1))} == kept
+    assert {CUSTOMER.model, *(f"{n}" for n in range(ENTRIES_MAX - 1))} == kept
 
 
 # --- whatever the file holds ----------------------------------------------------------------------
@@ -235,9 +239,9 @@ def test_garbage_is_nothing_that_is_known(tmp_path: Path, content: object) -> No
     """
     limits = written(tmp_path, content)
 
-    assert limits.per_s(ACCOUNT, NOW) is None
-    assert limits.remember(ACCOUNT, 3.0, NOW) is None
-    assert 3.0 == limits.per_s(ACCOUNT, NOW)
+    assert limits.per_s(CUSTOMER, NOW) is None
+    assert limits.remember(CUSTOMER, 3.0, NOW) is None
+    assert 3.0 == limits.per_s(CUSTOMER, NOW)
 
 
 def test_one_bad_entry_costs_none_of_the_others(tmp_path: Path) -> None:
@@ -246,30 +250,30 @@ def test_one_bad_entry_costs_none_of_the_others(tmp_path: Path) -> None:
     """
     limits = written(tmp_path, {"limits": [entry(per_s=-1), entry(more=[1]), {}], "version": 9})
 
-    assert 12.5 == limits.per_s(ACCOUNT, NOW)
+    assert 12.5 == limits.per_s(CUSTOMER, NOW)
 
 
-def test_of_an_account_that_stands_twice_the_newest_counts(tmp_path: Path) -> None:
+def test_of_a_customer_that_stands_twice_the_newest_counts(tmp_path: Path) -> None:
     """
     In whatever order they stand.
     """
     before = entry(per_s=1.0, at=(NOW - timedelta(hours=1)).isoformat())
 
     for entries in ([before, entry()], [entry(), before]):
-        assert 12.5 == written(tmp_path, {"limits": entries}).per_s(ACCOUNT, NOW)
+        assert 12.5 == written(tmp_path, {"limits": entries}).per_s(CUSTOMER, NOW)
 
 
 def test_names_of_odd_characters_come_back(tmp_path: Path) -> None:
     """
     A key file may be called as its owner likes, half a character included.
     """
-    odd = Account("p", "https://x/v1", "模型", "keys/ü\udcff.key")
+    odd = Customer("p", "https://x/v1", "模型", "keys/ü\udcff.key")
     limits = LearnedLimits(tmp_path)
 
     assert limits.remember(odd, 3.0, NOW) is None
-    assert limits.remember(ACCOUNT, 5.0, NOW) is None
+    assert limits.remember(CUSTOMER, 5.0, NOW) is None
 
-    assert (3.0, 5.0) == (limits.per_s(odd, NOW), limits.per_s(ACCOUNT, NOW))
+    assert (3.0, 5.0) == (limits.per_s(odd, NOW), limits.per_s(CUSTOMER, NOW))
 
 
 # --- several writers ------------------------------------------------------------------------------
@@ -283,8 +287,8 @@ def test_two_writers_lose_nothing_of_each_other(tmp_path: Path) -> None:
 
     def run(name: str) -> None:
         for n in range(10):
-            account = Account(name, ACCOUNT.base_url, f"{n}", ACCOUNT.key)
-            told.append(LearnedLimits(tmp_path).remember(account, n + 1.0, NOW))
+            customer = Customer(name, CUSTOMER.base_url, f"{n}", CUSTOMER.key)
+            told.append(LearnedLimits(tmp_path).remember(customer, n + 1.0, NOW))
 
     threads = [threading.Thread(target=run, args=(name,)) for name in ("one", "other")]
     for thread in threads:
@@ -322,11 +326,11 @@ def test_a_writer_that_does_not_end_is_told_and_not_waited_for(
     limits = written(tmp_path, {"limits": [entry()]})
 
     with held(tmp_path):
-        said = limits.remember(ACCOUNT, 3.0, NOW)
-        assert 12.5 == limits.per_s(ACCOUNT, NOW)
+        said = limits.remember(CUSTOMER, 3.0, NOW)
+        assert 12.5 == limits.per_s(CUSTOMER, NOW)
 
     assert f"cannot write {limits.path}: another process keeps it" == said
-    assert limits.remember(ACCOUNT, 3.0, NOW) is None
+    assert limits.remember(CUSTOMER, 3.0, NOW) is None
 
 
 # --- a folder that does not let us ----------------------------------------------------------------
@@ -338,7 +342,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     """
     limits = LearnedLimits(tmp_path / "missing")
 
-    said = limits.remember(ACCOUNT, 3.0, NOW)
+    said = limits.remember(CUSTOMER, 3.0, NOW)
 
     assert f"cannot write {limits.path}: No such file or directory" == said
 
@@ -350,8 +354,8 @@ def test_a_folder_in_the_files_place_is_told(tmp_path: Path) -> None:
     limits = LearnedLimits(tmp_path)
     limits.path.mkdir()
 
-    assert limits.per_s(ACCOUNT, NOW) is None
-    said = limits.remember(ACCOUNT, 3.0, NOW)
+    assert limits.per_s(CUSTOMER, NOW) is None
+    said = limits.remember(CUSTOMER, 3.0, NOW)
 
     assert f"cannot write {limits.path}: Is a directory" == said
     assert [limits.path] == list(tmp_path.iterdir())
@@ -364,7 +368,7 @@ def test_a_pipe_in_the_files_place_is_not_waited_for(tmp_path: Path) -> None:
     limits = LearnedLimits(tmp_path)
     os.mkfifo(limits.path)
 
-    assert limits.per_s(ACCOUNT, NOW) is None
+    assert limits.per_s(CUSTOMER, NOW) is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
@@ -376,7 +380,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, mode: int) -> N
     limits = LearnedLimits(tmp_path)
     tmp_path.chmod(mode)
     try:
-        said = limits.remember(ACCOUNT, 3.0, NOW)
+        said = limits.remember(CUSTOMER, 3.0, NOW)
     finally:
         tmp_path.chmod(0o700)
 
@@ -390,11 +394,11 @@ def test_a_full_disk_is_told_and_leaves_what_was_known(tmp_path: Path) -> None:
     limits = written(tmp_path, {"limits": [entry()]})
     (tmp_path / ".learned.json.new").symlink_to("/dev/full")
 
-    said = limits.remember(ACCOUNT, 3.0, NOW)
+    said = limits.remember(CUSTOMER, 3.0, NOW)
 
     assert said is not None
     assert f"cannot write {limits.path}: No space left" in said
-    assert 12.5 == limits.per_s(ACCOUNT, NOW)
+    assert 12.5 == limits.per_s(CUSTOMER, NOW)
 
 
 def test_a_failed_fsync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,5 +411,5 @@ def test_a_failed_fsync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(disk, "sync_file", fail)
 
-    assert "fsync failed: Input/output error" == LearnedLimits(tmp_path).remember(ACCOUNT, 3, NOW)
+    assert "fsync failed: Input/output error" == LearnedLimits(tmp_path).remember(CUSTOMER, 3, NOW)
     assert [] == list(tmp_path.iterdir())
