@@ -40,13 +40,6 @@ class TokenGauge:
     def __init__(self) -> None:
         self._tokens_per_byte = 1 / BYTES_PER_TOKEN_FIRST
 
-    @property
-    def bytes_per_token(self) -> float:
-        """
-        The ratio that estimates are made with now.
-        """
-        return 1 / self._tokens_per_byte
-
     def estimate(self, sizes: Sizes) -> float:
         """
         The tokens that a request of these *sizes* is expected to count as; at least one a document.

@@ -373,17 +373,17 @@ def same_model(asked: str, served: str) -> bool:
 _DATE = re.compile(r"20[0-9]{2}(-?)(0[1-9]|1[0-2])\1(0[1-9]|[12][0-9]|3[01])")
 
 
-# --- helpers for reading --------------------------------------------------------------------------
+# --- refused replies, and hints -------------------------------------------------------------------
 
 
-def bad_reply(reply: HttpReply, why: str, known: Failure | None = None) -> Failure:
+def bad_reply(reply: HttpReply, why: str, known: Failure) -> Failure:
     """
     A failure of class bad reply, with what is kept of the reply: its digest, length and status.
 
     *known* holds what else the reply told (its bill, who served it).
     """
     return replace(
-        known or Failure(FailureKind.BAD_REPLY, why),
+        known,
         kind=FailureKind.BAD_REPLY,
         message=why,
         status=reply.status,
@@ -404,7 +404,7 @@ def later_page(failure: Failure) -> Failure:
     return replace(failure, kind=FailureKind.UNKNOWN, message=message, too_large=False)
 
 
-def retry_after_s(headers: Headers, now_epoch_s: float | None = None) -> float | None:
+def retry_after_s(headers: Headers, now_epoch_s: float | None) -> float | None:
     """
     How long the other side asks to be left alone, in seconds; None if it says nothing or nonsense.
 

@@ -112,13 +112,9 @@ class Compatible:
         """
         What *reply* says. An error inside a 200 is an error.
         """
-        return limited(self._answer(request, reply, now_epoch_s), reply, now_epoch_s)
-
-    def _answer(
-        self, request: RerankRequest, reply: HttpReply, now_epoch_s: float | None
-    ) -> Answer:
         page = self.page(reply, now_epoch_s)
-        return page if isinstance(page, Failure) else self.bound(request, reply, page)
+        answer = page if isinstance(page, Failure) else self.bound(request, reply, page)
+        return limited(answer, reply, now_epoch_s)
 
     def page(self, reply: HttpReply, now_epoch_s: float | None) -> Page | Failure:
         """
@@ -220,9 +216,9 @@ class Compatible:
         The words that are known of an error of this status, if there are such in its message. A
         redirect carries the key elsewhere whatever it says.
         """
-        said = message.casefold()
+        words = message.casefold()
         known = () if 300 <= status < 400 else self._shape.errors.phrases
-        return next((p for p in known if p.status == status and p.says.casefold() in said), None)
+        return next((p for p in known if p.status == status and p.says.casefold() in words), None)
 
     def _kind(self, codes: Sequence[str], status: int) -> FailureKind:
         kinds = {} if 300 <= status < 400 else self._shape.errors.kinds

@@ -439,10 +439,8 @@ def _message(error: dict[str, Any], metadata: dict[str, Any], reply: HttpReply) 
     """
     The message, and the upstream's own words where there are any: they hold the real reason.
     """
-    said = [text(error.get("message")), text(metadata.get("provider_name"))]
-    raw = metadata.get("raw")
-    said.append(text(raw if isinstance(raw, str) else None))
-    words = ": ".join(dict.fromkeys(word for word in said if word))
+    told = (error.get("message"), metadata.get("provider_name"), metadata.get("raw"))
+    words = ": ".join(dict.fromkeys(filter(None, map(text, told))))
     return words or f"HTTP {reply.status} without a readable error"
 
 
@@ -450,8 +448,7 @@ def _wait_s(
     availability: dict[str, Any], reply: HttpReply, now_epoch_s: float | None
 ) -> float | None:
     said = retry_after_s(reply.headers, now_epoch_s)
-    said = said if said is not None else positive(availability.get("retry_after"))
-    return said if said is not None and said <= RETRY_AFTER_S_MAX else None
+    return positive(availability.get("retry_after"), RETRY_AFTER_S_MAX) if said is None else said
 
 
 CHECKS = (
