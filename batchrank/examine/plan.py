@@ -35,9 +35,10 @@ from batchrank.job.account import Account
 from batchrank.job.checking import checked, unchecked
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.money import counted_against
-from batchrank.job.opening import begun_with, is_begun, is_old_sample, refusal
+from batchrank.job.opening import begun_with, is_begun, is_old_sample
 from batchrank.job.reusing import would_reuse
 from batchrank.job.sampling import Sample, learned
+from batchrank.job.started import refusal
 from batchrank.observe.report import counted
 from batchrank.policy.amounts import NOTHING, Amount
 from batchrank.policy.foreseen import UNTAUGHT, Meter

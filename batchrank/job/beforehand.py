@@ -14,9 +14,9 @@ from batchrank.engine.waiting import Stop
 from batchrank.errors import Exit
 from batchrank.events import Reporter
 from batchrank.job.checking import NO_CHECK, Answers, documents_told, notes_of
-from batchrank.job.opening import World
 from batchrank.job.ways import Way
 from batchrank.job.wiring import Wired
+from batchrank.job.world import World
 from batchrank.providers.told import Told
 
 

@@ -17,8 +17,8 @@ from batchrank.engine.runner import Ending
 from batchrank.engine.waiting import Stop
 from batchrank.errors import BatchrankError, Exit, StorageError
 from batchrank.job.account import Account
-from batchrank.job.opening import World
 from batchrank.job.ways import served_by
+from batchrank.job.world import World
 from batchrank.observe.report import Summary, counted
 from batchrank.policy.billing import in_usd
 from batchrank.store.disk import write_durably

@@ -22,8 +22,8 @@ from batchrank.errors import OutputError
 from batchrank.events import Noticed, Reporter
 from batchrank.job.earlier import Earlier, earlier_of, set_aside
 from batchrank.job.loading import Job
-from batchrank.job.opening import World
 from batchrank.job.ways import asked_of_one_model, served_by
+from batchrank.job.world import World
 from batchrank.observe.report import counted
 from batchrank.places.remote import Place
 from batchrank.policy.digest import digest_of
@@ -261,7 +261,7 @@ def reuse(
 def _is_known(world: World, look_up: list[Any]) -> bool:
     """
     Tell whether another look would find nothing new. What a mended file holds is looked up by every
-    run: what the ledger carries of it is read anew, too (see `opening`).
+    run: what the ledger carries of it is read anew, too (see `started`).
     """
     meta = world.ledger.meta()
     mended = world.dedupes and meta.get("accepted")

@@ -45,12 +45,13 @@ from batchrank.job.interpreter import rare_collections
 from batchrank.job.knowing import KnowingSource
 from batchrank.job.loading import Job, load
 from batchrank.job.money import Money, money_of, settle_after_kill
-from batchrank.job.opening import UNSETTLED, Wishes, World, is_begun, opened
+from batchrank.job.opening import UNSETTLED, is_begun, opened
 from batchrank.job.reusing import reuse
 from batchrank.job.sampling import left_for_later
 from batchrank.job.steering import Steering, remember, remember_capacity
 from batchrank.job.uncut import check_uncut
 from batchrank.job.wiring import Wired, wired
+from batchrank.job.world import Wishes, World
 from batchrank.observe.report import Summary
 from batchrank.observe.watch import CostWatch
 from batchrank.policy.billing import in_usd

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from batchrank.domain import Group, Positions
 from batchrank.engine.feed import Source
 from batchrank.errors import SourceError
-from batchrank.job.opening import World
+from batchrank.job.world import World
 from batchrank.policy.slicing import documents_sent, without_call
 from batchrank.source.parquet import ParquetSource
 

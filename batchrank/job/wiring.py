@@ -18,9 +18,9 @@ from batchrank.engine.routes import Route
 from batchrank.engine.scorer import HttpScorer, Scorer
 from batchrank.engine.waiting import Pacer, Turnstiles
 from batchrank.job.checking import check_of, wire_of
-from batchrank.job.opening import World
 from batchrank.job.steering import Reins, Steering, capacity_for
 from batchrank.job.ways import Way, kinds, served_key
+from batchrank.job.world import World
 from batchrank.providers.told import Told
 
 Close = Callable[[], Awaitable[None]]

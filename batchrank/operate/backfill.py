@@ -38,7 +38,8 @@ from batchrank.job.consent import Consent
 from batchrank.job.ending import ENDED
 from batchrank.job.interpreter import rare_collections
 from batchrank.job.late import come_late, paths_of
-from batchrank.job.opening import about_reuse, is_begun
+from batchrank.job.opening import is_begun
+from batchrank.job.started import about_reuse
 from batchrank.observe.report import RETRY, Summary, as_shown, counted
 from batchrank.source.files import find
 from batchrank.store.output import OutputFolder, some

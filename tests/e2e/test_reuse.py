@@ -18,8 +18,9 @@ from batchrank.events import Silence
 from batchrank.examine.plan import plan
 from batchrank.job import load
 from batchrank.job import run as run_job
-from batchrank.job.opening import Wishes, opened
+from batchrank.job.opening import opened
 from batchrank.job.reusing import reuse
+from batchrank.job.world import Wishes
 from batchrank.observe.report import Summary
 from batchrank.operate.rehearse import rehearse
 from tests.e2e.jobs import (

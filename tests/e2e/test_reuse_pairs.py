@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from batchrank.events import ReplyRead, Silence
 from batchrank.job import load
-from batchrank.job.opening import Wishes, opened
+from batchrank.job.opening import opened
 from batchrank.job.reusing import reuse
+from batchrank.job.world import Wishes
 from batchrank.providers import OPENROUTER, VENDORS, Vendor
 from tests.e2e.forks import Fork
 from tests.e2e.jobs import faults_of
