@@ -23,9 +23,9 @@ from batchrank.config.schema import (
     JobConfig,
     LimitsTable,
     RunTable,
-    duration_s,
 )
 from batchrank.config.syntax import tables
+from batchrank.config.times import duration_s
 from batchrank.config.values import nearest, shown
 from batchrank.config.variables import filled, on_earlier_days
 from batchrank.config.wording import dotted, problems_in

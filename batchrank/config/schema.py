@@ -1,20 +1,17 @@
 """
-The schema of the job file: its tables, their defaults, and what each setting decides.
+The schema of the job file: its tables, their defaults, and which keys go together.
 
-Owns which settings decide a score (they make the fingerprint), which only shape the output, and
-which change freely. Knows nothing of TOML, variables or lines: `reading` does that.
+Knows nothing of TOML, variables or lines: `reading` does that. What each setting decides is told in
+`deciding`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +24,7 @@ from pydantic import (
 )
 
 from batchrank.config.braces import template_fields
+from batchrank.config.times import clock, duration_s
 from batchrank.config.values import time_zones
 from batchrank.domain import Price, RateLimit
 
@@ -521,7 +519,7 @@ class OutputTable(Table):
 
 
 def _reads_as_deadline(text: str) -> str:
-    if _clock(text) is None and duration_s(text) is None:
+    if clock(text) is None and duration_s(text) is None:
         raise ValueError('expected a time of day such as "06:00", or a duration such as "7h30m"')
     return text
 
@@ -711,129 +709,6 @@ TOGETHER: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("output",), "reuse_pairs", ("reuse",)),
 )
 """Tables, a key in them, and those of which one has to be there with it, unless it is false."""
-
-
-# --- what a setting decides (three kinds) ---------------------------------------------------------
-
-_SCORE_SOURCE = ("query", "query_id", "documents", "doc_id", "text", "template", "yaml", "image")
-_SENT_SOURCE = ("max_chars", "dedupe_documents")
-"""They decide a score where they are set; where they are not, nothing is said of them."""
-
-_STAGED_SOURCE = (
-    *("table", "sql", "sql_file", "parameters"),
-    *("score", "rank", "depth", "group_order", "unmatched"),
-)
-"""They decide a score where they are set; where files lie is in the files' identities."""
-
-
-def score_settings(
-    job: JobConfig, options: Mapping[str, object], base_url: str, others: Sequence[str] = ()
-) -> dict[str, object]:
-    """
-    Every setting that decides a score, by its name in the job file.
-
-    *options* are the vendor's request fields that matter for a score, *base_url* where it is asked;
-    *others* the models that may score beside the one that is named. Of further ways to one model
-    nothing is said: they decide no score.
-    """
-    settings: dict[str, object] = {
-        "provider.name": job.provider.name,
-        "provider.model": job.provider.model,
-        "provider.base_url": base_url,
-        "provider.send_top_n": job.provider.send_top_n,
-    }
-    if others:
-        settings["provider.other_models"] = [*others]
-    if job.provider.send_top_n:
-        settings["output.top_n"] = job.output.top_n
-    settings |= {f"provider.options.{key}": value for key, value in options.items()}
-    settings |= {f"source.{key}": getattr(job.source, key) for key in _SCORE_SOURCE}
-    sent = {key: getattr(job.source, key) for key in _SENT_SOURCE}
-    settings |= {f"source.{key}": value for key, value in sent.items() if value}
-    set_here = job.source.model_dump(mode="json", include=set(_STAGED_SOURCE), exclude_unset=True)
-    settings |= {f"source.{key}": value for key, value in set_here.items()}
-    if job.source.attach:
-        # Which is which; what a variable holds is told by what PostgreSQL gives.
-        attached = job.source.attach.items()
-        settings["source.attach"] = {alias: [one.type, one.path] for alias, one in attached}
-    return json.loads(json.dumps(settings, sort_keys=True))  # type: ignore[no-any-return] # JSON of a dict
-
-
-def output_settings(job: JobConfig) -> dict[str, object]:
-    """
-    Every setting that shapes the parts and no score: changing one renders them again, for nothing.
-    """
-    settings: dict[str, object] = {
-        "output.layout": job.output.layout,
-        "output.top_n": job.output.top_n,
-        "output.part_groups": job.output.part_groups,
-        "source.carry": list(job.source.carry),
-    }
-    if job.output.reuse_pairs:
-        settings["output.reuse_pairs"] = True
-    return settings
-
-
-def fingerprint(settings: Mapping[str, object]) -> str:
-    """
-    Digest settings: the hex SHA-256 of their canonical JSON.
-    """
-    return _digested(settings).hex()
-
-
-def asking(settings: Mapping[str, object]) -> bytes:
-    """
-    Digest those score settings that say who is asked, and how: two requests with the same texts are
-    the same if this is the same, wherever the texts came from.
-    """
-    return _digested({k: v for k, v in settings.items() if _says_who(k)})
-
-
-def _says_who(key: str) -> bool:
-    # What else stands under `source` is in the texts; that equal ones are sent once is not.
-    return not key.startswith("source.") or key == "source.dedupe_documents"
-
-
-def _digested(settings: Mapping[str, object]) -> bytes:
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).digest()
-
-
-# --- times ----------------------------------------------------------------------------------------
-
-
-def _clock(text: str) -> tuple[int, int] | None:
-    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def duration_s(text: str) -> float | None:
-    """
-    A duration such as "7h30m" in seconds; None if *text* is none.
-    """
-    number = r"([0-9]{1,6})"
-    pattern = f"(?=.)(?:{number}h)?(?:{number}m)?(?:{number}s)?"
-    match = re.fullmatch(pattern, text.replace(" ", ""))
-    if not match:
-        return None
-    hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    return float(hours * 3600 + minutes * 60 + seconds)
-
-
-def deadline_at(job: JobConfig, now: datetime) -> datetime | None:
-    """
-    When the run must have left: the next time the clock shows it, or *now* plus the duration.
-    """
-    if job.run.deadline is None:
-        return None
-    clock = _clock(job.run.deadline)
-    if clock is None:
-        return now.astimezone(UTC) + timedelta(seconds=duration_s(job.run.deadline) or 0.0)
-    local = now.astimezone(ZoneInfo(job.time_zone))
-    today = local.replace(hour=clock[0], minute=clock[1], second=0, microsecond=0, fold=0)
-    # An hour that comes twice in a night shows the time twice; one that is left out, an hour late.
-    times = (today, today.replace(fold=1), today + timedelta(days=1))
-    return next(at for at in times if at.astimezone(UTC) > now.astimezone(UTC))
 
 
 # --- for editors ----------------------------------------------------------------------------------

@@ -304,7 +304,8 @@ class Job:
         """
         When the process must have left.
         """
-        return deadline_at(self.config, self.now)
+        told = self.config.run.deadline
+        return None if told is None else deadline_at(told, self.config.time_zone, self.now)
 
 
 STAGED = "source"

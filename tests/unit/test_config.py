@@ -968,6 +968,14 @@ def test_a_variable_that_the_job_does_not_have_cannot_be_set() -> None:
 # --- times ----------------------------------------------------------------------------------------
 
 
+def deadline_of(held: JobConfig, now: datetime) -> datetime:
+    """
+    When a run of a job that has a deadline must have left.
+    """
+    assert held.run.deadline is not None
+    return deadline_at(held.run.deadline, held.time_zone, now)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -989,8 +997,7 @@ def test_a_deadline_may_be_a_duration(text: str, seconds: int) -> None:
     night = datetime.fromisoformat("2026-10-25T02:30+02:00")
 
     for now in (NOW, night):
-        at = deadline_at(held, now)
-        assert at is not None
+        at = deadline_of(held, now)
         assert timedelta(seconds=seconds) == at - now
 
 
@@ -1056,10 +1063,9 @@ def test_a_deadline_may_be_the_next_time_the_clock_shows_it(
     """
     In the job's time zone, also in the nights in which clocks are put.
     """
-    at = deadline_at(job({"run.deadline": clock, "time_zone": zone}), datetime.fromisoformat(now))
+    at = deadline_of(job({"run.deadline": clock, "time_zone": zone}), datetime.fromisoformat(now))
 
     # In UTC: times of a night in which the clock is put equal none of another zone.
-    assert at is not None
     assert datetime.fromisoformat(expected).astimezone(UTC) == at.astimezone(UTC)
 
 
@@ -1067,7 +1073,7 @@ def test_without_a_deadline_there_is_none() -> None:
     """
     A run ends when it is done.
     """
-    assert deadline_at(job(), NOW) is None
+    assert job().run.deadline is None
 
 
 @law(40)
@@ -1083,9 +1089,8 @@ def test_a_deadline_is_never_past_and_never_more_than_a_day_and_an_hour_away(
     """
     Whatever the clock does in between.
     """
-    at = deadline_at(job({"run.deadline": f"{hour}:{minute:02}", "time_zone": zone}), now)
+    at = deadline_of(job({"run.deadline": f"{hour}:{minute:02}", "time_zone": zone}), now)
 
-    assert at is not None
     assert timedelta(0) < at - now <= timedelta(hours=25)
 
 
