@@ -16,7 +16,7 @@ from pathlib import Path
 from batchrank.errors import OutputError, StorageError
 from batchrank.job.loading import Job
 from batchrank.places.remote import Place, Remote, StoreError
-from batchrank.store.reuse import Finished, as_it_is, finished, is_finished
+from batchrank.store.finished import Finished, as_it_is, finished, is_finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,10 @@ from batchrank.policy.digest import digest_of
 from batchrank.providers.base import same_model
 from batchrank.source.parquet import ParquetSource
 from batchrank.store import blocks
+from batchrank.store.finished import Finished
 from batchrank.store.ledger import Ledger, Records
 from batchrank.store.reading import LedgerReader
-from batchrank.store.reuse import WANTED_TOGETHER, Comparison, Finished, Wanted, comparing
+from batchrank.store.reuse import WANTED_TOGETHER, Comparison, Wanted, comparing
 
 OUTCOMES_TOGETHER = 5_000
 CARRIED_BYTES_TOGETHER = 8 * 2**20

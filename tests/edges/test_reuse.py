@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from batchrank.domain import UNSCORED, Outcome, Ranked, Served, Share
 from batchrank.errors import BatchrankError, NotReady, OutputError
 from batchrank.policy.digest import digest_of
+from batchrank.store.finished import Finished, as_it_is, finished
 from batchrank.store.parts import Layout, render, schema_of
-from batchrank.store.reuse import Comparison, Finished, Wanted, as_it_is, comparing, finished
+from batchrank.store.reuse import Comparison, Wanted, comparing
 from tests.edges.ledgers import BY, Held, begun, filled, ranked
 from tests.laws import law
 
