@@ -292,13 +292,12 @@ def _pace(job: Job, ledger: LedgerReader, account: Account, run: RunRow, now: fl
 
 def _paced(pace: Pace, now: float) -> list[tuple[str, str]]:
     limit = pace.limit_per_s
-    allowed = "no limit of requests is told"
-    if limit is not None:
-        allowed = (
-            f"the limit is {limit:,.1f} requests/s"
-            if limit >= 1
-            else (f"the limit is a request every {1 / limit:,.1f} s")
-        )
+    if limit is None:
+        allowed = "no limit of requests is told"
+    elif limit >= 1:
+        allowed = f"the limit is {limit:,.1f} requests/s"
+    else:
+        allowed = f"the limit is a request every {1 / limit:,.1f} s"
     since = f"{counted(pace.done_now, 'group')} in {duration(pace.elapsed_s)}"
     left = "not known yet"
     if pace.left_s is not None and math.isfinite(pace.left_s):

@@ -306,7 +306,7 @@ class CrossEncoderScorer:
             return _bad(f"{len(scores)} scores for {len(pairs)} documents")
         if not all(map(isfinite, scores)):
             return _bad("a score that is not finite")
-        return RerankReply(tuple(scores), self._served, Usage(cost_usd=0.0), echoed=True)
+        return RerankReply(tuple(scores), self._served, Usage(cost_usd=0.0))
 
     def _computed(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         while True:

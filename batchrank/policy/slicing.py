@@ -173,7 +173,7 @@ def _even(count: int, bounds: Bounds) -> Iterator[tuple[int, int]]:
     if bounds.hundreds:
         yield from ((at, min(at + step, count)) for at in range(0, count, step or 1))
     else:
-        yield from _alike(count, slices(count, bounds))
+        yield from _alike(count, requests_needed(count, bounds))
 
 
 def _alike(count: int, number: int) -> Iterator[tuple[int, int]]:
@@ -281,7 +281,7 @@ def pieces(query: str, documents: Sequence[Document], bounds: Bounds) -> list[tu
     return [(request.slice.start, request.slice.stop) for request in asked]
 
 
-def slices(count: int, bounds: Bounds) -> int:
+def requests_needed(count: int, bounds: Bounds) -> int:
     """
     How many requests ask about *count* documents, by their number alone.
     """

@@ -162,7 +162,7 @@ def block(position: int, batch: pa.RecordBatch, columns: Columns, documents: Lis
 def with_contents(
     made: Block,
     keys: Sequence[bytes | None],
-    pairs: Sequence[Sequence[bytes | None]] | None = None,
+    pairs: Sequence[Sequence[bytes | None]] | None,
 ) -> Block:
     """
     The block with the content keys of its groups, and of their pairs if told: it is whole now.

@@ -8,6 +8,7 @@ everybody else is like any other. How it is staged is `stage`'s business.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,14 +113,15 @@ class StagedSource(ParquetSource):
         full: bool = False,
         done: Positions | None = None,
         seed: int = 0,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
         see: See = nothing_seen,
     ) -> Profile:
         """
         As that of the file.
         """
-        more = {} if clock is None else {"clock": clock}
-        return self._inner.profile(seconds_max, full=full, done=done, seed=seed, see=see, **more)
+        return self._inner.profile(
+            seconds_max, full=full, done=done, seed=seed, clock=clock, see=see
+        )
 
 
 def open_groups(

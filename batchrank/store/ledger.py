@@ -284,7 +284,7 @@ class Ledger(LedgerReader):
         self,
         meta: Mapping[str, Any],
         carried: Iterable[tuple[int, int, bytes]] | None,
-        before_commit: Callable[[], object] = lambda: None,
+        before_commit: Callable[[], object],
     ) -> None:
         """
         Take all parts for unpublished, because they are to look otherwise; *carried* are the packed

@@ -755,11 +755,11 @@ def test_another_layout_takes_all_parts_for_unpublished() -> None:
     ledger = begun(None)
     ledger.commit(Records(outcomes=[ranked(0, (0.5,))], carried=[(0, 8, b"old")], parts=[part(0)]))
 
-    ledger.relayout({"part_groups": 4}, None)
+    ledger.relayout({"part_groups": 4}, None, lambda: None)
     assert ([], 4) == (ledger.parts(), ledger.part_groups())
     assert [(0, 8, b"old")] == list(ledger.carried(0, 8))
 
-    ledger.relayout({}, [(0, 4, b"new")])
+    ledger.relayout({}, [(0, 4, b"new")], lambda: None)
     assert [(0, 4, b"new")] == list(ledger.carried(0, 8))
     assert 1 == ledger.count_ranked(0, 8)
 

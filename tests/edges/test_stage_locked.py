@@ -522,13 +522,12 @@ def test_what_a_job_gives_is_what_duckdb_has(tmp_path: Path) -> None:
     And nothing that depends on the machine, such as its time zone.
     """
     names = ("memory_limit", "threads", "preserve_insertion_order", "TimeZone", "temp_directory")
-    wanted = ("381.4 MiB", 1, True, "UTC", str(tmp_path / "made/spill"))
+    wanted = ("381.4 MiB", 2, True, "UTC", str(tmp_path / "made/spill"))
     with connect(
         database=None,
         readable=[],
         temp=tmp_path / "made/spill",
         memory_bytes=400_000_000,
-        threads=1,
         keep_order=True,
     ) as connection:
         settings = ", ".join(f"current_setting('{name}')" for name in names)

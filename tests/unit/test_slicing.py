@@ -28,7 +28,6 @@ from batchrank.domain import (
     Share,
     Slice,
 )
-from batchrank.policy import slicing
 from batchrank.policy.capacity import Bounds
 from batchrank.policy.slicing import (
     assembled,
@@ -36,6 +35,7 @@ from batchrank.policy.slicing import (
     knowing,
     request_for,
     requests,
+    requests_needed,
     scored,
     smaller,
     without_call,
@@ -156,7 +156,7 @@ def test_cuts_fall_on_hundreds(count: int, most: int | None, expected: list[obje
     Search units are billed by the hundred documents.
     """
     assert expected == slices(requests(group_of(["d"] * count), Bounds(most, hundreds=True)))
-    assert len(expected) == slicing.slices(count, Bounds(most, hundreds=True))
+    assert len(expected) == requests_needed(count, Bounds(most, hundreds=True))
 
 
 @pytest.mark.parametrize(

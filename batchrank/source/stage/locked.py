@@ -37,6 +37,7 @@ _AT_OPENING: Mapping[str, bool] = {
     "allow_persistent_secrets": False,
     "python_enable_replacements": False,
 }
+_THREADS = 2
 _BUILT_IN = ("json", "parquet", "icu")
 """Loaded before the lock, in case a build of DuckDB keeps them apart."""
 
@@ -84,7 +85,6 @@ def connect(
     readable: Sequence[Path],
     temp: Path,
     memory_bytes: int,
-    threads: int = 2,
     keep_order: bool = False,
     attached: Sequence[Attached] = (),
 ) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -110,7 +110,7 @@ def connect(
         for name, value in (
             ("temp_directory", literal(str(temp.absolute()))),
             ("memory_limit", literal(f"{memory_bytes}B")),
-            ("threads", str(threads)),
+            ("threads", str(_THREADS)),
             ("preserve_insertion_order", str(keep_order)),
             ("errors_as_json", "true"),
             ("enable_progress_bar", "false"),  # python -c counts as a person who looks at it

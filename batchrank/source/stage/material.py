@@ -66,7 +66,7 @@ def brought_in(
     progress: staging.Progress,
     prepare: Callable[[], object],
     stores: StoresTable,
-    begun_with: Collection[str] = (),
+    begun_with: Collection[str],
 ) -> Brought:
     """
     Stage below *root* what *table* tells of, unless it is there already. Nobody can see from

@@ -105,7 +105,7 @@ def stage(
     folder: Path,
     key: str,
     progress: Progress,
-    content: Content | None = None,
+    content: Content | None,
 ) -> Kept:
     """
     Sort, fold and write; what an interrupted one left behind is overwritten. *content* takes the
