@@ -202,9 +202,13 @@ class Caller:
                 self._backlog.suspend(work, now)
                 words = "waits until others are answered"
             case Split():
-                words = self._split(work, failure, sending.route, outcomes)
+                pieces = self._split(work, failure, sending.route)
+                words = f"again in {pieces} pieces"
+                if not pieces:
+                    outcomes = self._reject(work, RejectKind.TOO_LARGE, failure, sending.route)
+                    words = "rejected: one candidate is too large"
             case Reject(kind):
-                outcomes += self._reject(work, kind, failure, sending.route)
+                outcomes = self._reject(work, kind, failure, sending.route)
                 words = "rejected"
             case Halt():
                 words = self._go_another_way(work, failure, sending.route, now)
@@ -238,18 +242,20 @@ class Caller:
         self.notes.append(words)
         self._reporter.report(Noticed(words))
 
-    def _split(self, work: Work, failure: Failure, route: Route, outcomes: list[Outcome]) -> str:
+    def _split(self, work: Work, failure: Failure, route: Route) -> int:
+        """
+        Put the parts of a request that is too large into the backlog; tell how many there are, none
+        if it cannot be cut or its group has ended.
+        """
         if route.capacity.refused(work.request, failure):
             self._tell_capacity(route)
         bounds = route.capacity.bounds
         pieces = [] if work.of.closed else smaller(work.of.group, work.slice, bounds)
-        if not pieces:
-            outcomes += self._reject(work, RejectKind.TOO_LARGE, failure, route)
-            return "rejected: one candidate is too large"
-        work.of.waiting += len(pieces) - 1
+        if pieces:
+            work.of.waiting += len(pieces) - 1
         for request in pieces:
             self._backlog.put(Work(work.of, request), self._clocks.now())
-        return f"again in {len(pieces)} pieces"
+        return len(pieces)
 
     def _tell_capacity(self, route: Route) -> None:
         """
@@ -292,8 +298,9 @@ class Caller:
                 if route.gate.throttled(now, failure.retry_after_s, probe, jitter):
                     self._gate_shut(route, now)
             case FailureKind.NEVER_SENT | FailureKind.UNKNOWN:
-                strike = work.slice if failure.kind is FailureKind.UNKNOWN else None
-                if strike is not None:
+                strike = None
+                if failure.kind is FailureKind.UNKNOWN:
+                    strike = work.slice
                     work.blamed.add(route.name)
                 amnesty = route.gate.failed(strike, now, failure.message, probe, jitter)
                 if amnesty is not None:
