@@ -91,15 +91,17 @@ def refusal(
     now. None if all is as it was, but for files in *accepted*. Changes nothing.
     """
     was, is_now = ledger.meta()["score_settings"], job.score_settings()
-    changes = [
+    before = ledger.source_files()
+    settings = [
         f"{key} was {was.get(key)!r}, now it is {is_now.get(key)!r}"
         for key in sorted(was.keys() | is_now.keys())
         if was.get(key) != is_now.get(key)
     ]
-    changes += differences(ledger.source_files(), source.files, accepted)
+    changes = settings + differences(before, source.files, accepted)
     if not changes:
         return None
-    mendable = source.mendable and _only_files(changes)
+    files = {file.path for file in source.files}
+    mendable = source.mendable and not settings and not differences(before, source.files, files)
     hint = "undo the change, name another output.path, or set the old output aside with --restart"
     if was == is_now:
         cut = ledger.meta()["output_settings"].get("output.top_n") is not None
@@ -175,10 +177,6 @@ def _forget_slices(world: World, mended: Sequence[str]) -> None:
         if file.path in mended:
             world.ledger.forget_slices(start, start + file.rows)
         start += file.rows
-
-
-def _only_files(changes: Sequence[str]) -> bool:
-    return all(" changed: " in change and "--accept" not in change for change in changes)
 
 
 def _accepted(world: World) -> set[str]:

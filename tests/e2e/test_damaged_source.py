@@ -156,6 +156,21 @@ def test_a_file_with_other_row_counts_is_never_accepted(job: SmallJob, server: S
     assert ROW_GROUP == server.admin()["billed_calls"]
 
 
+def test_another_setting_is_not_taken_for_a_mended_file(job: SmallJob, server: Server) -> None:
+    """
+    Whatever its value says.
+    """
+    job.source(ROWS, row_group_size=ROW_GROUP)
+    assert Exit.DONE == job.run().exit_code
+    job.change(provider={"model": "a/model changed: another"})
+    ran = job.cli("run")
+
+    assert 2 == ran.code
+    assert "provider.model was" in ran.err
+    assert "--accept FILE" not in ran.err
+    assert GROUPS == server.admin()["billed_calls"]
+
+
 def test_a_file_with_other_types_is_never_accepted(job: SmallJob, server: Server) -> None:
     """
     A part has one type a column; the file that fits is still taken afterwards.
