@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
-from functools import cache
-from itertools import chain
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -42,6 +39,7 @@ from batchrank.errors import StorageError
 from batchrank.policy.amounts import Amount
 from batchrank.store.blocks import cut
 from batchrank.store.disk import identity_of, storage_error, sync_folder
+from batchrank.store.inserting import STATEMENTS_KEPT, insert
 from batchrank.store.reading import (
     AUTHORISED,
     LOST,
@@ -80,19 +78,6 @@ _RANKED = "ranked (position, served, scores)"
 The tables that get a row for every group. What is null in all rows of a commit, as it is nearly
 always, is not named: Python's sqlite3 takes ten times as long to bind None as a number.
 """
-
-_ROWS = (*range(1, 8), *range(8, 16, 2), *range(16, 32, 4), *range(32, 64, 8), *range(64, 129, 16))
-"""
-How many rows one statement may insert: few enough lengths that every statement stays prepared, and
-close enough that a quarter of the longest is filling at most.
-"""
-
-_FILLING = -1
-"""Stands in every column of a row that fills a statement up; no position is below zero."""
-
-STATEMENTS_KEPT = 256
-"""So many prepared statements are kept: those of all lengths, and some."""
-
 
 LOCKED_S_MAX = 120.0
 """So long a commit waits for whoever locks the ledger (a backup, a curious person), in seconds."""
@@ -406,9 +391,9 @@ class Ledger(LedgerReader):
         failed = Counter(call.failure.kind for call in calls if call.failure)
         if failed:
             rows = [(*self._call_row(call), *_failure_row(call.failure)) for call in calls]
-            self._insert_at_once(_FAILED_CALLS, rows)
+            insert(self.connection, _FAILED_CALLS, rows)
         else:
-            self._insert_at_once(_GOOD_CALLS, [self._call_row(call) for call in calls])
+            insert(self.connection, _GOOD_CALLS, [self._call_row(call) for call in calls])
         for kind, count in failed.items():
             tally[f"calls.{kind.value}"] += count
         tally["calls.ok"] += len(calls) - failed.total()
@@ -567,9 +552,9 @@ class Ledger(LedgerReader):
     def _put_ranked(self, ranked: Sequence[Ranked], tally: dict[str, float]) -> None:
         if any(len(outcome.shares) > 1 for outcome in ranked):
             rows = [(*self._ranked_row(outcome), self._shares(outcome)) for outcome in ranked]
-            self._insert_at_once(_SHARED, rows)
+            insert(self.connection, _SHARED, rows)
         else:
-            self._insert_at_once(_RANKED, [self._ranked_row(outcome) for outcome in ranked])
+            insert(self.connection, _RANKED, [self._ranked_row(outcome) for outcome in ranked])
         if self._sliced:
             whole = [outcome.position for outcome in ranked if outcome.position in self._sliced]
             self._delete("slices", whole)
@@ -606,27 +591,14 @@ class Ledger(LedgerReader):
         return number
 
     def _add_up(self, tally: dict[str, float]) -> None:
-        self._insert_at_once(
+        insert(
+            self.connection,
             "tally",
             [(name, value) for name, value in tally.items() if value],
             "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
         )
 
     # --- statements and transactions --------------------------------------------------------------
-
-    def _insert_at_once(self, into: str, rows: Sequence[Sequence[Any]], clause: str = "") -> None:
-        """
-        Insert many rows by one statement (by several, if they are very many).
-
-        Python's sqlite3 lets go of the interpreter at every statement, and has to wait until it is
-        free again: beside a busy event loop that takes longer than the rows themselves.
-        """
-        for at in range(0, len(rows), _ROWS[-1]):
-            some = rows[at : at + _ROWS[-1]]
-            width, size = len(some[0]), _ROWS[bisect_left(_ROWS, len(some))]
-            values = list(chain.from_iterable(some))
-            values += [_FILLING] * (width * (size - len(some)))
-            self.connection.execute(_insertion(into, width, size, clause), values)
 
     def _insert(self, table: str, rows: Iterable[Sequence[Any]], clause: str = "") -> None:
         marks = ", ".join("?" * _COLUMNS[table])
@@ -683,19 +655,6 @@ def _connect(where: str) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise ledger_error(f"cannot open the ledger {where}", error) from error
-
-
-@cache
-def _insertion(into: str, width: int, size: int, clause: str) -> str:
-    """
-    The statement that inserts *size* rows of *width* columns, but for those that are filling.
-
-    OR FAIL: what fails is rolled back with its whole transaction, so SQLite need not keep copies of
-    the pages before each statement (above 64 KB it writes them to a file).
-    """
-    row = f"({', '.join('?' * width)})"
-    rows = f"SELECT * FROM (VALUES {', '.join([row] * size)})"
-    return f"INSERT OR FAIL INTO {into} {rows} WHERE column1 <> {_FILLING} {clause}"
 
 
 def _runs(kept: Positions, start: int, stop: int) -> Iterator[tuple[int, int]]:
