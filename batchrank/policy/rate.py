@@ -41,9 +41,13 @@ RAMP_SLOW, RAMP_SLOW_S = 1.5, 10.0
 """x2 a second up to 50/s, then x1.5 in 10 s: some servers throttle whoever speeds up too fast."""
 
 RAMP_FAST_KEPT, RAMP_SLOW_KEPT = 0.7, 0.9
+"""What is kept of the rate at which the ramp ends: of one that came of doubling, and of others."""
+
 NEAR_DOUBLED = 1.1
+"""So little above DOUBLED_TO_PER_S a rate came of doubling."""
+
 LATE_IN_A_ROW = 2
-"""What the ramp's last step keeps; the throttle that ends it counts like the third in a row."""
+"""The throttle that ends the ramp counts like the second in a row; one right after is the third."""
 
 CALM_S = 60.0
 """A rate that is borne is kept for so long: the longest window that is usual."""
@@ -52,6 +56,7 @@ THROTTLES_SHARE = 0.006
 """The calm lasts until the throttles before it are so small a share of what was sent."""
 
 CALM_S_MAX = 180.0
+"""But no longer than this."""
 
 STEP = 0.0075
 DOUBLED_S = 3.0
@@ -71,15 +76,20 @@ EPISODE_SHARE = 0.98
 IN_A_ROW_S = 10.0
 """Throttles with less than this between them are in a row."""
 
-OVERSHOT = 0.15
 NEAR = 0.03
-"""The farther above what is borne, the faster it grew, and the more lies between limit and 429."""
+OVERSHOT = 0.15
+"""
+Of what was tried beyond 3 % above what is borne 15 % more are taken off: the farther above, the
+faster it grew, and the more lies between limit and 429.
+"""
 
 MOVED = 1.1
+"""What was refused is remembered until more than a tenth above it is borne."""
+
 CLOSE = 1.007
 """
-What was refused after a row began is remembered until more than a tenth above it is borne. Close
-above what is borne there is nothing to find: each try costs a throttle, and what it asks to wait.
+Where what was refused is so little above what is borne there is nothing to find: each try costs a
+throttle, and what it asks to wait.
 """
 
 CUT_SHOWS_S = 0.25
@@ -131,13 +141,13 @@ class Rate:
         self._borne = self.per_s  # what is kept during the calm
         self._proven = 0.0  # a rate that was borne through a whole calm
         self._refused = inf  # a rate that was not, since
-        self._low = self.per_s
-        self._climbs_at = self._climbed_at = 0.0
-        self._calm = 0.0
-        self._calm_s = CALM_S
+        self._low = self.per_s  # where the calm begins
+        self._climbs_at = self._climbed_at = 0.0  # when in the calm it goes from low to borne
+        self._calm = 0.0  # so much of the calm is over, in seconds
+        self._calm_s = CALM_S  # so long it is
         self._in_a_row = 0
-        self._windows = 0
-        self._throttles = 0
+        self._windows = 0  # so many rows of throttles a long window is still reckoned with
+        self._throttles = 0  # since a rate was proven
         self._tried = False  # the last row came of trying how far one may go
         self._cut_at = -inf
 
