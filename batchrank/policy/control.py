@@ -39,7 +39,10 @@ LATELY_S = 5
 """A rate that was not paced is what was accepted in the last seconds before the first throttle."""
 
 EPISODE_S_MIN = 5.0
-"""What is accepted from one long wait to the next, waits included, is the limit of long windows."""
+"""
+What is accepted from one long wait to the next, waits included, is the limit of long windows, if
+they begin at least so far apart.
+"""
 
 REFUSED_SHARE = 0.05
 REFUSED_WEIGHT = 1 / 200

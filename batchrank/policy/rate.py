@@ -84,7 +84,7 @@ faster it grew, and the more lies between limit and 429.
 """
 
 MOVED = 1.1
-"""What was refused is remembered until more than a tenth above it is borne."""
+"""What was refused is remembered until more than a tenth above it is reached."""
 
 CLOSE = 1.007
 """
