@@ -31,7 +31,7 @@ from batchrank.cli import (
     status,
     verify,
 )
-from batchrank.cli.saying import say
+from batchrank.cli.saying import ready_streams, say
 from batchrank.errors import BatchrankError, Exit, Signalled
 
 EPILOG = (
@@ -82,6 +82,7 @@ def main() -> None:
     """
     Run the command line and leave with its exit code.
     """
+    ready_streams()
     code: int = Exit.LATER
     try:
         _hear_signals()

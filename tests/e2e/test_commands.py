@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -658,6 +659,29 @@ def test_logs_on_a_full_disk_stop_no_job(job: SmallJob) -> None:
 
     assert 0 == done.returncode
     assert expected(groups(10)) == job.rows()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_were_closed_stop_no_job(job: SmallJob, closed: str) -> None:
+    """
+    Some daemons start what they start without them.
+    """
+    line = f"exec {shlex.join(command('run', job.file))} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=30, check=False)
+
+    assert (0, True) == (done.returncode, b"Traceback" not in done.stdout + done.stderr)
+    assert expected(groups(10)) == job.rows()
+
+
+def test_what_programs_read_is_json_in_every_locale(job: SmallJob) -> None:
+    """
+    Latin 1 has the first letter and not the second: both come out as UTF-8.
+    """
+    job.change(output={"path": "Zürich 東京"})
+    ran = process("run", job.file, "--json", environ={"PYTHONIOENCODING": "latin-1"})
+
+    assert 0 == ran.code, ran.err
+    assert str(job.base / "Zürich 東京") == ran.json["output"] == ran.events[-1]["output"]
 
 
 def test_help_into_a_pipe_that_closes_is_no_traceback() -> None:
