@@ -138,6 +138,17 @@ class DayRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobRefused(Event):
+    """
+    A command could not begin its work, or the disk ended it; *why* is for a person.
+    """
+
+    name = "job.refused"
+    exit_code: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStaging(Event):
     """
     The source is being sorted and folded, before anything else: *rows* of it are by now.

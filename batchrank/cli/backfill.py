@@ -14,8 +14,10 @@ import typer
 from batchrank.cli.arguments import AsJson, JobFile, Variables, Yes, overrides
 from batchrank.cli.asking import agreement
 from batchrank.cli.saying import say
+from batchrank.cli.watching import logged, watched
 
 
+@logged()
 def backfill(
     job: JobFile,
     first: Annotated[
@@ -66,7 +68,6 @@ def backfill(
 
     The exit code is that of what stopped all days, else the severest: 3, 2, 1, then 75.
     """
-    from batchrank.cli.watching import watched
     from batchrank.operate import backfill as days
 
     those = days.dated(

@@ -13,8 +13,10 @@ import typer
 
 from batchrank.cli.arguments import AsJson, JobFile, Variables, overrides
 from batchrank.cli.saying import say
+from batchrank.cli.watching import logged, watched
 
 
+@logged()
 def rehearse(
     job: JobFile,
     variables: Variables = None,
@@ -34,7 +36,6 @@ def rehearse(
 
     Output and state go to a folder of their own, made anew each time.
     """
-    from batchrank.cli.watching import watched
     from batchrank.job import load
     from batchrank.operate.rehearse import rehearse as rehearse_job
 

@@ -12,8 +12,10 @@ import typer
 
 from batchrank.cli.arguments import AsJson, JobFile, Variables, Yes, overrides
 from batchrank.cli.saying import say
+from batchrank.cli.watching import logged, watched
 
 
+@logged()
 def run(
     job: JobFile,
     variables: Variables = None,
@@ -41,7 +43,6 @@ def run(
     with 3 without one, unless --yes.
     """
     from batchrank.cli.asking import asking
-    from batchrank.cli.watching import watched
     from batchrank.job import load
     from batchrank.job import run as run_job
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import structlog
 
 from batchrank.domain import FailureKind
+from batchrank.errors import Exit
 from batchrank.events import (
     CostStrayed,
     DayRefused,
@@ -24,6 +25,7 @@ from batchrank.events import (
     GateShut,
     GroupRejected,
     JobEnded,
+    JobRefused,
     JobStarted,
     Noticed,
     PartPublished,
@@ -68,7 +70,8 @@ class JsonLines:
             self._log.info("job.progressed", **progress(self._pulse))
         elif type(event) in _LINES:
             level, keys = _LINES[type(event)]
-            getattr(self._log, level)(event.name, **keys(event))
+            named = level if isinstance(level, str) else level(event)
+            getattr(self._log, named)(event.name, **keys(event))
 
 
 def _as_json(line: dict[str, Any], **_: Any) -> str:
@@ -151,7 +154,15 @@ def _routed(event: Any) -> dict[str, Any]:
     return {"route": event.route} if event.route else {}
 
 
-_LINES: dict[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
+def _by_code(event: Any) -> str:
+    """
+    The level of an end: whatever needs a person is an error.
+    """
+    levels: dict[int, str] = {Exit.DONE: "info", Exit.LATER: "warning"}
+    return levels.get(event.exit_code, "error")
+
+
+_LINES: dict[type[Event], tuple[str | Callable[[Any], str], Callable[[Any], dict[str, Any]]]] = {
     JobStarted: ("info", _started),
     DayStarted: (
         "info",
@@ -177,7 +188,8 @@ _LINES: dict[type[Event], tuple[str, Callable[[Any], dict[str, Any]]]] = {
         lambda event: {"file": event.file, "rows": event.rows, "again": event.again},
     ),
     Stopping: ("warning", lambda event: {"reason": event.reason, "in_flight": event.in_flight}),
-    JobEnded: ("info", lambda event: dict(event.summary)),
+    JobEnded: (_by_code, lambda event: dict(event.summary)),
+    JobRefused: (_by_code, lambda event: {"exit_code": event.exit_code, "why": event.why}),
     ReporterFailed: ("error", lambda event: {"reporter": event.reporter, "error": event.error}),
 }
 """Which events are worth a line, at which level, with which keys."""

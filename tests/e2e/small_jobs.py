@@ -86,6 +86,13 @@ class Ran:
         """
         return [json.loads(line) for line in self.err.splitlines()]
 
+    @property
+    def why(self) -> str:
+        """
+        What kept the command from its work, in a person's words, whether or not it keeps a log.
+        """
+        return str(self.events[-1]["why"]) if self.err.startswith("{") else self.err
+
 
 def cli(*arguments: object) -> Ran:
     """

@@ -45,7 +45,7 @@ def check_refused(ran: Ran, job: SmallJob, server: Server, *words: str, code: in
     """
     It said all *words* on standard error, called nobody, and wrote nothing.
     """
-    missing = [word for word in words if word not in ran.err]
+    missing = [word for word in words if word not in ran.why]
 
     assert (code, "", []) == (ran.code, ran.out, missing), ran.err
     assert "Traceback" not in ran.err
@@ -349,7 +349,7 @@ def test_all_mistakes_are_told_at_once(job: SmallJob, server: Server) -> None:
         output={"layout": "gruops"},
     )
     ran = job.cli("run", "--set", "market=de")
-    told = [line.strip() for line in ran.err.splitlines()]
+    told = [line.strip() for line in ran.why.splitlines()]
 
     check_refused(ran, job, server, "5 problems", "--set market: the job file has no such variable")
     assert ["source.carry", "provider.timeout", "limits.requests_per_minute", "output.layout"] == [

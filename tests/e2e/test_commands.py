@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -484,8 +484,7 @@ def test_wrong_options_of_the_server_are_told_once(
     ran = cli(name, *([job.file] if name == "rehearse" else []), *wrong)
 
     assert (2, "") == (ran.code, ran.out)
-    assert 1 == ran.err.count("error: ")
-    assert "the embedded server's options: 2 problems" in ran.err
+    assert 1 == ran.err.count("the embedded server's options: 2 problems")
     assert "--fault: there is no fault '42x' (did you mean 429?)" in ran.err
     assert "--latency: is 'soon', expected a number" in ran.err
 
@@ -659,6 +658,22 @@ def test_logs_on_a_full_disk_stop_no_job(job: SmallJob) -> None:
 
     assert 0 == done.returncode
     assert expected(groups(10)) == job.rows()
+
+
+@pytest.mark.parametrize("name", ["run", "backfill"])
+def test_what_keeps_a_job_from_beginning_is_a_line_of_its_log(job: SmallJob, name: str) -> None:
+    """
+    Whoever reads in the morning finds when it was, why, and what the scheduler was told.
+    """
+    job.change(source={"path": "dt={date}", "require_success": True}, output={"top_m": 3})
+    days = ["--from", "2026-11-01", "--to", "2026-11-02"] if name == "backfill" else []
+    ran = job.cli(name, *days)
+    (line,) = ran.events
+
+    assert (2, "") == (ran.code, ran.out)
+    assert ("job.refused", "error", 2) == (line["event"], line["level"], line["exit_code"])
+    assert "output.top_m: unknown key (did you mean top_n?)" in line["why"]
+    assert datetime.fromisoformat(line["timestamp"]).tzinfo is not None
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

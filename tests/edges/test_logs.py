@@ -41,6 +41,7 @@ from batchrank.events import (
     GateShut,
     GroupRejected,
     JobEnded,
+    JobRefused,
     JobStarted,
     ManifestWritten,
     Noticed,
@@ -200,6 +201,22 @@ LINES: dict[str, tuple[Event, dict[str, Any]]] = {
             "exit_code": 0,
             "labels": {"team": "Süd"},
         },
+    ),
+    "an end that tomorrow's run mends": (
+        JobEnded(75, {"exit_code": 75}),
+        {"event": "job.ended", "level": "warning", "exit_code": 75},
+    ),
+    "an end that needs a person": (
+        JobEnded(3, {"exit_code": 3}),
+        {"event": "job.ended", "level": "error", "exit_code": 3},
+    ),
+    "a job that cannot begin": (
+        JobRefused(2, "no such file"),
+        {"event": "job.refused", "level": "error", "exit_code": 2, "why": "no such file"},
+    ),
+    "a job that cannot begin yet": (
+        JobRefused(75, "no _SUCCESS yet"),
+        {"event": "job.refused", "level": "warning", "exit_code": 75, "why": "no _SUCCESS yet"},
     ),
     "a listener that failed": (
         ReporterFailed("LivePanel", "ValueError('x')"),
