@@ -92,7 +92,7 @@ def dated(
     Read the job file once for each day, with *variable* set to it; a deadline is one for all.
 
     Raises:
-        JobError: the job file or a variable is wrong, or two days would have one output.
+        JobError: the job file or a variable is wrong, or every day would have one output or source.
     """
     if variable in (overrides or {}):
         problem = Problem(0, f"--set {variable}", "is what the days are for", "leave it out")
@@ -104,22 +104,24 @@ def dated(
         return Dated(day, load(file, given, now=now, with_key=with_key))
 
     found = tuple(map(on, those))
-    if problems := _sameness(found, variable):
+    one = found[0].job
+    # Also where one day is asked for: who does that every night asks for many, one at a time.
+    other = found[1].job if len(found) > 1 else on(_beside(found[0].day)).job
+    if problems := _sameness(one, other, variable):
         raise JobError(str(file), problems)
-    if len(found) < 2:
-        return found
-    shared = paths_of(found[0].job) & paths_of(found[1].job)
+    shared = paths_of(one) & paths_of(other)
     return tuple(replace(each, shared=shared) for each in found)
 
 
-def _sameness(found: Sequence[Dated], variable: str) -> list[Problem]:
+def _beside(day: date) -> date:
+    return day + timedelta(days=1 if day < date.max else -1)
+
+
+def _sameness(one: Job, other: Job, variable: str) -> list[Problem]:
     """
     Find what has to be another for each day: or one output would be begun again and again, or the
     same groups paid for every day.
     """
-    if len(found) < 2:
-        return []
-    one, other = found[0].job, found[1].job
     facts = (
         (("output", "path"), one.output == other.output),
         (("source",), one.config.source == other.config.source),

@@ -420,11 +420,13 @@ def test_what_all_days_have_in_common_says_nothing_about_a_finished_one(tmp_path
         run.write("q1,d2,0.25\n")
 
     ran = job.cli("backfill", "--json", *over(2))
+    alone = job.cli("backfill", "--json", "--from", "2026-11-02", "--to", "2026-11-02")
 
     assert [(0, "done"), (0, "done")] == ended(done)
     first, second = (day["why"] for day in ran.json["dates"])
     assert ("", True) == (first, second.startswith("since then run-2026-11-02.csv had "))
     assert "corpus" not in second
+    assert [second] == [day["why"] for day in alone.json["dates"]]
 
 
 def test_a_finished_day_needs_no_ledger(tmp_path: Path) -> None:
@@ -484,6 +486,7 @@ def test_a_dry_run_tells_how_each_day_is_and_changes_nothing(
     assert (before, calls) == (everything(job), server.admin()["calls"])
 
 
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
     ("tables", "options", "words"),
     [
@@ -494,14 +497,15 @@ def test_a_dry_run_tells_how_each_day_is_and_changes_nothing(
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_day(
-    tmp_path: Path, server: Server, tables: Any, options: list[str], words: str
+    tmp_path: Path, server: Server, tables: Any, options: list[str], words: str, count: int
 ) -> None:
     """
-    The same groups would be paid for every day, or every day's scores would lie in one folder.
+    The same groups would be paid for every day, or every day's scores would lie in one folder. Who
+    asks for one day asks for the next one tomorrow, and would be told that it is done.
     """
     job = dated_job(tmp_path, server.port, 2).change(**tables)
 
-    ran = job.cli("backfill", *over(2), *options)
+    ran = job.cli("backfill", *over(count), *options)
 
     assert 2 == ran.code
     assert words in ran.err
