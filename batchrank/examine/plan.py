@@ -11,6 +11,7 @@ before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from batchrank.domain import Document, Positions, RateLimit
+from batchrank.errors import BatchrankError, OutputError
 from batchrank.examine.caps import Cap, caps_met
 from batchrank.examine.estimate import (
     Foretold,
@@ -35,7 +37,7 @@ from batchrank.job.account import Account
 from batchrank.job.checking import checked, unchecked
 from batchrank.job.earlier import Earlier, as_they_are, earlier_of, set_aside
 from batchrank.job.money import counted_against
-from batchrank.job.opening import begun_with, is_begun, is_old_sample
+from batchrank.job.opening import begun_with, check_apart, is_begun, is_old_sample
 from batchrank.job.reusing import would_reuse
 from batchrank.job.sampling import Sample, learned
 from batchrank.job.started import refusal
@@ -45,6 +47,7 @@ from batchrank.policy.foreseen import UNTAUGHT, Meter
 from batchrank.policy.pace import HEADROOM
 from batchrank.source.parquet import ParquetSource
 from batchrank.source.profile import Lengths
+from batchrank.store.output import OutputFolder
 from batchrank.store.reading import LedgerReader
 
 SAMPLE_S_MAX = 20.0
@@ -72,10 +75,12 @@ def plan(
 
     Raises:
         NotReady, SourceError: the source cannot be read as the job says.
-        OutputError: an output that is to be reused cannot be.
+        OutputError: an output that is to be reused cannot be, or output and source lie in each
+            other.
         StorageError: the ledger of what is done cannot be read, or a budget that jobs share.
     """
     source = job.open_source(begun_with=begun_with(job))
+    check_apart(job, source)
     answers = checked(job.ways) if check else unchecked(job.ways)
     job = replace(job, ways=answers.as_told)
     past = _past(job, source)
@@ -198,14 +203,31 @@ class _Past:
 def _past(job: Job, source: ParquetSource) -> _Past:
     nothing = Positions(source.total)
     if not is_begun(job.state.ledger):
-        return _Past(nothing)
+        return _Past(nothing, refused=_in_a_line(_in_the_way(job)))
     with LedgerReader.open(job.state.ledger) as ledger:
         if error := refusal(job, source, ledger):
-            head, *changes = error.message.splitlines()
-            words = f"{head} {'; '.join(change.strip() for change in changes)} ({error.hint})"
-            return _Past(nothing, refused=words, aside=is_old_sample(job, source))
+            aside = is_old_sample(job, source)
+            return _Past(nothing, refused=_in_a_line(error), aside=aside)
         candidates = Account.of(ledger).count("candidates")
         return _Past(ledger.done(source.total), candidates, counted_against(ledger))
+
+
+def _in_the_way(job: Job) -> OutputError | None:
+    """
+    What keeps an output that is not begun from beginning; no store is asked for it.
+    """
+    folder = job.output
+    if not isinstance(folder, Path) or not folder.is_dir() or not os.access(folder, os.R_OK):
+        return None
+    return OutputFolder(folder, job.state, lambda _: None).unknown()
+
+
+def _in_a_line(error: BatchrankError | None) -> str:
+    if error is None:
+        return ""
+    head, *changes = error.message.splitlines()
+    parts = (head, "; ".join(change.strip() for change in changes), f"({error.hint})")
+    return " ".join(filter(None, parts))
 
 
 # --- what is saved --------------------------------------------------------------------------------

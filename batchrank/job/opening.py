@@ -45,7 +45,7 @@ def opened(job: Job, wishes: Wishes, reporter: Reporter) -> Iterator[World]:
         OutputError, ChangedError, AlreadyRunning, StorageError: the output and its state.
     """
     source = job.open_source(_telling(reporter), () if wishes.restart else begun_with(job))
-    _check_apart(job, source)
+    check_apart(job, source)
     if wishes.restart or not is_begun(job.state.ledger) or is_old_sample(job, source):
         earlier_of(job)  # so that nothing is set aside or made for a run that cannot begin
     state = job.state
@@ -135,9 +135,12 @@ def begun_with(job: Job) -> frozenset[str]:
         return frozenset(file.footer_sha256 for file in reader.source_files())
 
 
-def _check_apart(job: Job, source: ParquetSource) -> None:
+def check_apart(job: Job, source: ParquetSource) -> None:
     """
     Refuse folders that lie in each other: what is written would be read, or told as output.
+
+    Raises:
+        OutputError: they do.
     """
     output, state = job.output, job.state.path
     if is_within(output, state) or is_within(state, output):

@@ -104,14 +104,22 @@ class OutputFolder:
         """
         self._shelf.prepare()
         self._shelf.check_owner(self._state.mark)
-        if not begun and (found := self.visible()):
-            raise OutputError(
-                f"{self.path} holds {some(found)}, and this job's state"
-                f" ({self._state.path}) knows nothing of it",
-                "name another output.path, or set the old output aside with --restart",
-            )
+        if not begun and (error := self.unknown()):
+            raise error
         self._shelf.claim(self._state.mark)
         self._aside = self._shelf.aside(self._state.staging)
+
+    def unknown(self) -> OutputError | None:
+        """
+        Why an output that is not begun cannot begin here: something is there. None if nothing is.
+        """
+        if not (found := self.visible()):
+            return None
+        return OutputError(
+            f"{self.path} holds {some(found)}, and this job's state"
+            f" ({self._state.path}) knows nothing of it",
+            "name another output.path, or set the old output aside with --restart",
+        )
 
     def visible(self) -> list[str]:
         """

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from batchrank.domain import FailureKind
-from batchrank.errors import ChangedError
+from batchrank.errors import ChangedError, OutputError
 from batchrank.examine.bill import bill
 from batchrank.examine.plan import plan
 from batchrank.examine.status import status
@@ -154,6 +154,39 @@ def test_plan_says_what_run_would_refuse(tmp_path: Path) -> None:
     assert refused.value.hint in warning
     assert (0, (10, 10)) == (found.done, found.requests)
     assert not any("budget" in w for w in found.warnings)
+
+
+def test_plan_says_what_lies_where_a_run_would_begin(tmp_path: Path) -> None:
+    """
+    Nobody should hear at night that there was no room for the scores.
+    """
+    job = SmallJob(tmp_path).source(groups(10))
+    job.output.mkdir()
+    empty = plan(job.job)
+    (job.output / "part-00000.parquet").write_bytes(b"of somebody else")
+    found = plan(job.job)
+    with pytest.raises(OutputError) as refused:
+        job.run()
+
+    assert not any("`run` refuses" in warning for warning in empty.warnings)
+    (warning,) = (w for w in found.warnings if "`run` refuses" in w)
+    assert refused.value.message in warning
+    assert refused.value.hint in warning
+
+
+def test_plan_refuses_an_output_in_the_source_as_run_does(tmp_path: Path) -> None:
+    """
+    There are no figures of what can never begin.
+    """
+    job = SmallJob(tmp_path, source={"path": "."}, output={"path": "data/out"})
+    job.source(groups(2))
+
+    with pytest.raises(OutputError) as told:
+        plan(job.job)
+    with pytest.raises(OutputError) as refused:
+        job.run()
+
+    assert str(refused.value) == str(told.value)
 
 
 def test_plan_survives_a_source_that_shrank(tmp_path: Path) -> None:
