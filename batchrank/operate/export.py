@@ -9,7 +9,7 @@ is the business of `store.formats`. Calls nobody.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from batchrank.errors import JobError, OutputError, Problem
 from batchrank.job import Job
 from batchrank.job.account import Account
 from batchrank.observe.report import as_shown, counted, size
-from batchrank.places.remote import is_within
+from batchrank.places.remote import is_within, placed
 from batchrank.places.uri import SCHEMES
 from batchrank.store.disk import storage_error
 from batchrank.store.formats.choice import FORMATS, Format, by_ending
@@ -113,7 +113,8 @@ def export(job: Job, to: Path, options: Options) -> Exported:
 
     Raises:
         JobError: the format or an option of it is wrong.
-        OutputError: the output is not finished or not whole, or *to* is there or not fit for it.
+        OutputError: the output is not finished or not whole, or *to* is there, or not fit for it,
+            or a file of the source.
         StorageError: the disk.
     """
     name = _format_name(to, options)
@@ -121,6 +122,7 @@ def export(job: Job, to: Path, options: Options) -> Exported:
     _check_options(name, form, options)
     path = _target(job, to, form, options)
     finished, parts, rejected = _published(job, options)
+    _check_no_source(job, form.files(path))
     files = [job.output / part.file for part in parts]
     published = Published(files, partial(_check_unchanged, job, parts))
     try:
@@ -191,6 +193,19 @@ def _target(job: Job, to: Path, form: Format, options: Options) -> Path:
     for file in form.files(path):
         check_free(file, replaces=options.force or form.joins)
     return path
+
+
+def _check_no_source(job: Job, written: Iterable[Path]) -> None:
+    """
+    Refuse what the groups were read from, also where the person says --force: texts would be lost
+    that nobody can ask about again, and a table more makes another source of a DuckDB file.
+    """
+    with LedgerReader.open(job.state.ledger) as ledger:
+        names = [file.path for file in ledger.source_files()]
+    read = {placed(job.base, name, job.config.stores).resolve() for name in names}
+    for file in written:
+        if file in read:
+            raise OutputError(f"{file} is a file of the job's source", "name another file")
 
 
 def _path_of(to: Path) -> Path:

@@ -204,6 +204,25 @@ def test_what_is_no_file_is_refused(job: SmallJob, to: str, why: str) -> None:
     assert not Path(to).exists()
 
 
+@pytest.mark.parametrize("through", ["as it is", "a link"])
+def test_a_file_of_the_source_is_not_for_exports(job: SmallJob, through: str) -> None:
+    """
+    Not even by force: the texts are somebody's, and there may be no others.
+    """
+    source = job.base / "groups.parquet"
+    before = source.read_bytes()
+    to = source
+    if through == "a link":
+        to = job.base / "link"
+        to.symlink_to(source)
+
+    ran = job.cli("export", "--to", to, "--format", "csv", "--force")
+
+    assert 2 == ran.code
+    assert f"{source} is a file of the job's source" in ran.err
+    assert before == source.read_bytes()
+
+
 def test_the_state_is_not_for_exports(job: SmallJob) -> None:
     """
     The ledger least of all.
