@@ -35,11 +35,11 @@ class Secret:
     A key that does not show: neither printed, nor formatted, nor pickled, nor copied.
     """
 
-    __slots__ = ("_key", "_shapes")
+    __slots__ = ("_key", "_said")
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._shapes = _shapes(key)
+        self._said = _said(key)
 
     def __repr__(self) -> str:
         return MASK
@@ -58,9 +58,20 @@ class Secret:
         *text* with `***` for the key, also where it is percent-encoded or escaped as in JSON or
         HTML. What is made of bytes (base64, digests) is not looked for: nobody repeats a key so.
         """
-        for shape in self._shapes:
-            text = text.replace(shape, MASK)
-        return text
+        return self._said.sub(MASK, text)
+
+
+KEY_CHARS_MIN = 4
+"""
+Whoever asks a server of their own writes `x` for a key. One that is shorter than this protects
+nothing, and is looked for as a word of its own: by chance it is part of others, of names that stand
+in the output, too.
+"""
+
+
+def _said(key: str) -> re.Pattern[str]:
+    shapes = "|".join(map(re.escape, _shapes(key)))
+    return re.compile(rf"(?<!\w)(?:{shapes})(?!\w)" if len(key) < KEY_CHARS_MIN else shapes)
 
 
 def _shapes(key: str) -> tuple[str, ...]:
