@@ -96,16 +96,17 @@ class Summary:
         """
         return json.dumps(self.as_data(), ensure_ascii=False)
 
-    def as_text(self) -> str:
+    def as_text(self, *, goes_on: bool = True) -> str:
         """
-        Some lines for people.
+        Some lines for people. *goes_on*: another run carries on from here, and it is said how.
         """
-        return "\n".join(f"{name:<9}{as_shown(value)}" for name, value in self._lines() if value)
+        lines = self._lines(goes_on=goes_on)
+        return "\n".join(f"{name:<9}{as_shown(value)}" for name, value in lines if value)
 
-    def _lines(self) -> list[tuple[str, str]]:
+    def _lines(self, *, goes_on: bool) -> list[tuple[str, str]]:
         return [
             ("job", f"{self.job}: {self._ended()}"),
-            ("next", RETRY if self._has_too_many_rejects() else ""),
+            ("next", RETRY if goes_on and self._has_too_many_rejects() else ""),
             ("groups", self._groups()),
             ("rejects", in_words(self.rejects_by_kind, REJECT_WORDS)),
             ("texts", self._texts()),

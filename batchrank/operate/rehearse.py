@@ -37,6 +37,10 @@ SHARED = ("shared", "day_", "month_")
 """How the settings begin of what jobs spend together."""
 
 
+NEXT = "`batchrank run` begins anew, with the real provider: nothing of a rehearsal counts there"
+"""Who means to carry on a rehearsal would pay for all of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
     """
@@ -56,7 +60,7 @@ class Rehearsal:
         lines = (
             f"server   {f'{name}: ' if several else ''}{self._seen(name)}" for name in self.servers
         )
-        return "\n".join((self.summary.as_text(), *lines))
+        return "\n".join((self.summary.as_text(goes_on=False), *lines, f"next     {NEXT}"))
 
     def _seen(self, name: str) -> str:
         seen = self.servers[name]

@@ -419,6 +419,18 @@ def test_a_rehearsal_is_a_process_too(job: SmallJob, server: Server) -> None:
     assert 0 == server.admin()["calls"]
 
 
+def test_a_rehearsal_does_not_send_anybody_into_the_run(job: SmallJob) -> None:
+    """
+    The run's next step, taken after a rehearsal, would ask about every group and be billed.
+    """
+    ran = job.cli("rehearse", "--latency", "0", "--fault", "400@2")
+
+    assert 1 == ran.code
+    assert "1 group is rejected where 0 are allowed" in ran.out
+    assert "--retry-rejects" not in ran.out
+    assert "next     `batchrank run` begins anew" in ran.out.splitlines()[-1]
+
+
 def priced(model: str, **price: object) -> dict[str, object]:
     """
     A provider with a price of its own.
