@@ -599,7 +599,7 @@ def test_a_part_that_is_not_published_is_not_called_foreign(tmp_path: Path) -> N
     job = SmallJob(tmp_path, output={"part_groups": 5}).source(groups(10))
     job.run()
     ledger = Ledger.create_or_open(job.job.state.ledger)
-    ledger.relayout({}, None)
+    ledger.relayout({}, None, lambda: None)
     ledger.close()
     found = checks(job)
     job.run()
