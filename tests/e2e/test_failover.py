@@ -162,8 +162,10 @@ def test_a_rehearsal_shows_how_the_next_way_takes_over(
     """
     Faults are the first way's; the other one has its own vendor's price.
     """
-    job = SmallJob(tmp_path, 9, provider={"fallbacks": [{**other, "route": "other"}]})
-    job.source(groups(GROUPS)).change(limits={"unlimited": True})
+    limits = {"unlimited": True}
+    fallback = {**other, "route": "other", "limits": limits}
+    job = SmallJob(tmp_path, 9, provider={"fallbacks": [fallback]}, limits=limits)
+    job.source(groups(GROUPS))
     ran = job.cli("rehearse", "--latency", "0", "--fault", f"402@{FIRST_ENDS + 1}..", "--json")
     routes, servers = ran.json["summary"]["routes"], ran.json["servers"]
 
