@@ -46,6 +46,7 @@ def two_ways(base: Path, first: Watched, second: Watched, **provider: Any) -> Sm
     return job.source(groups(GROUPS))
 
 
+@pytest.mark.campaign
 def test_a_run_that_is_killed_on_either_way_loses_nothing(tmp_path: Path) -> None:
     """
     Killed while the first way serves, and again when the other one does: nobody who has scores is

@@ -30,6 +30,8 @@ from tests.e2e.jobs import (
     write_source,
 )
 
+pytestmark = pytest.mark.campaign
+
 GROUPS = 120
 CONCURRENCY = 8
 AT_ONCE_S = 2.0

@@ -24,6 +24,8 @@ from tests.e2e.jobs import (
     write_source,
 )
 
+pytestmark = pytest.mark.campaign
+
 GROUPS = 80
 CONCURRENCY = 8
 LATER = 75

@@ -451,7 +451,7 @@ BROKEN = [
     (Fault.CUT_BEFORE, 1),
     (Fault.CUT_IN_REQUEST, 1),
     (Fault.CUT_AFTER, 1),
-    (Fault.CUT_AFTER, ATTEMPTS),
+    pytest.param(Fault.CUT_AFTER, ATTEMPTS, marks=pytest.mark.campaign),  # it is waited for
     (Fault.CUT_IN_REPLY, 1),
     (Fault.SLOW_DOWN, 1),
     (Fault.INTERNAL_ERROR, 1),
