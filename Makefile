@@ -45,7 +45,7 @@ torture: $(VENV)/dev ## the long kill campaign, and a hundred bills (about ten m
 	$(BIN)/python -m pytest -q -n auto -m long --timeout 300
 	$(BIN)/python -m tests.e2e.torture
 
-bench: $(VENV)/dev ## speed beside others, memory, scale: ratios of one run (about half an hour)
+bench: $(VENV)/dev ## speed beside others, memory, scale: ratios of one run (about forty minutes)
 	$(BIN)/python -m tests.bench --keep
 
 flame: $(VENV)/dev ## where the time of a run goes, as a picture

@@ -1,9 +1,10 @@
 """
 `make bench`: measure, print tables, and with `--keep` save them as docs/benchmarks.json and .md.
 
-Campaigns: `cells` (throughput of all sides), `limit`, `hidden`, `windows`, `night`, `scale`,
-`staging`, and `ten-million`, which takes as long as all others and is only done when it is named.
-What is kept replaces what was kept of the same campaign; the rest of the document stays.
+Campaigns: `cells` (throughput of all sides), `sketch` (what the path alone would do), `limit`,
+`hidden`, `windows`, `night`, `scale`, `staging`, and `ten-million`, which takes as long as all
+others and is only done when it is named. What is kept replaces what was kept of the same campaign;
+the rest of the document stays.
 """
 
 from __future__ import annotations
@@ -13,13 +14,23 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.bench import report
-from tests.bench.cells import CELLS, FOR_PEERS, QUICK, Bench, throughput
+from tests.bench.cells import (
+    ALL_BUT_PEERS,
+    BESIDE_SKETCHES,
+    CELLS,
+    EVERYBODY,
+    FOR_PEERS,
+    QUICK,
+    Bench,
+    Cell,
+    throughput,
+)
 from tests.bench.hidden import hidden
 from tests.bench.limited import limited
 from tests.bench.material import Shape
@@ -49,12 +60,19 @@ def campaigns(wanted: argparse.Namespace) -> Campaigns:
     cells = QUICK if wanted.quick else CELLS
     rounds = 1 if wanted.quick else wanted.rounds
 
+    def sides_of(cell: Cell) -> Sequence[str]:
+        peers = wanted.all or (cell in FOR_PEERS and not wanted.quick)
+        return EVERYBODY if peers else ALL_BUT_PEERS
+
     def cells_of(folder: Path) -> Any:
-        asked = (lambda _cell: wanted.all) if wanted.all or wanted.quick else FOR_PEERS.__contains__
-        return throughput(Bench(folder, rounds, say, asked), cells)
+        return throughput(Bench(folder, rounds, say, sides_of), cells)
+
+    def sketch(folder: Path) -> Any:
+        return throughput(Bench(folder, rounds, say, lambda _: BESIDE_SKETCHES), cells[:1])
 
     return {
         "cells": cells_of,
+        "sketch": sketch,
         "limit": lambda folder: limited(folder, say),
         "hidden": lambda folder: hidden(folder, say, QUICK_HURRY if wanted.quick else 1.0),
         "windows": lambda folder: windows(folder, FEW if wanted.quick else LIMITS, say),
@@ -87,11 +105,11 @@ def main() -> int:
         parser.error(f"no campaign is called {', '.join(sorted(strange))}: {', '.join(known)}")
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=OUT) as folder:
-        found = {name: known[name](Path(folder)) for name in names}
-    results = {**found, "machine": machine()}
-    say(report.as_text(results))
-    if wanted.keep:
-        report.save(results)
+        for name in names:
+            results = {name: known[name](Path(folder)), "machine": machine()}
+            say(report.as_text(results))
+            if wanted.keep:  # now: whoever ends the rest keeps what there is
+                report.save(results)
     return 0
 
 

@@ -18,7 +18,17 @@ from typing import Any
 from tests.bench.clients import CLIENTS
 from tests.bench.material import Shape
 from tests.bench.serving import Certificate, serving
-from tests.bench.sides import OURS, PEERS, NotMeasured, Work, as_data, measured, prepare, raw
+from tests.bench.sides import (
+    OURS,
+    PEERS,
+    SKETCHES,
+    NotMeasured,
+    Work,
+    as_data,
+    measured,
+    prepare,
+    raw,
+)
 
 Said = Callable[[str], None]
 
@@ -78,6 +88,12 @@ CELLS = tuple(
 QUICK = (Cell(Shape(2_000, *SMALL), False, 0.0), Cell(Shape(2_000, *SMALL), True, LATENCY_S))
 FOR_PEERS = frozenset(cell for cell in CELLS if cell.shape.candidates == 20 and not cell.tls)
 
+EVERYBODY = (OURS, *CLIENTS, *PEERS)
+ALL_BUT_PEERS = (OURS, *CLIENTS)
+BESIDE_SKETCHES = (OURS, "bare aiohttp", *SKETCHES)
+"""Who meets in a cell, by what is asked there."""
+
+
 SHARES: Mapping[str, Mapping[float, float]] = {
     "stock httpx": {0.0: 0.02, LATENCY_S: 0.03},
     "httpx, 20 kept": {0.0: 0.03, LATENCY_S: 0.1},
@@ -93,13 +109,13 @@ SHARES: Mapping[str, Mapping[float, float]] = {
 @dataclass(frozen=True, slots=True)
 class Bench:
     """
-    How a bench is carried out. *peers* tells in which cells they are asked to run.
+    How a bench is carried out. *sides* tells who meets in a cell.
     """
 
     folder: Path
     rounds: int
     say: Said
-    peers: Callable[[Cell], bool]
+    sides: Callable[[Cell], Sequence[str]]
 
 
 def throughput(bench: Bench, cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -114,12 +130,11 @@ def _cell(bench: Bench, cell: Cell, certificate: Certificate | None) -> dict[str
     source = bench.folder / f"source-{cell.shape.groups}-{cell.shape.candidates}"
     if not source.exists():
         prepare(source, cell.shape, ROW_GROUP)
-    sides = [OURS, *CLIENTS, *(PEERS if bench.peers(cell) else ())]
     bench.say(f"{cell.name}, {cell.in_flight} in flight, {cell.shape.groups:,} groups")
     with serving(cell.latency_s, certificate) as server:
         work = Work(source, server, cell.in_flight, bench.folder)
         alone = [_alone(cell, work)]
-        runs, missing = _rounds(bench, cell, work, sides)
+        runs, missing = _rounds(bench, cell, work)
         alone.append(_alone(cell, work))
     found: dict[str, Any] = {
         "cell": cell.name,
@@ -150,9 +165,8 @@ def _alone(cell: Cell, work: Work) -> dict[str, Any]:
 Runs = dict[str, list[dict[str, Any]]]
 
 
-def _rounds(
-    bench: Bench, cell: Cell, work: Work, sides: Sequence[str]
-) -> tuple[Runs, dict[str, str]]:
+def _rounds(bench: Bench, cell: Cell, work: Work) -> tuple[Runs, dict[str, str]]:
+    sides = bench.sides(cell)
     runs: Runs = {name: [] for name in sides}
     missing: dict[str, str] = {}
     for number in range(bench.rounds):

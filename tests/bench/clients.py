@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import httpx
 import uvloop
+from typing_extensions import Buffer
 
 from tests.bench.material import bodies
 
@@ -39,7 +40,8 @@ DIFFERENT = 500
 TIMEOUT_S = 120
 READ_BYTES = 2**18
 
-Send = Callable[[bytes], Awaitable[int]]
+Send = Callable[[bytes], Awaitable[Buffer]]
+"""A body out, and the body of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,10 @@ async def bare_aiohttp(url: str, in_flight: int) -> AsyncIterator[Send]:
     connector = aiohttp.TCPConnector(limit=in_flight, ssl=_trust(url) or True)
     async with aiohttp.ClientSession(connector=connector) as session:
 
-        async def send(body: bytes) -> int:
+        async def send(body: bytes) -> bytes:
             async with session.post(url, data=body, headers=HEADERS) as reply:
                 reply.raise_for_status()
-                return len(await reply.read())
+                return await reply.read()
 
         yield send
 
@@ -87,9 +89,9 @@ async def bare_pyreqwest(url: str, in_flight: int) -> AsyncIterator[Send]:
     address = Url(url)
     async with builder.build() as client:
 
-        async def send(body: bytes) -> int:
+        async def send(body: bytes) -> Buffer:
             reply = await client.post(address).body_bytes(body).build().send()
-            return len(await reply.bytes())
+            return await reply.bytes()
 
         yield send
 
@@ -110,9 +112,9 @@ def httpx_keeping(kept: int | None) -> Callable[[str, int], AbstractAsyncContext
             limits=limits, timeout=TIMEOUT_S, trust_env=False, verify=trust
         ) as session:
 
-            async def send(body: bytes) -> int:
+            async def send(body: bytes) -> bytes:
                 reply = await session.post(url, content=body, headers=HEADERS)
-                return len(reply.raise_for_status().content)
+                return reply.raise_for_status().content
 
             yield send
 

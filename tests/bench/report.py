@@ -107,6 +107,19 @@ def _missing(cells: Sequence[Found]) -> Iterator[str]:
         yield "\n".join(f"- {name}: {why}" for name, why in told.items())
 
 
+def _sketch(cells: Sequence[Found]) -> Iterator[str]:
+    yield "\n## The path alone\n"
+    yield (
+        "A sketch beside the whole: Parquet, JSON, a carrier, every echo compared, scores in SQLite"
+        " before their slot is free, Parquet; without records of attempts, limits, budget, retries,"
+        " digests, ids, or a look at what was written. Groups per second, and in brackets how many"
+        " times that batchrank does.\n"
+    )
+    yield _matrix(cells, _rate)
+    yield "\nCPU of the side, µs a group.\n"
+    yield _matrix(cells, lambda cell, name: f"{cell['sides'][name]['cpu_us']:,.0f}")
+
+
 # --- the others -----------------------------------------------------------------------------------
 
 
@@ -248,6 +261,7 @@ def _staged(row: Found) -> list[str]:
 
 SECTIONS: Mapping[str, Callable[[Any], Iterator[str]]] = {
     "cells": _cells,
+    "sketch": _sketch,
     "limit": _limit,
     "hidden": _hidden,
     "windows": _windows,

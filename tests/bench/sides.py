@@ -32,6 +32,13 @@ PEERS: Mapping[str, str] = {
 }
 """What people use today, by what tables call it: its module under `peers`."""
 
+SKETCHES: Mapping[str, str] = {
+    "sketch, our carrier": "ours",
+    "sketch, aiohttp": "aiohttp",
+    "sketch, pyreqwest": "pyreqwest",
+}
+"""The bare path over three carriers, as `sketch` knows them."""
+
 TO_PARQUET = frozenset({"Daft", "Ray Data"})
 """The peers that write an output; the others look at their scores themselves."""
 
@@ -92,7 +99,10 @@ def measured(name: str, work: Work, count: int) -> Figures:
     if name == OURS:
         ran = ours(work)
         return _figures(count, ran.said["elapsed_s"], ran.cpu_s, ran, work)
-    ran = _peer(name, work, count) if name in PEERS else _client(name, work, count)
+    if name in SKETCHES:
+        ran = _sketch(name, work, count)
+    else:
+        ran = _peer(name, work, count) if name in PEERS else _client(name, work, count)
     said = ran.said
     return _figures(said["requests"], said["elapsed_s"], said["cpu_s"], ran, work)
 
@@ -136,6 +146,15 @@ def _client(name: str, work: Work, count: int) -> Ran:
     arguments = [work.serving.base_url, str(work.source), str(count), str(work.in_flight)]
     command = [sys.executable, "-m", "tests.bench.clients", name, *arguments]
     return run(command, work.serving.environment)
+
+
+def _sketch(name: str, work: Work, count: int) -> Ran:
+    folder = work.folder / "sketch"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    arguments = [work.serving.base_url, str(work.source), str(folder), str(count)]
+    command = [sys.executable, "-m", "tests.bench.sketch", SKETCHES[name], *arguments]
+    return run([*command, str(work.in_flight)], work.serving.environment)
 
 
 def _peer(name: str, work: Work, count: int) -> Ran:
