@@ -18,7 +18,7 @@ demo: $(VENV)/demo ## a real job against a real HTTP server, killed once, with t
 test: $(VENV)/dev ## the fast tests, on all cores
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
-campaigns: $(VENV)/dev ## whole nights that are killed and broken on the way (a minute)
+campaigns: $(VENV)/dev ## whole nights that are killed and broken on the way (two minutes)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "campaign and not long"
 
 others: $(VENV)/dev ## clients, servers and models of others (the first time gigabytes, and minutes)

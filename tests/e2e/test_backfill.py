@@ -27,6 +27,8 @@ from tests.e2e.jobs import Process, Watched, embedded, started, until
 from tests.e2e.small_jobs import Ran, SmallJob, groups
 from tests.rehearsing import Server
 
+pytestmark = pytest.mark.campaign
+
 FIRST = date(2026, 11, 1)
 GROUPS = 6
 CONCURRENCY = 3

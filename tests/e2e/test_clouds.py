@@ -17,6 +17,8 @@ from batchrank.rehearsal import hashed_scores
 from tests.aws import signed_rightly
 from tests.e2e.small_jobs import Heard, Liar, Ran, SmallJob, everything_in, expected, groups, http
 
+pytestmark = pytest.mark.campaign
+
 REGION = "eu-central-1"
 SCOPE = (REGION, "bedrock")
 MODEL = "cohere.rerank-v3-5:0"

@@ -17,6 +17,8 @@ from batchrank.store.reading import LedgerReader
 from tests.e2e.small_jobs import Heard, Liar, Row, SmallJob, expected, groups, http
 from tests.rehearsing import Server
 
+pytestmark = pytest.mark.campaign
+
 GROUPS, ROW_GROUP = 60, 20
 ROWS = groups(GROUPS)
 

@@ -39,6 +39,8 @@ from tests.e2e.jobs import (
 )
 from tests.e2e.small_jobs import Liar, SmallJob, cli, groups, http
 
+pytestmark = pytest.mark.campaign
+
 GROUPS = 40
 CHANGED = (7, 20, 33)
 CALLED_NOT = GROUPS - len(CHANGED)
